@@ -1,0 +1,1 @@
+"""The nanwatch server: stores every point, detects trouble, opens incidents, queues commands."""

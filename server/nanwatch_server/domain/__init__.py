@@ -1,0 +1,1 @@
+"""Pure data and ports of the server. Imports nothing of ours but the wire contract."""
