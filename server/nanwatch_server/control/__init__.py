@@ -1,0 +1,1 @@
+"""Commands to running trainings: who may send what, their life from queued to verified, the audit."""
