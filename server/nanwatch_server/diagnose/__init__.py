@@ -1,0 +1,1 @@
+"""From findings to a named cause with suggestions. Pure functions; no state."""

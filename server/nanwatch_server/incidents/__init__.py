@@ -1,0 +1,1 @@
+"""Incidents: findings of one trouble and the states people move them through. No I/O."""
