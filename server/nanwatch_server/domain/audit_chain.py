@@ -1,37 +1,45 @@
-"""The hash chain of the audit, as pure functions of plain rows.
+"""The hash chain of the audit, as pure functions of plain rows; the same form as the store writes.
 
-The store computes `audit_hash` when it appends a row; `control/audit.py` checks the chain with it.
+`control/audit.py` checks exported or served rows with it, without the database.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-GENESIS = "0" * 64
+GENESIS = ""
 """What stands for the hash before the first row."""
 
-CHAINED_FIELDS = ("at", "actor", "role", "via", "action", "run_id", "target", "detail")
-"""Fields of an `AuditRow` that the hash covers, besides the hash of the row before."""
-
-
-def canonical(row: Mapping[str, Any]) -> bytes:
-    """The row as bytes, the same for the same content: sorted keys, no spaces, UTF-8.
-
-    `at` is written with `repr`, which gives back the same float; numbers inside `detail` that are
-    not finite are refused, because a row holds metric values as text.
-    """
-    picked = {name: row[name] for name in CHAINED_FIELDS}
-    picked["at"] = repr(float(picked["at"]))
-    picked["detail"] = picked["detail"] or {}
-    text = json.dumps(
-        picked, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
+AUDITED = ("at", "actor", "role", "via", "action", "run_id", "target", "detail")
+"""Fields of an audit row that its hash covers, in this order, besides the hash before."""
 
 
 def audit_hash(previous: str, row: Mapping[str, Any]) -> str:
-    """SHA-256 over the hash of the row before (`GENESIS` for the first) and this row."""
-    return hashlib.sha256(previous.encode() + canonical(row)).hexdigest()
+    """SHA-256 over the previous hash and the row in one canonical form.
+
+    `detail` may be the stored text or what it decodes to.
+    """
+    fields = [row[name] for name in AUDITED]
+    if not isinstance(fields[-1], str):
+        fields[-1] = canonical_json(fields[-1])
+    text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys; a non-finite number becomes text, as everywhere in JSON."""
+    return json.dumps(_plain(value), sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)

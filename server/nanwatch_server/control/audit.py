@@ -1,0 +1,25 @@
+"""Checks the hash chain of audit rows as the API and exports give them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nanwatch_server.domain.audit_chain import GENESIS, audit_hash
+
+
+def verify_chain(
+    rows: Iterable[Mapping[str, Any]], *, previous: str = GENESIS, first: int = 1
+) -> int | None:
+    """Number (`id`) of the first row, oldest first, that does not fit; None if all fit.
+
+    `previous` and `first` let a part be checked: the hash before it and the number it begins with.
+    A changed, missing, added or reordered row is found; rows cut off the end are not, unless the
+    newest hash was kept elsewhere.
+    """
+    expected = first
+    for row in rows:
+        if row["id"] != expected or audit_hash(previous, row) != row["hash"]:
+            return row["id"]
+        previous, expected = row["hash"], expected + 1
+    return None

@@ -1,0 +1,77 @@
+"""Has an applied command shown in the data? Pure: fed with points, checkpoints and ends of runs.
+
+LR: ten samples in a row after the applied step. Checkpoint: the run reported a file for it. Stop:
+the run ended and said it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nanwatch_server.domain.models import Checkpoint, Command, Run
+
+SAMPLES = 10
+TOLERANCE = 1e-6
+
+
+class LrWatch:
+    """Watches the learning rates that one applied LR command set."""
+
+    def __init__(self, command: Command) -> None:
+        if command.applied_step is None:
+            raise ValueError(f"expected an applied command, got {command.id} in {command.state}")
+        self.command_id = command.id
+        self.scope = str(command.args.get("scope", ""))
+        self._step = command.applied_step
+        self._factor = command.factor
+        self._after = command.after
+        # Series carry the first parameter group of a scope; the others keep their ratio to it.
+        scopes = [name for name in command.after if "#" not in name] or [self.scope]
+        self._in_a_row = dict.fromkeys(scopes, 0)
+
+    @property
+    def done(self) -> bool:
+        """True once every scope has shown it."""
+        return all(count >= SAMPLES for count in self._in_a_row.values())
+
+    def feed(self, scope: str, steps: np.ndarray, lr: np.ndarray, scheduled: np.ndarray) -> None:
+        """Points of one scope, in order."""
+        count = self._in_a_row.get(scope)
+        if count is None or count >= SAMPLES:
+            return
+        later = steps > self._step
+        good = self._as_asked(scope, lr[later], scheduled[later])
+        bad = np.flatnonzero(~good)
+        edges = np.concatenate(([-1], bad, [len(good)]))
+        runs = np.diff(edges) - 1
+        runs[0] += count
+        self._in_a_row[scope] = SAMPLES if runs.max() >= SAMPLES else int(runs[-1])
+
+    def _as_asked(self, scope: str, lr: np.ndarray, scheduled: np.ndarray) -> np.ndarray:
+        """Per sample: the factor on the schedule, or the rate the run said it set.
+
+        The second covers scopes that had different factors before, of which a result names one.
+        """
+        good = np.zeros(len(lr), dtype=bool)
+        targets = [] if self._factor is None else [self._factor * scheduled]
+        if scope in self._after:
+            targets.append(np.full(len(lr), self._after[scope]))
+        for target in targets:
+            with np.errstate(invalid="ignore", over="ignore"):
+                good |= np.abs(lr - target) <= TOLERANCE * np.abs(target)
+        return good & np.isfinite(lr)
+
+
+def checkpoint_seen(command: Command, checkpoints: Iterable[Checkpoint]) -> str | None:
+    """How it shows that the checkpoint of this command lies on disk, or None."""
+    saved = next((c for c in checkpoints if c.command_id == command.id), None)
+    return None if saved is None else f"saved at step {saved.step}, {saved.bytes} bytes"
+
+
+def stop_seen(run: Run | None) -> str | None:
+    """How it shows that the run was stopped, or None."""
+    if run is None or run.ended_at is None or "stopped" not in run.end_reason:
+        return None
+    return f"the run ended: {run.end_reason}"
