@@ -1,1 +1,1 @@
-"""Commands to running trainings: who may send what, their life from queued to verified, the audit."""
+"""Commands to running trainings: who may send what, their life until verified, the audit."""

@@ -145,3 +145,12 @@ def overlaps(new: tuple[str, str], old: tuple[str, str]) -> bool:
 def supersedes(new: tuple[str, str], old: tuple[str, str]) -> bool:
     """True if a newer command makes the older one pointless: LR of the same scope or of all."""
     return new[0] == old[0] == "lr" and new[1] in ("", old[1])
+
+
+def same_request(stored: Command, asked: Command) -> Command:
+    """The stored command if the same was asked again. Raises `Refused` if the key was misused."""
+    if (stored.run_id, stored.kind, stored.args) != (asked.run_id, asked.kind, asked.args):
+        raise Refused(
+            "conflict", "this Idempotency-Key was used for another command: make a new one"
+        )
+    return stored

@@ -1,0 +1,405 @@
+"""The command desk: takes commands from people, brings them to runs, follows them to the end.
+
+The store is the truth: every change is a transaction that reads the command, checks the table of
+states and writes the command with its audit row. Memory holds only sockets, deadlines and watches;
+its lock is never held over a call to the store, because `result` comes inside the store's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import structlog
+
+from nanwatch.contract import frames
+from nanwatch_server.control import ledger, policy
+from nanwatch_server.control.policy import Refused
+from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
+from nanwatch_server.control.verify import SAMPLES, LrWatch, checkpoint_seen, stop_seen
+from nanwatch_server.control.worker import Worker
+from nanwatch_server.domain.models import Command, Principal, Transition
+from nanwatch_server.domain.ports import RunSession, Store, UnitOfWork
+
+_log = structlog.get_logger(__name__)
+
+Rates = tuple[dict[str, float], dict[str, float]]
+
+SILENT_S = 30.0
+"""An armed command without a word from the run is `unknown` this long after its expiry."""
+
+_PROVE_FIRST_S, _PROVE_MAX_S, _PROVE_UNTIL_S = 0.2, 5.0, 3600.0
+
+
+class Desk:
+    """Implements `domain.ports.CommandDesk`; `submit` and `cancel` are for the API."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_change: Callable[[Command], None] = lambda command: None,
+        latest_lr: Callable[[str], Rates] = lambda run_id: ({}, {}),
+        median_step: Callable[[str], float | None] = lambda run_id: None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._on_change = store, on_change
+        self._latest_lr, self._median_step = latest_lr, median_step
+        self._clock, self._monotonic = clock, monotonic
+        self.worker = Worker(monotonic)
+        self._lock = threading.Lock()
+        self._sessions: dict[str, RunSession] = {}
+        self._deadlines: dict[str, float] = {}
+        self._sent: dict[str, RunSession] = {}
+        self._watches: dict[str, list[LrWatch]] = {}
+
+    def start(self) -> None:
+        """Pick up what an earlier server left open, then work until `close`."""
+        for command in reversed(self._store.commands("", open_only=True)):
+            self._resume(command)
+        self.worker.start()
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self.worker.close()
+
+    # --- people -------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        principal: Principal,
+        run_id: str,
+        kind: str,
+        args: Mapping[str, Any],
+        *,
+        key: str,
+        reason: str = "",
+        incident_id: str = "",
+    ) -> tuple[Command, bool]:
+        """The command, and whether it is new (else the key was used before). Raises `Refused`."""
+        policy.check_texts(key, reason)
+        now = self._clock()
+        command = Command(
+            id=uuid.uuid4().hex,
+            run_id=run_id,
+            kind=kind,
+            args=dict(policy.clean_args(kind, args)),
+            state="queued",
+            actor=principal.actor,
+            role=principal.role,
+            reason=reason,
+            created_at=now,
+            expires_at=now + policy.ttl_s(kind, self._median_step(run_id)),
+            key=key,
+            incident_id=incident_id,
+            transitions=(Transition(state="queued", at=now),),
+        )
+        try:
+            with self._store.write() as uow:
+                stored = uow.insert_command(command)
+                if stored.id != command.id:
+                    return policy.same_request(stored, command), False
+                replaced = self._admit(uow, principal, command)
+                ledger.record(uow, command, now, ledger.person(principal), "queued", {})
+        except Refused as refused:
+            if refused.code != "not_found":
+                self._note_refusal(principal, command, refused)
+            raise
+        for old in replaced:
+            self._taken_back(old)
+        self._set_deadline(command)
+        self._publish(command)
+        self.worker.soon(lambda: self._deliver(command.id))
+        return command, True
+
+    def cancel(self, principal: Principal, command_id: str) -> Command:
+        """Take a command back before it is armed. Raises `Refused`."""
+        by = ledger.person(principal)
+        with self._store.write() as uow:
+            command = uow.command(command_id)
+            if command is None:
+                raise Refused("not_found", f"there is no command {command_id[:64]!r}")
+            if command.state == "cancelled":
+                return command
+            if command.state not in UNARMED:
+                raise Refused(
+                    "conflict",
+                    f"only a queued or delivered command can be cancelled: it is {command.state}",
+                )
+            command = ledger.move(uow, command, "cancelled", self._clock(), by)
+        self._taken_back(command)
+        return command
+
+    def _admit(self, uow: UnitOfWork, principal: Principal, command: Command) -> list[Command]:
+        """Check everything that may stand against it; the commands it replaces."""
+        run = self._store.run(command.run_id)
+        if run is None:
+            raise Refused("not_found", f"there is no run {command.run_id[:64]!r}")
+        rates = self._latest_lr(run.id)
+        policy.check(principal, run, command.kind, command.args, rates)
+        if self._session(run.id) is None:
+            raise Refused(
+                "not_connected",
+                f"run {run.name} is not connected, so nothing can be sent to it: expected a live "
+                "run; try again when it shows as live",
+            )
+        new, replaced = policy.knob(command), []
+        for old in self._store.commands(run.id, open_only=True):
+            if old.state not in IN_FLIGHT or not policy.overlaps(new, policy.knob(old)):
+                continue
+            if old.state not in UNARMED or not policy.supersedes(new, policy.knob(old)):
+                raise Refused(
+                    "conflict",
+                    f"{old.kind} of {old.actor} is on its way ({old.state}): wait until the run "
+                    "has answered it, or cancel it while it is not armed",
+                )
+            detail, by = f"by {command.id}", ledger.person(principal)
+            replaced.append(ledger.move(uow, old, "superseded", command.created_at, by, detail))
+        return replaced
+
+    def _note_refusal(self, principal: Principal, command: Command, refused: Refused) -> None:
+        with self._store.write() as uow:
+            by, more = ledger.person(principal), {"code": refused.code, "why": str(refused)}
+            ledger.record(uow, command, self._clock(), by, "refused", more)
+
+    # --- the run's connection -----------------------------------------------------------------
+
+    def run_connected(self, run_id: str, session: RunSession) -> None:
+        """Commands go to this connection from now on; what is still in time is sent again."""
+        with self._lock:
+            self._sessions[run_id] = session
+        self.worker.soon(lambda: self._send_open(run_id))
+
+    def run_gone(self, run_id: str, session: RunSession) -> None:
+        """The connection ended. An older connection than the current one changes nothing."""
+        with self._lock:
+            if self._sessions.get(run_id) is not session:
+                return
+            del self._sessions[run_id]
+        self.worker.soon(lambda: self._lose(run_id))
+
+    def accepted(self, run_id: str, command_id: str, nonce: int) -> None:
+        """The run would apply the command: let it, if there is time left."""
+        self.worker.soon(lambda: self._arm(run_id, command_id, nonce))
+
+    def result(self, uow: UnitOfWork, run_id: str, result: frames.CommandResult) -> Command | None:
+        """The run's last word, in the transaction of its record; None if it changes nothing."""
+        command = uow.command(result.id)
+        if command is None or command.run_id != run_id:
+            _log.warning("result of a command that is not the run's", run=run_id)
+            return None
+        now, state, message = self._clock(), result.state, result.message
+        if command.state == state or (command.state == "verified" and state == "applied"):
+            return None
+        if command.state == "queued" and state != "applied":
+            # The run was faster than our own note that the frame is on its way.
+            command = ledger.move(uow, command, "delivered", now, ledger.SERVER)
+        if command.state == "unknown" and state in ("rejected", "expired"):
+            state, message = "failed", f"{state}: {message}" if message else state
+        if state not in NEXT[command.state]:
+            ledger.record(
+                uow, command, now, ledger.RUN, "contradiction", {"said": state, "at": result.step}
+            )
+            _log.warning("contradicting result", command=command.id, is_=command.state, said=state)
+            return None
+        applied = state == "applied"
+        changed = ledger.move(
+            uow,
+            command,
+            state,
+            now,
+            ledger.RUN,
+            message,
+            message=message,
+            applied_step=result.step if applied else None,
+            before=dict(result.before),
+            after=dict(result.after),
+            factor=result.factor if applied and command.kind.endswith("_lr") else None,
+        )
+        # Told to the page and watched only once the caller's transaction is through.
+        self.worker.soon(lambda: self._settled(changed.id))
+        return changed
+
+    def observe(
+        self, run_id: str, scope: str, steps: np.ndarray, scalars: dict[str, np.ndarray]
+    ) -> None:
+        """Points of a block that has `lr`; free while nothing is to be verified."""
+        if run_id not in self._watches or not {"lr", "lr_scheduled"} <= scalars.keys():
+            return
+        with self._lock:
+            watches = self._watches.get(run_id, [])
+            for watch in watches:
+                watch.feed(scope, steps, scalars["lr"], scalars["lr_scheduled"])
+            done = [watch.command_id for watch in watches if watch.done]
+            self._keep(run_id, [watch for watch in watches if not watch.done])
+        for command_id in done:
+            self.worker.soon(partial(self._verified, command_id))
+
+    # --- jobs of the worker -------------------------------------------------------------------
+
+    def _deliver(self, command_id: str) -> None:
+        command = self._store.command(command_id)
+        session = None if command is None else self._session(command.run_id)
+        if command is None or session is None or command.state not in UNARMED:
+            return
+        left = self._left(command)
+        if left <= 0:
+            self._expire(command_id)
+            return
+        with self._lock:
+            if self._sent.get(command_id) is session:
+                return
+            self._sent[command_id] = session
+        session.send(
+            frames.Command(
+                id=command.id,
+                kind=command.kind,
+                args=command.args,
+                expires_in=left,
+                actor=command.actor,
+            )
+        )
+        self._step(command_id, {"queued"}, "delivered")
+
+    def _arm(self, run_id: str, command_id: str, nonce: int) -> None:
+        command, session = self._store.command(command_id), self._session(run_id)
+        if command is None or command.run_id != run_id or session is None:
+            return
+        if self._left(command) <= 0:
+            self._expire(command_id)
+            return
+        # Written before `go`: after a crash the page says unknown, never "not armed".
+        if self._step(command_id, {"delivered"}, "armed") is None:
+            return
+        if self._left(command) <= 0:
+            self._step(command_id, {"armed"}, "expired", "ran out while it was being armed")
+            session.send(frames.Revoke(id=command_id))
+            return
+        session.send(frames.Go(id=command_id, nonce=nonce))
+
+    def _expire(self, command_id: str) -> None:
+        expired = self._step(command_id, UNARMED, "expired", "the run did not take it in time")
+        if expired is not None:
+            self._revoke(expired)
+
+    def _lose(self, run_id: str) -> None:
+        for command in self._store.commands(run_id, open_only=True):
+            self._step(command.id, {"armed"}, "unknown", "the connection ended")
+
+    def _send_open(self, run_id: str) -> None:
+        for command in reversed(self._store.commands(run_id, open_only=True)):
+            self._deliver(command.id)
+
+    def _settled(self, command_id: str) -> None:
+        with self._store.write() as uow:  # waits for the transaction that `result` was part of
+            command = uow.command(command_id)
+        if command is None:
+            return
+        self._publish(command)
+        if command.state == "applied":
+            self._watch(command)
+
+    def _verified(self, command_id: str) -> None:
+        self._step(command_id, {"applied"}, "verified", f"{SAMPLES} samples in a row show it")
+
+    def _prove(self, command_id: str, wait: float, until: float) -> None:
+        command = self._store.command(command_id)
+        if command is None or command.state != "applied" or self._monotonic() > until:
+            return
+        if command.kind == "stop":
+            seen = stop_seen(self._store.run(command.run_id))
+        else:
+            seen = checkpoint_seen(command, self._store.checkpoints(command.run_id))
+        if seen is not None:
+            self._step(command_id, {"applied"}, "verified", seen)
+            return
+        longer = min(wait * 2, _PROVE_MAX_S)
+        self.worker.at(self._monotonic() + wait, lambda: self._prove(command_id, longer, until))
+
+    # --- small parts --------------------------------------------------------------------------
+
+    def _step(
+        self, command_id: str, expected: set[str] | frozenset[str], state: str, detail: str = ""
+    ) -> Command | None:
+        """Move the command if it still is where we think; None if it has moved on meanwhile."""
+        with self._store.write() as uow:
+            command = uow.command(command_id)
+            if command is None or command.state not in expected:
+                return None
+            command = ledger.move(uow, command, state, self._clock(), ledger.SERVER, detail)
+        self._publish(command)
+        return command
+
+    def _resume(self, command: Command) -> None:
+        if command.state in UNARMED:
+            self._set_deadline(command)
+        elif command.state == "armed":
+            self._step(command.id, {"armed"}, "unknown", "the server was restarted")
+        elif command.state == "applied":
+            self._watch(command)
+
+    def _watch(self, command: Command) -> None:
+        if not command.kind.endswith("_lr"):
+            until = self._monotonic() + _PROVE_UNTIL_S
+            self._prove(command.id, _PROVE_FIRST_S, until)
+            return
+        watch = LrWatch(command)
+        with self._lock:
+            # A newer rate makes the older one of the same scope impossible to see.
+            others = [
+                old
+                for old in self._watches.get(command.run_id, [])
+                if watch.scope and old.scope != watch.scope
+            ]
+            self._keep(command.run_id, [*others, watch])
+
+    def _keep(self, run_id: str, watches: list[LrWatch]) -> None:
+        if watches:
+            self._watches[run_id] = watches
+        else:
+            self._watches.pop(run_id, None)
+
+    def _set_deadline(self, command: Command) -> None:
+        deadline = self._monotonic() + (command.expires_at - self._clock())
+        with self._lock:
+            self._deadlines[command.id] = deadline
+        self.worker.at(deadline, lambda: self._expire(command.id))
+        self.worker.at(deadline + SILENT_S, lambda: self._forget(command.id))
+
+    def _forget(self, command_id: str) -> None:
+        """Past its time for good: an armed command without an answer is of unknown fate."""
+        with self._lock:
+            self._deadlines.pop(command_id, None)
+            self._sent.pop(command_id, None)
+        self._step(command_id, {"armed"}, "unknown", "the run did not answer")
+
+    def _left(self, command: Command) -> float:
+        with self._lock:
+            deadline = self._deadlines.get(command.id)
+        return 0.0 if deadline is None else deadline - self._monotonic()
+
+    def _session(self, run_id: str) -> RunSession | None:
+        with self._lock:
+            return self._sessions.get(run_id)
+
+    def _taken_back(self, command: Command) -> None:
+        self._revoke(command)
+        self._publish(command)
+
+    def _revoke(self, command: Command) -> None:
+        # Also for one that is only queued: its frame may be on the way already.
+        session = self._session(command.run_id)
+        if session is not None:
+            session.send(frames.Revoke(id=command.id))
+
+    def _publish(self, command: Command) -> None:
+        try:
+            self._on_change(command)
+        except Exception:
+            _log.exception("a listener of commands failed", command=command.id)
