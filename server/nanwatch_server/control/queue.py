@@ -21,7 +21,7 @@ from nanwatch.contract import frames
 from nanwatch_server.control import ledger, policy
 from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
-from nanwatch_server.control.verify import SAMPLES, LrWatch, checkpoint_seen, stop_seen
+from nanwatch_server.control.verify import SAMPLES, LrWatches, checkpoint_seen, stop_seen
 from nanwatch_server.control.worker import Worker
 from nanwatch_server.domain.models import Command, Principal, Transition
 from nanwatch_server.domain.ports import RunSession, Store, UnitOfWork
@@ -57,7 +57,7 @@ class Desk:
         self._sessions: dict[str, RunSession] = {}
         self._deadlines: dict[str, float] = {}
         self._sent: dict[str, RunSession] = {}
-        self._watches: dict[str, list[LrWatch]] = {}
+        self._watches = LrWatches()
 
     def start(self) -> None:
         """Pick up what an earlier server left open, then work until `close`."""
@@ -230,15 +230,7 @@ class Desk:
         self, run_id: str, scope: str, steps: np.ndarray, scalars: dict[str, np.ndarray]
     ) -> None:
         """Points of a block that has `lr`; free while nothing is to be verified."""
-        if run_id not in self._watches or not {"lr", "lr_scheduled"} <= scalars.keys():
-            return
-        with self._lock:
-            watches = self._watches.get(run_id, [])
-            for watch in watches:
-                watch.feed(scope, steps, scalars["lr"], scalars["lr_scheduled"])
-            done = [watch.command_id for watch in watches if watch.done]
-            self._keep(run_id, [watch for watch in watches if not watch.done])
-        for command_id in done:
+        for command_id in self._watches.feed(run_id, scope, steps, scalars):
             self.worker.soon(partial(self._verified, command_id))
 
     # --- jobs of the worker -------------------------------------------------------------------
@@ -349,21 +341,7 @@ class Desk:
             until = self._monotonic() + _PROVE_UNTIL_S
             self._prove(command.id, _PROVE_FIRST_S, until)
             return
-        watch = LrWatch(command)
-        with self._lock:
-            # A newer rate makes the older one of the same scope impossible to see.
-            others = [
-                old
-                for old in self._watches.get(command.run_id, [])
-                if watch.scope and old.scope != watch.scope
-            ]
-            self._keep(command.run_id, [*others, watch])
-
-    def _keep(self, run_id: str, watches: list[LrWatch]) -> None:
-        if watches:
-            self._watches[run_id] = watches
-        else:
-            self._watches.pop(run_id, None)
+        self._watches.add(command)
 
     def _set_deadline(self, command: Command) -> None:
         deadline = self._monotonic() + (command.expires_at - self._clock())

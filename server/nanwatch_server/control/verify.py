@@ -6,7 +6,8 @@ the run ended and said it was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -62,6 +63,37 @@ class LrWatch:
             with np.errstate(invalid="ignore", over="ignore"):
                 good |= np.abs(lr - target) <= TOLERANCE * np.abs(target)
         return good & np.isfinite(lr)
+
+
+class LrWatches:
+    """The watches of all runs. Thread-safe; free for a run that has none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, list[LrWatch]] = {}
+
+    def add(self, command: Command) -> None:
+        """Watch an applied LR command, instead of older ones it makes impossible to see."""
+        watch = LrWatch(command)
+        with self._lock:
+            others = self._runs.get(command.run_id, [])
+            kept = [old for old in others if watch.scope and old.scope != watch.scope]
+            self._runs[command.run_id] = [*kept, watch]
+
+    def feed(
+        self, run_id: str, scope: str, steps: np.ndarray, scalars: Mapping[str, np.ndarray]
+    ) -> list[str]:
+        """Points of one scope; ids of the commands that are verified by now."""
+        if run_id not in self._runs or not {"lr", "lr_scheduled"} <= scalars.keys():
+            return []
+        with self._lock:
+            watches = self._runs.pop(run_id, [])
+            for watch in watches:
+                watch.feed(scope, steps, scalars["lr"], scalars["lr_scheduled"])
+            waiting = [watch for watch in watches if not watch.done]
+            if waiting:
+                self._runs[run_id] = waiting
+        return [watch.command_id for watch in watches if watch.done]
 
 
 def checkpoint_seen(command: Command, checkpoints: Iterable[Checkpoint]) -> str | None:
