@@ -223,7 +223,7 @@ class Desk:
             factor=result.factor if applied and command.kind.endswith("_lr") else None,
         )
         # Told to the page and watched only once the caller's transaction is through.
-        self.worker.soon(lambda: self._settled(changed.id))
+        self.worker.soon(lambda: self._settled(changed.id, result.factors))
         return changed
 
     def observe(
@@ -288,14 +288,14 @@ class Desk:
         for command in reversed(self._store.commands(run_id, open_only=True)):
             self._deliver(command.id)
 
-    def _settled(self, command_id: str) -> None:
+    def _settled(self, command_id: str, factors: dict[str, float]) -> None:
         with self._store.write() as uow:  # waits for the transaction that `result` was part of
             command = uow.command(command_id)
         if command is None:
             return
         self._publish(command)
         if command.state == "applied":
-            self._watch(command)
+            self._watch(command, factors)
 
     def _verified(self, command_id: str) -> None:
         self._step(command_id, {"applied"}, "verified", f"{SAMPLES} samples in a row show it")
@@ -336,12 +336,12 @@ class Desk:
         elif command.state == "applied":
             self._watch(command)
 
-    def _watch(self, command: Command) -> None:
+    def _watch(self, command: Command, factors: Mapping[str, float] = {}) -> None:
         if not command.kind.endswith("_lr"):
             until = self._monotonic() + _PROVE_UNTIL_S
             self._prove(command.id, _PROVE_FIRST_S, until)
             return
-        self._watches.add(command)
+        self._watches.add(command, factors)
 
     def _set_deadline(self, command: Command) -> None:
         deadline = self._monotonic() + (command.expires_at - self._clock())

@@ -20,16 +20,18 @@ TOLERANCE = 1e-6
 class LrWatch:
     """Watches the learning rates that one applied LR command set."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, factors: Mapping[str, float]) -> None:
         if command.applied_step is None:
             raise ValueError(f"expected an applied command, got {command.id} in {command.state}")
         self.command_id = command.id
         self.scope = str(command.args.get("scope", ""))
         self._step = command.applied_step
         self._factor = command.factor
+        self._factors = factors
         self._after = command.after
         # Series carry the first parameter group of a scope; the others keep their ratio to it.
-        scopes = [name for name in command.after if "#" not in name] or [self.scope]
+        named = factors or command.after
+        scopes = [name for name in named if "#" not in name] or [self.scope]
         self._in_a_row = dict.fromkeys(scopes, 0)
 
     @property
@@ -53,11 +55,13 @@ class LrWatch:
     def _as_asked(self, scope: str, lr: np.ndarray, scheduled: np.ndarray) -> np.ndarray:
         """Per sample: the factor on the schedule, or the rate the run said it set.
 
-        The second covers scopes that had different factors before, of which a result names one.
+        The second covers scopes with different factors when only one is known (it is the one
+        that the store keeps).
         """
         good = np.zeros(len(lr), dtype=bool)
-        targets = [] if self._factor is None else [self._factor * scheduled]
-        if scope in self._after:
+        factor = self._factors.get(scope, self._factor)
+        targets = [] if factor is None else [factor * scheduled]
+        if scope in self._after and scope not in self._factors:
             targets.append(np.full(len(lr), self._after[scope]))
         for target in targets:
             with np.errstate(invalid="ignore", over="ignore"):
@@ -72,9 +76,9 @@ class LrWatches:
         self._lock = threading.Lock()
         self._runs: dict[str, list[LrWatch]] = {}
 
-    def add(self, command: Command) -> None:
+    def add(self, command: Command, factors: Mapping[str, float]) -> None:
         """Watch an applied LR command, instead of older ones it makes impossible to see."""
-        watch = LrWatch(command)
+        watch = LrWatch(command, factors)
         with self._lock:
             others = self._runs.get(command.run_id, [])
             kept = [old for old in others if watch.scope and old.scope != watch.scope]
