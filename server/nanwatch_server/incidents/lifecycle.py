@@ -51,9 +51,7 @@ def acknowledge(incident: Incident, actor: str, now: float) -> Incident:
 
 def snooze(incident: Incident, until: float, now: float) -> Incident:
     """Quiet until server time `until`; `inf` means until it gets worse."""
-    return replace(
-        incident, state=IncidentState.SNOOZED, snoozed_until=until, updated_at=now
-    )
+    return replace(incident, state=IncidentState.SNOOZED, snoozed_until=until, updated_at=now)
 
 
 def resolve(incident: Incident, step: int, now: float) -> Incident:

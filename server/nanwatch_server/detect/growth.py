@@ -1,0 +1,221 @@
+"""Accelerating exponential growth over windows of 32 to 16 384 records, many series at once.
+
+A window must grow by a factor, on a straight line in the logarithm, with its second half gaining
+at least twice the first, above everything seen before it. Used by the rules on gradients and Q.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.block import F64, I64
+from nanwatch_server.detect.robust import TICK, Ring
+from nanwatch_server.detect.state import Stateful
+
+LENGTH = 256
+BLOCKS = LENGTH // TICK
+SCALES = (1, TICK, TICK * TICK)
+"""Records per entry of each level of the pyramid that is tested."""
+WINDOWS = ((32, 64, 128, 256), (64, 128, 256), (64, 128, 256))
+"""Windows tested per level, in entries; 32 entries of a level are 256 of the one below."""
+
+
+class Trend(NamedTuple):
+    """Growth of one series at one tick."""
+
+    doubling: float
+    """Records per doubling."""
+    range: float
+    """Logarithm of the growth over the window."""
+    r2: float
+    window: int
+    """Length of the window in records."""
+
+
+class Level(Stateful):
+    """One resolution of the pyramid: the entries, and per entry the maximum of all before it."""
+
+    STATE = ("values", "prior", "steps", "high", "runs")
+
+    def __init__(self, rows: int, windows: int) -> None:
+        self.values = Ring(rows, LENGTH)
+        self.prior = Ring(rows, LENGTH)
+        self.steps = Ring(1, LENGTH, np.int64)
+        self.high: F64 = np.full(rows, -np.inf)
+        self.runs: NDArray[np.int32] = np.zeros((windows, rows), np.int32)
+        """Evaluations in a row at which each window passed."""
+
+    def push_block(self, means: F64, step: int) -> None:
+        """Append the mean of one cell of the level below."""
+        self.prior.push(self.high[:, None])
+        self.values.push(means[:, None])
+        self.steps.push(np.array([[step]]))
+        np.fmax(self.high, means, out=self.high)
+
+    def select(self, rows: list[int]) -> None:
+        """Keep these rows, -1 for new ones."""
+        self.values.select(rows)
+        self.prior.select(rows)
+        keep = np.array(rows)
+        self.high = np.where(keep >= 0, self.high[keep], -np.inf)
+        self.runs = np.where(keep >= 0, self.runs[:, keep], 0).astype(np.int32)
+
+
+class GrowthBank(Stateful):
+    """Growth of `rows` series of logarithms, fed cell by cell."""
+
+    STATE = ("levels", "doubling", "reach", "window")
+
+    def __init__(self, rows: int, limits: dict[str, Any]) -> None:
+        self.limits = limits
+        self.levels = [Level(rows, len(windows)) for windows in (*WINDOWS, ())]
+        self.doubling: F64 = np.full(rows, np.inf)
+        """Records per doubling while growing, else infinity. Newest tick."""
+        self.reach: F64 = np.zeros(rows)
+        """Logarithm of the growth within the firing window."""
+        self.window: I64 = np.zeros(rows, np.int64)
+
+    @property
+    def rows(self) -> int:
+        return len(self.doubling)
+
+    @property
+    def count(self) -> int:
+        return self.levels[0].values.count
+
+    def push(self, logs: F64, steps: I64) -> bool:
+        """Append records of one cell (never across a multiple of `TICK`); True on a tick."""
+        base = self.levels[0]
+        base.values.push(logs)
+        base.steps.push(steps[None, :])
+        if base.values.count % TICK:
+            return False
+        self._climb(0)
+        return True
+
+    def _climb(self, depth: int) -> None:
+        level, above = self.levels[depth], self.levels[depth + 1]
+        cell = level.values.window(TICK)
+        above.push_block(np.add.reduce(cell, axis=1) / TICK, int(level.steps.window(TICK)[0, 0]))
+        if depth + 1 < len(SCALES) and above.values.count % TICK == 0:
+            self._climb(depth + 1)
+        self._test(depth)
+        if depth == 0:
+            self._combine()
+
+    def _test(self, depth: int) -> None:
+        level, above = self.levels[depth], self.levels[depth + 1]
+        blocks, prior = above.values.window(BLOCKS), above.prior.window(BLOCKS)
+        gate = 0.6 * math.log(self.limits["factor"])
+        for index, width in enumerate(WINDOWS[depth]):
+            n = width // TICK
+            runs = level.runs[index]
+            if level.values.count < width or self.count < self.limits["warmup"]:
+                continue
+            quarter = max(1, n // 4)
+            last = np.add.reduce(blocks[:, -quarter:], axis=1)
+            first = np.add.reduce(blocks[:, -n : quarter - n], axis=1)
+            # cheap and necessary: only series that rose to a new high get the full test
+            maybe = (last - first > gate * quarter) & (last > prior[:, -n] * quarter)
+            passed = np.zeros(len(runs), bool)
+            for row in np.flatnonzero(maybe).tolist():
+                passed[row] = self._fit(level.values.window(width)[row]) is not None
+            np.multiply(runs + 1, passed, out=runs)
+
+    def _fit(self, logs: F64) -> Trend | None:
+        n = len(logs)
+        t = np.arange(n) - (n - 1) / 2
+        mean = logs.mean()
+        sxx = n * (n * n - 1) / 12
+        slope = float(t @ logs) / sxx
+        total = float(((logs - mean) ** 2).sum())
+        if not total > 0 or slope * n < math.log(self.limits["factor"]):
+            return None
+        r2 = slope * slope * sxx / total
+        quarter = n // 4
+        middle = (n - quarter) // 2
+        low, mid, high = (
+            float(np.median(part))
+            for part in (logs[:quarter], logs[middle : middle + quarter], logs[-quarter:])
+        )
+        # gains in plain units, scaled by the last so that nothing overflows
+        early, late = math.exp(mid - high) - math.exp(low - high), 1 - math.exp(mid - high)
+        if r2 < self.limits["r2"] or late < self.limits["acceleration"] * max(early, 0.0):
+            return None
+        return Trend(math.log(2) / slope, slope * n, r2, n)
+
+    def _needed(self, depth: int, width: int) -> int:
+        """Evaluations in a row: an eighth of the window, two at least."""
+        return max(2, width // 8 // TICK) if depth == 0 else 2
+
+    def _combine(self) -> None:
+        """Shortest window that holds gives the doubling time: it says how fast it is now."""
+        self.doubling.fill(np.inf)
+        self.reach.fill(0)
+        self.window.fill(0)
+        for depth, level in enumerate(self.levels[: len(SCALES)]):
+            for index, width in enumerate(WINDOWS[depth]):
+                held = level.runs[index] >= self._needed(depth, width)
+                if not held.any():
+                    continue
+                for row in np.flatnonzero(held).tolist():
+                    trend = self._fit(level.values.window(width)[row])
+                    if trend is None:
+                        continue
+                    scale = SCALES[depth]
+                    if not np.isfinite(self.doubling[row]):
+                        self.doubling[row] = trend.doubling * scale
+                    if trend.range > self.reach[row]:
+                        self.reach[row] = trend.range
+                        self.window[row] = width * scale
+
+    def reference(self, blocks: int = 16) -> F64:
+        """Median of the last block means per row: the level of the last 128 records."""
+        window = self.levels[1].values.window(blocks)
+        if window.shape[1] < 6:
+            return np.full(self.rows, np.nan)
+        return np.median(window, axis=1)
+
+    def steps_per_record(self) -> float:
+        """Attempts per record of late: above 1 where a value is measured every few attempts."""
+        steps = self.levels[0].steps.window(LENGTH)[0]
+        return float(steps[-1] - steps[0]) / max(1, len(steps) - 1) if len(steps) > 1 else 1.0
+
+    def onset(self, row: int) -> int:
+        """Step at which the present rise of a row began: the corner of the best hinge."""
+        depth = 1 if self.window[row] <= LENGTH * TICK else 2
+        level = self.levels[depth]
+        span = max(16, min(LENGTH, 4 * int(self.window[row]) // SCALES[depth]))
+        return corner(level.values.window(span)[row], level.steps.window(span)[0])
+
+    def select(self, rows: list[int]) -> None:
+        """Keep these rows, -1 for new ones."""
+        for level in self.levels:
+            level.select(rows)
+        self.doubling = np.full(len(rows), np.inf)
+        self.reach = np.zeros(len(rows))
+        self.window = np.zeros(len(rows), np.int64)
+
+    def restart(self) -> None:
+        """Windows begin anew (another fit, a resume)."""
+        self.levels = [Level(self.rows, len(windows)) for windows in (*WINDOWS, ())]
+        self.doubling.fill(np.inf)
+
+
+def corner(logs: F64, steps: I64) -> int:
+    """Step where a flat line turns into a rising one, by least squares over all corners."""
+    known = np.isfinite(logs)
+    logs, steps = logs[known], steps[known]
+    n = len(logs)
+    if n < 4:
+        return int(steps[0]) if n else -1
+    ramp = np.maximum(0.0, np.arange(n)[None, :] - np.arange(n - 2)[:, None])
+    ramp -= ramp.mean(axis=1, keepdims=True)
+    centred = logs - logs.mean()
+    slope = ramp @ centred / (ramp * ramp).sum(axis=1)
+    gain = np.where(slope > 0, slope * slope * (ramp * ramp).sum(axis=1), -np.inf)
+    return int(steps[int(np.argmax(gain))])

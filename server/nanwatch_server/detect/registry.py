@@ -1,0 +1,46 @@
+"""The list of rules, one line each, and their limits from the packaged `rules.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from nanwatch_server.detect.context import Rule
+from nanwatch_server.detect.rules.clip_saturation import ClipSaturation
+from nanwatch_server.detect.rules.grad_explosion import GradExplosion
+from nanwatch_server.detect.rules.loss_divergence import LossDivergence
+from nanwatch_server.detect.rules.nonfinite import NonFinite
+from nanwatch_server.detect.rules.q_growth import QGrowth
+from nanwatch_server.detect.rules.skip_streak import SkipStreak
+
+RULES: tuple[type[Rule], ...] = (
+    NonFinite,
+    SkipStreak,
+    GradExplosion,
+    ClipSaturation,
+    QGrowth,
+    LossDivergence,
+)
+
+
+@cache
+def _packaged() -> dict[str, dict[str, Any]]:
+    text = resources.files("nanwatch_server.detect").joinpath("rules.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def limits(changed: dict[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Limits per rule, with `changed` on top. A rule or key we do not have is an error."""
+    merged = {rule: dict(values) for rule, values in _packaged().items()}
+    for rule, values in (changed or {}).items():
+        if rule not in merged:
+            raise ValueError(f"no rule is called {rule!r}; known: {', '.join(merged)}")
+        for key, value in values.items():
+            if key not in merged[rule]:
+                raise ValueError(
+                    f"rule {rule} has no limit {key!r}; known: {', '.join(merged[rule])}"
+                )
+            merged[rule][key] = value
+    return merged

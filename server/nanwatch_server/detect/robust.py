@@ -1,0 +1,111 @@
+"""Rings with contiguous windows and the grid that makes rules indifferent to batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.block import F64
+from nanwatch_server.detect.state import Stateful
+
+TICK = 8
+"""Records between two evaluations of a window. Every 8: see the detection reference, section 6."""
+
+
+def cells(seen: int, n: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut `n` new records at multiples of `TICK` of the running count `seen`.
+
+    Yields start, stop and whether the cell ends on the grid. Because windows are evaluated only
+    there, the way records were batched cannot change what is found.
+    """
+    start = 0
+    while start < n:
+        stop = min(n, start + TICK - (seen + start) % TICK)
+        yield start, stop, (seen + stop) % TICK == 0
+        start = stop
+
+
+class Ring(Stateful):
+    """The last `capacity` columns of `rows` series; every window is one contiguous view."""
+
+    STATE = ("data", "count")
+
+    def __init__(self, rows: int, capacity: int, dtype: Any = np.float64) -> None:
+        # each column is written twice, `capacity` apart, so that no window ever wraps
+        fill = 0 if np.dtype(dtype).kind == "i" else np.nan
+        self.data: NDArray[Any] = np.full((rows, 2 * capacity), fill, dtype)
+        self.count = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.data.shape[1] // 2
+
+    def push(self, values: NDArray[Any]) -> None:
+        """Append columns; at most `capacity` of them at once."""
+        n, at, capacity = values.shape[1], self.count % self.capacity, self.capacity
+        head = min(n, capacity - at)
+        self.data[:, at : at + head] = values[:, :head]
+        self.data[:, at + capacity : at + capacity + head] = values[:, :head]
+        if head < n:
+            self.data[:, : n - head] = values[:, head:]
+            self.data[:, capacity : capacity + n - head] = values[:, head:]
+        self.count += n
+
+    def window(self, n: int) -> NDArray[Any]:
+        """The last `n` columns, fewer if fewer were pushed. A view: do not keep it."""
+        n = min(n, self.count, self.capacity)
+        end = (self.count - 1) % self.capacity + 1 + self.capacity if self.count else 0
+        return self.data[:, end - n : end]
+
+    def select(self, rows: list[int]) -> None:
+        """Keep these rows, in this order; -1 stands for a new, empty row."""
+        fresh = np.full((len(rows), self.data.shape[1]), np.nan, self.data.dtype)
+        for to, old in enumerate(rows):
+            if old >= 0:
+                fresh[to] = self.data[old]
+        self.data = fresh
+
+
+def log_or_nan(values: F64) -> F64:
+    """Natural logarithm where it exists, NaN elsewhere."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(values)
+    return np.where(np.isfinite(logs), logs, np.nan)
+
+
+def hold_last(values: F64, last: F64) -> F64:
+    """Replace NaN by the row's newest number before it. Updates `last`, one per row, in place."""
+    missing = np.isnan(values)
+    if missing.any():
+        values = values.copy()
+        for column in range(values.shape[1]):
+            np.copyto(values[:, column], last, where=missing[:, column])
+            last[:] = values[:, column]
+    elif values.shape[1]:
+        last[:] = values[:, -1]
+    return values
+
+
+def median(values: F64) -> float:
+    """Median of the finite values; NaN without one."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def theil_sen(values: F64) -> float:
+    """Median slope over all pairs, per record; robust against a third of outliers."""
+    index = np.arange(values.size, dtype=np.float64)
+    upper = np.triu_indices(values.size, 1)
+    return float(
+        np.median((values[upper[1]] - values[upper[0]]) / (index[upper[1]] - index[upper[0]]))
+    )
+
+
+def improving(losses: F64, by: float = 0.05) -> bool:
+    """True if the last quarter's median loss lies clearly below the first quarter's."""
+    quarter = max(1, losses.size // 4)
+    first, last = median(losses[:quarter]), median(losses[-quarter:])
+    return bool(last < first - by * abs(first))

@@ -1,0 +1,159 @@
+"""Rule 8: clipping that hides growth. Reads the pre-clip norm against the clip value."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.block import F64, Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.robust import (
+    TICK,
+    Ring,
+    cells,
+    improving,
+    log_or_nan,
+    theil_sen,
+)
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+RECENT = 32
+
+
+class ClipSaturation(Rule):
+    """How far above the clip the norm is counts, not how often it is clipped."""
+
+    name = "clip_saturation"
+    reads = ("grad_norm", "clip_threshold")
+    STATE = ("alarm", "logs", "losses", "steps", "since", "last_clip")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm = Alarm()
+        self.logs = Ring(1, 128)
+        self.losses = Ring(1, 128)
+        self.steps = Ring(1, 128, np.int64)
+        self.since = -1
+        """First step of the present stretch far above the clip; -1 outside of one."""
+        self.last_clip = float("nan")
+
+    def update(self, block: Block) -> list[Finding]:
+        norm, clip = block.scalars["grad_norm"], block.scalars["clip_threshold"]
+        ratio = log_or_nan(norm) - log_or_nan(clip)
+        # values that are not finite are rule 1's; they must not blind this one
+        known = np.flatnonzero(np.isfinite(ratio))
+        loss = block.scalars.get("loss")
+        severities = np.zeros(len(block), np.int8)
+        said: dict[int, Said] = {}
+        onsets: dict[int, int] = {}
+        for start, stop, tick in cells(self.logs.count, len(known)):
+            part = known[start:stop]
+            self.logs.push(ratio[None, part])
+            self.losses.push(
+                (loss if loss is not None else np.full(len(block), np.nan))[None, part]
+            )
+            self.steps.push(block.steps[None, part])
+            at = int(part[-1])
+            self.last_clip = float(clip[at])
+            if tick and self.logs.count >= self.limits["window"]:
+                severities[at] = self._judge()
+                if severities[at] > 0:
+                    said[at], onsets[at] = self._say(), self.since
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            if event.fresh:
+                self.alarm.onset = onsets[event.at]
+            words = (
+                cleared("Gradients back near the clip for 200 steps", "grad_norm", self.alarm)
+                if event.what == "clear"
+                else said[event.at]
+            )
+            found.append(finding(self.context, self.name, block, event, self.alarm.onset, words))
+        return found
+
+    def _window(self) -> tuple[F64, F64]:
+        n = self.limits["window"]
+        return self.logs.window(n)[0], self.losses.window(n)[0]
+
+    def _track(self) -> None:
+        """Remember when the norm went far above the clip and stayed there."""
+        recent = self.logs.window(RECENT)[0]
+        far = math.log(self.limits["far"])
+        if float(np.median(recent)) < far:
+            self.since = -1
+        elif self.since < 0:
+            steps = self.steps.window(RECENT)[0]
+            self.since = int(steps[int(np.argmax(recent >= far))])
+
+    def _judge(self) -> int:
+        self._track()
+        limits = self.limits
+        logs, losses = self._window()
+        ratio = math.exp(min(700.0, float(np.median(logs))))
+        if float((logs > 0).mean()) < limits["share"]:
+            return 0
+        if ratio < limits["far"]:
+            return KEEP if ratio > limits["far"] / 2 else 1
+        rising = theil_sen(logs) * len(logs) >= math.log(limits["rise"])
+        learning = improving(losses) and not rising
+        if ratio >= limits["critical"]:
+            return 2 if learning else 3
+        if (ratio >= limits["warning"] and not learning) or rising:
+            return 2
+        return KEEP
+
+    def _say(self) -> Said:
+        logs, _ = self._window()
+        share = round(100 * float((logs > 0).mean()))
+        ratio = math.exp(min(700.0, float(np.median(logs))))
+        clip = self.last_clip
+        norm = ratio * clip
+        since = f" It has been that far above since step {self.since}." if self.since >= 0 else ""
+        far = ratio >= self.limits["far"]
+        hides = (
+            "Clipping hides growth: the norm after it reads "
+            f"{number(clip)} whatever happens, and only the direction is left."
+            if far
+            else "The clip acts as a normaliser; common in runs that train well."
+        )
+        return Said(
+            title=f"Gradients {short(ratio)}x above the clip on {share} % of {len(logs)} steps",
+            message=(
+                f"Pre-clip norm median {number(norm)} against a limit of {number(clip)} "
+                f"({short(ratio)}x) over the last {len(logs)} attempts.{since} {hides}"
+            ),
+            evidence=(
+                Evidence(
+                    label="Norm before clipping, median",
+                    value=number(norm),
+                    limit=number(clip),
+                    kind="grad_norm",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Norm over clip",
+                    value=f"{short(ratio)}x",
+                    limit=f"{short(self.limits['far'])}x",
+                    kind="grad_norm",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Attempts clipped",
+                    value=f"{share} %",
+                    limit=f"{int(100 * self.limits['share'])} %",
+                    kind="clip_threshold",
+                    scope=self.scope,
+                ),
+            ),
+            kind="grad_norm",
+        )
+
+    def restart(self) -> None:
+        self.logs, self.losses = Ring(1, 128), Ring(1, 128)
+        self.steps, self.since = Ring(1, 128, np.int64), -1
+
+
+assert TICK <= RECENT

@@ -1,0 +1,323 @@
+"""Rules 3 and 6 on gradient norms, in total and per layer: jumps and accelerating growth."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.alarm import KEEP, REPEAT, Alarm
+from nanwatch_server.detect.block import F64, I64, Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.growth import GrowthBank
+from nanwatch_server.detect.robust import (
+    Ring,
+    cells,
+    hold_last,
+    improving,
+    log_or_nan,
+)
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+FP32_MAX = 3.4e38
+PAST = 64
+"""Records looked back over to word a jump."""
+TOTAL = "*"
+
+
+class _Inputs(NamedTuple):
+    """A block's norms as logarithms: row 0 the total, then the layers."""
+
+    logs: F64
+    floor: F64
+    """Logarithm below which growth harms nobody, per record."""
+    loss: F64
+    steps: I64
+
+
+class GradExplosion(Rule):
+    """Jumps are seen at the record, growth at the tick; both name the layers that lead."""
+
+    name = "grad_explosion"
+    reads = ("grad_norm",)
+    STATE = ("names", "alarm", "bank", "last", "reference", "hits", "losses", "clip",
+             "base")  # fmt: skip
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.names: tuple[str, ...] = (TOTAL,)
+        self.alarm = Alarm()
+        self.bank = GrowthBank(1, self.limits)
+        self.last: F64 = np.full(1, np.nan)
+        self.reference: F64 = np.full(1, np.nan)
+        """Median logarithm of the last 128 records per row, as of the last tick."""
+        self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
+        """Which of the last 4 records stood far above the reference."""
+        self.losses = Ring(1, 256)
+        self.clip = float("nan")
+        self.base = float("nan")
+        """Logarithm of the level before the trouble, frozen when the alarm went up."""
+
+    def update(self, block: Block) -> list[Finding]:
+        self._align(block)
+        total = block.scalars["grad_norm"]
+        # values that are not finite are rule 1's; they must not blind this one
+        known = np.flatnonzero(np.isfinite(total) & (total > 0))
+        inputs = self._inputs(block, known)
+        found: list[Finding] = []
+        done = 0
+        for start, stop, _ in cells(self.bank.count, len(known)):
+            end = int(known[stop - 1]) + 1
+            found += self._cell(block, inputs, start, stop, known[start:stop] - done, done, end)
+            done = end
+        return found + self._sweep(block, np.zeros(len(block) - done, np.int8), done, {})
+
+    def _align(self, block: Block) -> None:
+        """Follow the set of layers: known ones keep their windows, new ones start empty."""
+        names = (
+            (TOTAL, *block.layers["grad_norm_layer"][0])
+            if ("grad_norm_layer" in block.layers)
+            else self.names
+        )
+        if names == self.names:
+            return
+        old = {name: row for row, name in enumerate(self.names)}
+        rows = [old.get(name, -1) for name in names]
+        keep = np.array(rows)
+        self.bank.select(rows)
+        self.last = np.where(keep >= 0, self.last[keep], np.nan)
+        self.reference = np.where(keep >= 0, self.reference[keep], np.nan)
+        self.hits = np.where(keep[:, None] >= 0, self.hits[keep], 0).astype(np.int8)
+        self.names = names
+
+    def _inputs(self, block: Block, known: I64) -> _Inputs:
+        values = np.full((len(self.names), len(known)), np.nan)
+        values[0] = block.scalars["grad_norm"][known]
+        if "grad_norm_layer" in block.layers:
+            values[1:] = block.layers["grad_norm_layer"][1][:, known]
+        logs = hold_last(log_or_nan(values), self.last)
+        clip = block.scalars.get("clip_threshold")
+        loss = block.scalars.get("loss")
+        missing = np.full(len(known), np.nan)
+        floor = np.full(len(known), math.log(self.limits["floor"]))
+        if clip is not None and len(known):
+            self.clip = float(clip[known[-1]])
+            far = log_or_nan(clip[known]) + math.log(self.limits["floor_clips"])
+            floor = np.where(np.isfinite(far), far, floor)
+        return _Inputs(
+            logs, floor, loss[known] if loss is not None else missing, block.steps[known]
+        )
+
+    def _cell(
+        self,
+        block: Block,
+        inputs: _Inputs,
+        start: int,
+        stop: int,
+        part: I64,
+        done: int,
+        end: int,
+    ) -> list[Finding]:
+        """The known records `start` to `stop`: attempts `done` to `end` of the block."""
+        logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
+        self.losses.push(inputs.loss[None, start:stop])
+        jumps, jumped_row = self._jumps(logs, inputs.floor[start:stop])
+        words: dict[int, tuple[Said, int, float]] = {}
+        if jumps.any():
+            # worded from what was known at that record, whatever came with it in the batch
+            past = self.bank.levels[0]
+            history = np.concatenate([past.values.window(PAST), logs], axis=1)
+            history_steps = np.concatenate([past.steps.window(PAST)[0], steps])
+            for column in self._speaking(jumps):
+                upto = history.shape[1] - logs.shape[1] + column + 1
+                words[int(part[column]) + done] = self._say_jump(
+                    jumped_row, history[:, :upto], history_steps[:upto]
+                )
+        severities = np.zeros(end - done, np.int8)
+        severities[part] = jumps
+        if self.bank.push(logs, steps):
+            level, row = self._growth(logs, float(inputs.floor[stop - 1]))
+            if level > jumps[-1]:
+                severities[-1] = level
+                words[end - 1] = self._say_growth(row, logs, int(steps[-1]))
+            elif not jumps[-1] and self.alarm.level and self._still_high(logs):
+                severities[-1] = KEEP
+            self.reference = self.bank.reference()
+        return self._sweep(block, severities, done, words)
+
+    def _speaking(self, jumps: NDArray[np.int8]) -> list[int]:
+        """Columns at which the alarm could speak: the first of each severity above its level."""
+        level, columns = self.alarm.level, []
+        for column in np.flatnonzero(jumps > 0).tolist():
+            quiet = self.alarm.seen + len(jumps) - self.alarm.last_emit < REPEAT
+            if jumps[column] > level or not (level and quiet):
+                columns.append(column)
+                level = max(level, int(jumps[column]))
+        return columns
+
+    def _sweep(
+        self,
+        block: Block,
+        severities: NDArray[np.int8],
+        done: int,
+        words: dict[int, tuple[Said, int, float]],
+    ) -> list[Finding]:
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            at = event._replace(at=event.at + done)
+            if event.what == "clear":
+                said = cleared("Gradient norm calm again for 200 steps", "grad_norm", self.alarm)
+            else:
+                said, onset, base = words[at.at]
+                if event.fresh:
+                    self.alarm.onset, self.base = onset, base
+            found.append(finding(self.context, self.name, block, at, self.alarm.onset, said))
+        return found
+
+    def _jumps(self, logs: F64, floor: F64) -> tuple[NDArray[np.int8], int]:
+        """Severity per record of "3 of the last 5 stand 100 times above the window's median"."""
+        n = logs.shape[1]
+        limits = self.limits
+        above = logs - self.reference[:, None]
+        absolute = math.log(limits["absolute"])
+        far = (above >= math.log(limits["jump"])) & (logs >= floor)
+        far |= logs >= absolute
+        if not far.any() and not self.hits.any():
+            return np.zeros(n, np.int8), 0
+        joined = np.concatenate([self.hits, far.astype(np.int8)], axis=1)
+        self.hits = joined[:, -4:].copy()
+        sums = np.cumsum(np.pad(joined, ((0, 0), (1, 0))), axis=1)
+        held = far & (sums[:, 5:] - sums[:, :-5] >= 3)
+        rows = np.flatnonzero(held.any(axis=1))
+        if not rows.size:
+            return np.zeros(n, np.int8), 0
+        huge = (above >= math.log(limits["jump_critical"])) | (logs >= absolute)
+        huge |= (logs >= math.log(limits["huge"])) & (above >= math.log(limits["jump"]))
+        severities = np.where(held.any(axis=0), 2, 0).astype(np.int8)
+        severities[(held & huge).any(axis=0)] = 3
+        # the total is the loudest witness; a layer is named only where it alone rises
+        return severities, 0 if held[0].any() else int(rows[0])
+
+    def _growth(self, logs: F64, floor: float) -> tuple[int, int]:
+        """Severity of accelerating growth at this tick, and the row that shows it."""
+        growing = np.isfinite(self.bank.doubling)
+        if not growing.any():
+            return 0, 0
+        level = np.median(logs, axis=1)
+        rows = np.flatnonzero(growing & (level >= floor))
+        if not rows.size:
+            return 0, 0
+        row = int(rows[0])
+        limits = self.limits
+        reach = float(self.bank.reach[rows].max())
+        window = int(min(256, max(32, self.bank.window[row])))
+        strong = reach >= math.log(limits["strong"])
+        if not strong and improving(self.losses.window(window)[0], 0.1):
+            return 1, row
+        doubling = float(self.bank.doubling[rows].min())
+        left = (math.log(FP32_MAX) - float(level[row])) / math.log(2) * doubling
+        soon = min(left, doubling * math.log2(1e4)) < limits["soon"]
+        huge = float(level[row]) >= math.log(limits["huge"])
+        return (3 if strong and (soon or huge) else 2), row
+
+    def _still_high(self, logs: F64) -> bool:
+        """Norms that stay far above the level before the trouble keep the alarm up."""
+        recent = self.alarm.seen - self.alarm.last_hit < self.limits["keep"]
+        return recent and float(np.median(logs[0])) >= self.base + math.log(
+            self.limits["keep_factor"]
+        )
+
+    def _say_jump(self, row: int, logs: F64, steps: I64) -> tuple[Said, int, float]:
+        base = float(self.reference[row])
+        now = float(logs[row, -1])
+        far = logs[row] >= base + math.log(3.0)
+        onset = _stretch_start(far, steps)
+        above = logs[:, -1] - self.reference
+        order = np.argsort(-np.where(np.isfinite(above[1:]), logs[1:, -1], -np.inf)) + 1
+        layers = [int(r) for r in order if above[r] >= math.log(10.0)][:3]
+        value = number(_exp(now))
+        what = self._subject(row)
+        jumped = math.isfinite(base) and now - base >= math.log(self.limits["jump"])
+        if jumped:
+            title = f"{what} jumped {short(_exp(now - base))}x to {short(_exp(now))}"
+            against = f"against a median of {number(_exp(base))} over the 128 records before"
+        else:
+            title = f"{what} at {short(_exp(now))}, near the end of fp32"
+            against = f"against a limit of {number(self.limits['absolute'])}"
+        message = f"{what} is {value} at step {int(steps[-1])}, {against}, since step {onset}."
+        return self._said(title, message, row, logs[:, -1], layers, None), onset, base
+
+    def _say_growth(self, row: int, logs: F64, step: int) -> tuple[Said, int, float]:
+        level = np.median(logs, axis=1)
+        per_record = self.bank.steps_per_record()
+        doubling = float(self.bank.doubling[row]) * per_record
+        reach = float(self.bank.reach[row])
+        onset = self.bank.onset(row)
+        growing = np.isfinite(self.bank.doubling[1:])
+        order = np.argsort(-np.where(growing, level[1:], -np.inf)) + 1
+        layers = [int(r) for r in order if growing[r - 1]][:3]
+        what = self._subject(row)
+        title = f"{what} doubling every {short(doubling)} steps: {short(_exp(float(level[row])))}"
+        message = (
+            f"{what} is {number(_exp(float(level[row])))} at step {step}, grown "
+            f"{short(_exp(reach))}x over the last {int(self.bank.window[row] * per_record)} steps "
+            f"and accelerating since step {onset}."
+        )
+        base = float(level[row]) - reach
+        return self._said(title, message, row, level, layers, doubling), onset, base
+
+    def _subject(self, row: int) -> str:
+        return "Gradient norm" if row == 0 else f"Gradient of {self.names[row][-32:]}"
+
+    def _said(
+        self,
+        title: str,
+        message: str,
+        row: int,
+        logs: F64,
+        layers: list[int],
+        doubling: float | None,
+    ) -> Said:
+        clip = f"clip {number(self.clip)}" if math.isfinite(self.clip) else "no clip"
+        if layers:
+            named = ", ".join(f"{self.names[r]} {number(_exp(float(logs[r])))}" for r in layers)
+            message += f" Largest of those that rise: {named}."
+        evidence = [
+            Evidence(label="Gradient norm", value=number(_exp(float(logs[0]))), limit=clip,
+                     kind="grad_norm", scope=self.scope)
+        ]  # fmt: skip
+        if doubling is not None:
+            evidence.append(Evidence(label="Doubling time", value=f"{short(doubling)} steps",
+                                     kind="grad_norm", scope=self.scope))  # fmt: skip
+        evidence += [
+            Evidence(label="Layer", value=number(_exp(float(logs[r]))), kind="grad_norm_layer",
+                     scope=self.scope, layer=self.names[r])
+            for r in layers
+        ]  # fmt: skip
+        layer = self.names[layers[0]] if layers else ("" if row == 0 else self.names[row])
+        kind = "grad_norm" if row == 0 else "grad_norm_layer"
+        return Said(title, message, tuple(evidence), kind, layer, doubling)
+
+    def restart(self) -> None:
+        self.bank.restart()
+        self.reference = np.full(len(self.names), np.nan)
+        self.hits = np.zeros((len(self.names), 4), np.int8)
+        self.losses = Ring(1, 256)
+
+
+def _exp(log: float) -> float:
+    return math.exp(min(log, 709.0)) if not math.isnan(log) else math.nan
+
+
+def _stretch_start(far: NDArray[np.bool_], steps: I64) -> int:
+    """First step of the stretch that ends now, gaps of two records forgiven."""
+    start, gap = len(far) - 1, 0
+    for at in range(len(far) - 1, -1, -1):
+        if far[at]:
+            start, gap = at, 0
+        elif (gap := gap + 1) > 2:
+            break
+    return int(steps[start])

@@ -1,0 +1,127 @@
+"""Rules 5 and 13 on the loss: it rose and stays far above its best and its beginning.
+
+A single spike is no alarm, and a critic's loss may rise in good health; both stay notices.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP, Alarm, Event
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.robust import Ring, cells
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+MEDIAN_OVER = 25
+
+
+class LossDivergence(Rule):
+    """Median of 25 losses against the best such median and the one at the start."""
+
+    name = "loss_divergence"
+    reads = ("loss",)
+    STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm = Alarm()
+        self.losses = Ring(1, 32)
+        self.steps = Ring(1, 32, np.int64)
+        self.best = math.inf
+        self.first = math.nan
+        """Largest median within the first records: the level of an untrained model."""
+        self.high = 0
+        """Records in a row far above the best."""
+        self.high_step = -1
+
+    def update(self, block: Block) -> list[Finding]:
+        loss = block.scalars["loss"]
+        known = np.flatnonzero(np.isfinite(loss))
+        severities = np.zeros(len(block), np.int8)
+        words: dict[int, tuple[Said, int]] = {}
+        for start, stop, tick in cells(self.losses.count, len(known)):
+            part = known[start:stop]
+            self.losses.push(loss[None, part])
+            self.steps.push(block.steps[None, part])
+            if tick and self.losses.count >= 32:
+                at = int(part[-1])
+                severities[at], median = self._judge()
+                if severities[at] > 0:
+                    words[at] = self._say(median, int(block.steps[at])), self.high_step
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            found.append(self._finding(block, event, words))
+        return found
+
+    def _finding(self, block: Block, event: Event, words: dict[int, tuple[Said, int]]) -> Finding:
+        if event.what == "clear":
+            said = cleared("Loss back near its best for 200 steps", "loss", self.alarm)
+        else:
+            said, onset = words[event.at]
+            if event.fresh:
+                self.alarm.onset = onset
+        return finding(self.context, self.name, block, event, self.alarm.onset, said)
+
+    def _competes(self) -> bool:
+        """Several optimizers or critics: their losses may rise while all is well."""
+        scopes = self.context.facts.get("scopes", "")
+        several = len([name for name in scopes.split(",") if name.strip()]) > 1
+        return several or bool(self.scope) or self.context.learns_values()
+
+    def _judge(self) -> tuple[int, float]:
+        limits = self.limits
+        median = float(np.median(self.losses.window(MEDIAN_OVER)))
+        if self.losses.count <= limits["start"]:
+            self.first = median if math.isnan(self.first) else max(self.first, median)
+        ratio = median / self.best if self.best > 0 else math.inf
+        was, self.best = self.best, min(self.best, median)
+        if not (0 < was < math.inf) or not self.first > 0:
+            return 0, median
+        # far above both: an interpolating model at 1e-5 may bounce to 1e-3 and be well
+        far = ratio >= limits["ratio"] and median >= limits["over_first"] * self.first
+        if not far:
+            self.high = 0
+            near = ratio >= limits["ratio"] / 2 and median >= self.first
+            return (KEEP if near else 0), median
+        if not self.high:
+            self.high_step = int(self.steps.window(MEDIAN_OVER // 2)[0, 0])
+        self.high += 8
+        steep = median >= limits["steep"] * self.first
+        if self.high < (limits["records_steep"] if steep else limits["records"]):
+            return KEEP, median
+        if self._competes():
+            return 1, median
+        critical = ratio >= limits["critical"] and steep
+        return (3 if critical else 2), median
+
+    def _say(self, median: float, step: int) -> Said:
+        times = median / self.best
+        return Said(
+            title=f"Loss {short(times)}x above its best: {short(median)}",
+            message=(
+                f"Median of the last {MEDIAN_OVER} losses is {number(median)} at step {step}, best "
+                f"was {number(self.best)}, start {number(self.first)}; not recovered since step "
+                f"{self.high_step}."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss, median of 25",
+                    value=number(median),
+                    limit=number(self.limits["ratio"] * self.best),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Best median", value=number(self.best), kind="loss", scope=self.scope
+                ),
+            ),
+            kind="loss",
+        )
+
+    def restart(self) -> None:
+        self.losses, self.steps = Ring(1, 32), Ring(1, 32, np.int64)
+        self.best, self.first, self.high = math.inf, math.nan, 0

@@ -1,0 +1,199 @@
+"""Rules 6 and 7 on Q-values: growth against the bound that rewards and discount allow."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.block import F64, I64, Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.growth import GrowthBank, corner
+from nanwatch_server.detect.robust import Ring, cells, hold_last, log_or_nan
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+SQUARE_OVERFLOW = 1.8e19
+"""The squared error of a larger Q is not finite in fp32."""
+
+
+class QGrowth(Rule):
+    """Growth alone is a notice: every Q grows while it learns. Beyond the bound it is an alarm."""
+
+    name = "q_growth"
+    any_of = ("q_min", "q_max", "q_mean")
+    STATE = ("alarm", "bank", "last", "beyond", "spread", "reward", "crossed")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm = Alarm()
+        self.bank = GrowthBank(1, self.limits)
+        self.last: F64 = np.full(1, np.nan)
+        self.beyond = 0
+        """Records in a row above the bound."""
+        self.spread = Ring(1, 8)
+        """Standard deviation of Q over the batch, where sent."""
+        self.reward = float("nan")
+        self.crossed = -1
+        """Step at which the bound was crossed; -1 while below."""
+
+    def update(self, block: Block) -> list[Finding]:
+        size = self._size(block)
+        known = np.flatnonzero(np.isfinite(size))
+        logs = hold_last(log_or_nan(size[None, known]), self.last)
+        std = block.scalars.get("q_std", np.full(len(block), np.nan))[known]
+        rewards = self.context.reward_limits[known]
+        steps = block.steps[known]
+        severities = np.zeros(len(block), np.int8)
+        words: dict[int, tuple[Said, int]] = {}
+        for start, stop, _ in cells(self.bank.count, len(known)):
+            self._count_beyond(logs[0, start:stop], rewards[start:stop], steps[start:stop])
+            self.spread.push(std[None, start:stop])
+            self.reward = float(rewards[stop - 1])
+            if not self.bank.push(logs[:, start:stop], steps[start:stop]):
+                continue
+            at = int(known[stop - 1])
+            severities[at] = self._judge()
+            if severities[at] > 0:
+                words[at] = self._say(int(steps[stop - 1])), self._onset()
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            if event.what == "clear":
+                said = cleared("Q-values no longer growing for 200 steps", "q_max", self.alarm)
+            else:
+                said, onset = words[event.at]
+                if event.fresh:
+                    self.alarm.onset = onset
+            found.append(finding(self.context, self.name, block, event, self.alarm.onset, said))
+        return found
+
+    @staticmethod
+    def _size(block: Block) -> F64:
+        """Largest absolute Q known per record."""
+        size = np.full(len(block), np.nan)
+        for kind in QGrowth.any_of:
+            if (values := block.scalars.get(kind)) is not None:
+                finite = np.where(np.isfinite(values), np.abs(values), np.nan)
+                size = np.fmax(size, finite)
+        return size
+
+    def _bound(self, reward: float) -> float:
+        """Twice the largest value a policy could earn; NaN while no reward was logged."""
+        if not math.isfinite(reward):
+            return math.nan
+        gamma = self.context.gamma() or self.limits["gamma"]
+        return 2.0 * max(reward, self.limits["reward_floor"]) / (1.0 - gamma)
+
+    def _count_beyond(self, logs: F64, rewards: F64, steps: I64) -> None:
+        over: NDArray[np.bool_] = np.zeros(len(logs), bool)
+        for at in range(len(logs)):
+            bound = self._bound(float(rewards[at]))
+            over[at] = math.isfinite(bound) and logs[at] > math.log(bound)
+            if not over[at]:
+                self.beyond, self.crossed = 0, -1
+                continue
+            self.crossed = int(steps[at]) if not self.beyond else self.crossed
+            self.beyond += 1
+
+    def _level(self) -> float:
+        """Logarithm of |Q| now: median of the last tick."""
+        return float(np.median(self.bank.levels[0].values.window(8)))
+
+    def _rising(self) -> bool:
+        """Doubled over the last 128 or 256 records and higher than ever, accelerating or not."""
+        above = self.bank.levels[1]
+        for blocks in (16, 32):
+            window = above.values.window(blocks)[0]
+            if len(window) < blocks or not np.isfinite(window).all():
+                continue
+            if window[-1] - window[0] >= math.log(2.0) and window[-1] >= above.high[0] - 0.05:
+                return True
+        return False
+
+    def _judge(self) -> int:
+        limits = self.limits
+        if self.bank.count < limits["warmup"]:
+            return 0
+        level, bound = self._level(), self._bound(self.reward)
+        doubling = float(self.bank.doubling[0])
+        growing = math.isfinite(doubling)
+        moving = growing or self._rising()
+        over = self.beyond >= limits["records"]
+        far = over and level >= math.log(limits["beyond_critical"] * bound)
+        large = self._large(level)
+        if not ((over and (moving or far)) or (large and moving)):
+            if growing and level > math.log(limits["notice_floor"]):
+                return 1
+            return KEEP if over or (large and self.alarm.level >= 2) else 0
+        left = (math.log(SQUARE_OVERFLOW) - level) / math.log(2.0) * doubling
+        soon = growing and min(left, doubling * math.log2(1e4)) < limits["soon"]
+        return 3 if (far and moving) or soon else 2
+
+    def _large(self, level: float) -> bool:
+        """Above the absolute limits, which count only where rewards do not set a better one."""
+        modest = self.reward <= self.limits["reward_large"]
+        if modest:
+            return False
+        spread = self.spread.window(8)
+        known = spread[np.isfinite(spread)]
+        std = float(np.median(known)) if known.size else 0.0
+        return level > math.log(self.limits["absolute"]) or std > self.limits["absolute_std"]
+
+    def _onset(self) -> int:
+        if math.isfinite(float(self.bank.doubling[0])):
+            return self.bank.onset(0)
+        level = self.bank.levels[1]
+        start = corner(level.values.window(64)[0], level.steps.window(64)[0])
+        return min(start, self.crossed) if self.crossed >= 0 else start
+
+    def _say(self, step: int) -> Said:
+        level = math.exp(min(709.0, self._level()))
+        bound = self._bound(self.reward)
+        per_record = self.bank.steps_per_record()
+        doubling = float(self.bank.doubling[0]) * per_record
+        growing = math.isfinite(doubling)
+        title = (
+            f"Q-values doubling every {short(doubling)} steps: |Q| {short(level)}"
+            if growing
+            else f"Q-values still growing: |Q| {short(level)}"
+        )
+        if math.isfinite(bound):
+            known = self.context.gamma()
+            gamma = f"{number(known)}" if known else f"{number(self.limits['gamma'])} (assumed)"
+            times = level / (bound / 2)
+            against = (
+                f"With rewards up to {number(self.reward)} and gamma {gamma}, |Q| cannot exceed "
+                f"{number(bound / 2)}: it is at {short(times)}x of that."
+            )
+            limit = number(bound)
+        else:
+            against = "No reward is logged, so the absolute limit counts."
+            limit = number(self.limits["absolute"])
+        spread = float(self.spread.window(1)[0, -1])
+        evidence = [
+            Evidence(label="|Q|", value=number(level), limit=limit, kind="q_max", scope=self.scope)
+        ]
+        if growing:
+            evidence.append(Evidence(label="Doubling time", value=f"{short(doubling)} steps",
+                                     kind="q_max", scope=self.scope))  # fmt: skip
+        if math.isfinite(spread):
+            evidence.append(Evidence(label="Standard deviation of Q", value=number(spread),
+                                     limit=number(self.limits["absolute_std"]), kind="q_std",
+                                     scope=self.scope))  # fmt: skip
+        if math.isfinite(self.reward):
+            evidence.append(Evidence(label="Largest |reward|", value=number(self.reward),
+                                     limit=number(self.limits["reward_large"]), kind="reward",
+                                     scope=self.scope))  # fmt: skip
+        return Said(
+            title,
+            f"|Q| is {number(level)} at step {step}, rising since step {self._onset()}. {against}",
+            tuple(evidence),
+            "q_max",
+            doubling_steps=doubling if growing else None,
+        )
+
+    def restart(self) -> None:
+        self.bank.restart()
+        self.spread = Ring(1, 8)

@@ -1,0 +1,144 @@
+"""Rule 2: updates skipped in a row, so that the weights stand still while the loss still prints."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.alarm import Alarm, Event
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence, Finding
+
+SHARE_OVER = 50
+
+
+class SkipStreak(Rule):
+    """Counts skips that something bad explains; gradient accumulation skips in good health."""
+
+    name = "skip_streak"
+    reads = ("update_applied",)
+    STATE = ("alarm", "attempts", "streak", "begin", "idle", "idle_begin", "idle_usual", "recent")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm = Alarm()
+        self.attempts = 0
+        self.streak = 0
+        self.begin = -1
+        """Step of the first skip of the present streak."""
+        self.idle = 0
+        """Attempts in a row not applied for no visible reason."""
+        self.idle_begin = -1
+        self.idle_usual = 0
+        """Longest such stretch that ended by itself."""
+        self.recent: NDArray[np.int8] = np.zeros(SHARE_OVER, np.int8)
+
+    def update(self, block: Block) -> list[Finding]:
+        applied = block.scalars["update_applied"]
+        bad = self._bad(block)
+        if applied.all() and not (
+            self.alarm.level or self.streak or self.idle or self.recent.any()
+        ):
+            self.attempts += len(block)
+            self.alarm.seen += len(block)
+            return []
+        severities = np.zeros(len(block), np.int8)
+        streaks = np.zeros(len(block), np.int64)
+        begins = np.zeros(len(block), np.int64)
+        shares = np.zeros(len(block), np.int64)
+        for at in range(len(block)):
+            severities[at] = self._record(bool(applied[at]), bool(bad[at]), int(block.steps[at]))
+            streaks[at], begins[at] = max(self.streak, self.idle), self._began()
+            shares[at] = int(self.recent.sum()) * 100 // SHARE_OVER
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            if event.fresh:
+                self.alarm.onset = int(begins[event.at])
+            at = event.at
+            said = self._say(block, event, int(streaks[at]), int(begins[at]), int(shares[at]))
+            found.append(finding(self.context, self.name, block, event, self.alarm.onset, said))
+        return found
+
+    def _began(self) -> int:
+        return self.begin if self.streak >= self.idle else self.idle_begin
+
+    def _bad(self, block: Block) -> NDArray[np.bool_]:
+        """Skips with a reason one can see: the scaler's, or a value that is not finite."""
+        skipped = block.scalars["update_applied"] == 0
+        if not skipped.any():
+            return skipped
+        norm, loss = block.scalars.get("grad_norm"), block.scalars.get("loss")
+        reason = block.scalars.get("skip_reason")
+        bad = np.zeros(len(block), bool)
+        scaler = (reason == 1) if reason is not None else bad
+        bad = bad | scaler
+        if norm is not None:
+            bad |= ~np.isfinite(norm)
+        if loss is not None:
+            bad |= ~np.isfinite(loss)
+        if norm is None and reason is None:
+            bad[:] = True
+        early = np.arange(self.attempts, self.attempts + len(block)) < self.limits["exempt"]
+        return skipped & bad & ~(early & scaler)
+
+    def _record(self, applied: bool, bad: bool, step: int) -> int:
+        self.recent[self.attempts % SHARE_OVER] = bad
+        self.attempts += 1
+        if applied:
+            self.idle_usual = max(self.idle_usual, self.idle)
+            self.streak = self.idle = 0
+        elif bad:
+            self.begin = step if not self.streak else self.begin
+            self.streak += 1
+        else:
+            self.idle_begin = step if not self.idle else self.idle_begin
+            self.idle += 1
+        limits = self.limits
+        share = self.attempts >= SHARE_OVER and int(self.recent.sum()) >= (
+            limits["share"] * SHARE_OVER
+        )
+        if self.streak >= limits["critical"] or (share and bad):
+            return 3
+        idle = max(limits["idle"], 4 * self.idle_usual)
+        if self.streak >= limits["warning"] or self.idle >= idle:
+            return 2
+        return 0
+
+    def _say(self, block: Block, event: Event, streak: int, begin: int, share: int) -> Said:
+        if event.what == "clear":
+            return cleared("Updates applied again for 200 attempts", "update_applied", self.alarm)
+        norm = block.scalars.get("grad_norm")
+        value = float(norm[event.at]) if norm is not None else float("nan")
+        finite = norm is None or bool(np.isfinite(value))
+        why = "" if finite else ", non-finite gradients"
+        title = f"{streak} updates skipped in a row{why}"
+        if streak < self.limits["warning"]:
+            title = f"{share} % of the last {SHARE_OVER} updates skipped{why}"
+        loss = block.scalars.get("loss")
+        prints = ""
+        if loss is not None and np.isfinite(loss[event.at]):
+            prints = f"Loss still prints {number(float(loss[event.at]))} but "
+        weights = f"the weights have not changed since step {begin}."
+        weights = prints + weights if prints else weights[0].upper() + weights[1:]
+        evidence = [
+            Evidence(
+                label="Skipped in a row",
+                value=str(streak),
+                limit=str(self.limits["warning"]),
+                kind="update_applied",
+                scope=self.scope,
+            )
+        ]
+        if norm is not None:
+            evidence.append(
+                Evidence(
+                    label="Gradient norm",
+                    value=number(value),
+                    limit="finite",
+                    kind="grad_norm",
+                    scope=self.scope,
+                )
+            )
+        return Said(title, f"{title}. {weights}", tuple(evidence), "update_applied")

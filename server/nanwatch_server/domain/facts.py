@@ -1,0 +1,66 @@
+"""Reading a run's facts and writing numbers as text. Small pure functions every part may use."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+_PATH = re.compile(r"[./:\\]")
+
+
+def fact(facts: Mapping[str, str], *names: str) -> str | None:
+    """The first of `names` among the facts, ignoring case, `-` against `_` and any path before it.
+
+    `training.gradient_clip_val` is found as `gradient_clip_val`. Empty and `None` count as absent.
+    """
+    leaves: dict[str, str] = {}
+    for key, value in facts.items():
+        leaf = _PATH.split(key)[-1].lower().replace("-", "_")
+        if value.strip().lower() not in ("", "none", "null"):
+            leaves.setdefault(leaf, value.strip())
+    for name in names:
+        if (found := leaves.get(name.lower())) is not None:
+            return found
+    return None
+
+
+def fact_number(facts: Mapping[str, str], *names: str) -> float | None:
+    """The first of `names` that holds a finite number."""
+    for name in names:
+        text = fact(facts, name)
+        if text is None:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    return None
+
+
+def is_on(facts: Mapping[str, str], *names: str) -> bool:
+    """True if one of `names` is set to something that means yes."""
+    off = ("0", "false", "no", "off", "32", "fp32", "0.0")
+    return any(
+        (value := fact(facts, name)) is not None and value.lower() not in off for name in names
+    )
+
+
+def number(value: float) -> str:
+    """Four significant digits; `NaN`, `Infinity` and `-Infinity` as words."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if value == int(value) and abs(value) < 1e5:
+        return str(int(value))
+    return f"{value:.4g}"
+
+
+def short(value: float) -> str:
+    """Two significant digits, for titles."""
+    if not math.isfinite(value):
+        return number(value)
+    return f"{value:.0f}" if 10 <= abs(value) < 1e4 else f"{value:.2g}"
