@@ -292,3 +292,17 @@ class RunMark:
     at: float
     text: str = ""
     data: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRow:
+    """One stored batch: every row decodes with the wire contract and holds only valid records."""
+
+    id: int
+    """Grows with commit order."""
+    stream: Stream
+    lane: str
+    first: int
+    last: int
+    at: float
+    frame: bytes

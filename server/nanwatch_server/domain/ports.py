@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from nanwatch.contract.frames import RunInfo, SeriesDecl
+import numpy as np
+
+from nanwatch.contract.frames import CommandResult, RunInfo, SeriesDecl, ServerFrame
 from nanwatch_server.domain.models import (
     Checkpoint,
     Command,
     Finding,
     Incident,
+    JournalRow,
     Run,
     RunMark,
     Series,
@@ -32,6 +35,15 @@ class UnitOfWork(Protocol):
     def end_run(
         self, run_id: str, *, at: float | None, reason: str, exit_code: int | None
     ) -> None: ...
+    def open_epoch(
+        self, stream: Stream, *, started_at: float, parent_epoch: int, now: float
+    ) -> bool:
+        """Remember the epoch; True if it is the live one of its (run, rank) from now on.
+
+        Not live, only allowed to backfill: an epoch that a later one already replaced.
+        """
+        ...
+
     def high_water(self, stream: Stream, lane: str) -> int:
         """Highest contiguous sequence number stored; -1 if none."""
         ...
@@ -45,6 +57,12 @@ class UnitOfWork(Protocol):
         self, stream: Stream, lane: str, first: int, last: int, frame: bytes, now: float
     ) -> int:
         """One received batch as it came; returns the journal row's number."""
+        ...
+
+    def add_gap(
+        self, stream: Stream, lane: str, first: int, last: int, reason: str, points: int, at: float
+    ) -> None:
+        """Records that will never come: declared by the client, or refused by the server."""
         ...
 
     def add_findings(self, findings: Sequence[Finding]) -> list[Finding]:
@@ -79,9 +97,18 @@ class UnitOfWork(Protocol):
         """Append a row to the hash chain."""
         ...
 
-    def put_token(self, token: dict[str, Any]) -> None: ...
-    def put_session(self, session: dict[str, Any]) -> None: ...
-    def put_login_code(self, code: dict[str, Any]) -> None: ...
+    def put_token(self, token: dict[str, Any]) -> None:
+        """Insert or replace by `id`. Needs `id` and `sha256`; other keys are kept as they are."""
+        ...
+
+    def put_session(self, session: dict[str, Any]) -> None:
+        """Insert or replace by `sha256`; other keys are kept as they are."""
+        ...
+
+    def put_login_code(self, code: dict[str, Any]) -> None:
+        """Insert. Needs `sha256` and `expires_at`; other keys are kept as they are."""
+        ...
+
     def take_login_code(self, sha256: str, now: float) -> dict[str, Any] | None:
         """The unused, unexpired code, marked used; None otherwise."""
         ...
@@ -109,3 +136,48 @@ class Store(Protocol):
     def token(self, sha256: str) -> dict[str, Any] | None: ...
     def tokens(self) -> list[dict[str, Any]]: ...
     def session(self, sha256: str) -> dict[str, Any] | None: ...
+    def high_water(self, stream: Stream, lane: str) -> int: ...
+    def declarations(self, stream: Stream) -> dict[int, Series]:
+        """Wire id → Series, as declared so far."""
+        ...
+
+    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
+        """Rows with `id` > `after`, in commit order."""
+        ...
+
+    def gaps(self, run_id: str) -> list[dict[str, Any]]: ...
+    def findings(self, run_id: str) -> list[Finding]: ...
+    def audit_break(self) -> int | None:
+        """Number of the first audit row whose hash does not fit its contents; None if all fit."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class RunSession(Protocol):
+    """One live connection of a run's rank 0."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    def send(self, frame: ServerFrame) -> None:
+        """Thread-safe; a frame for a connection that has gone is dropped."""
+        ...
+
+
+class CommandDesk(Protocol):
+    """Commands of runs: `control` implements, `ingest` and `pipeline` call. Thread-safe."""
+
+    def run_connected(self, run_id: str, session: RunSession) -> None: ...
+    def run_gone(self, run_id: str, session: RunSession) -> None: ...
+    def accepted(self, run_id: str, command_id: str, nonce: int) -> None: ...
+    def result(self, uow: UnitOfWork, run_id: str, result: CommandResult) -> Command | None:
+        """The command after the run's last word; same transaction as the record's journal row."""
+        ...
+
+    def observe(
+        self, run_id: str, scope: str, steps: np.ndarray, scalars: dict[str, np.ndarray]
+    ) -> None:
+        """Points of a block that has `lr`, for the verification of applied commands."""
+        ...

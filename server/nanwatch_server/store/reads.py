@@ -1,0 +1,212 @@
+"""Queries of the database. Each call sees every transaction that ended before it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, Row, Select, select
+
+from nanwatch.contract.commands import TERMINAL
+from nanwatch_server.domain.audit_chain import AUDITED, audit_hash
+from nanwatch_server.domain.models import (
+    Checkpoint,
+    Command,
+    Finding,
+    Incident,
+    IncidentState,
+    JournalRow,
+    Run,
+    RunMark,
+    Series,
+    Stream,
+)
+from nanwatch_server.store import tables as t
+from nanwatch_server.store.rows import (
+    of_stream,
+    to_journal,
+    to_run,
+    to_series,
+    unpack,
+)
+
+
+class Reads:
+    """The reading half of `domain.ports.Store`."""
+
+    def __init__(self, readers: Engine) -> None:
+        self._readers = readers
+
+    def _all(self, query: Select) -> list[Row]:
+        with self._readers.connect() as db:
+            return list(db.execute(query).all())
+
+    def _first(self, query: Select) -> Row | None:
+        with self._readers.connect() as db:
+            return db.execute(query).first()
+
+    # --- runs and series ----------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run | None:
+        """The run, or None."""
+        row = self._first(select(t.runs).where(t.runs.c.id == run_id))
+        return None if row is None else to_run(row)
+
+    def runs(
+        self, *, query: str = "", project: str = "", limit: int = 50, after: str = ""
+    ) -> tuple[list[Run], str | None]:
+        """Newest first; the second value continues the list when given as `after`."""
+        run = t.runs.c
+        wanted = select(t.runs).order_by(run.n.desc()).limit(limit + 1)
+        if query:
+            wanted = wanted.where(
+                run.name.contains(query, autoescape=True)
+                | run.project.contains(query, autoescape=True)
+                | run.id.startswith(query, autoescape=True)
+            )
+        if project:
+            wanted = wanted.where(run.project == project)
+        if after:
+            wanted = wanted.where(run.n < (int(after) if after.isdecimal() else 0))
+        rows = self._all(wanted)
+        more = str(rows[limit - 1].n) if len(rows) > limit else None
+        return [to_run(row) for row in rows[:limit]], more
+
+    def series_of(self, run_id: str) -> list[Series]:
+        """All series of the run, in the order of their first declaration."""
+        query = select(t.series).where(t.series.c.run_id == run_id).order_by(t.series.c.n)
+        return [to_series(row) for row in self._all(query)]
+
+    def declarations(self, stream: Stream) -> dict[int, Series]:
+        """Wire id → Series, as declared so far."""
+        decl = t.declarations.c
+        query = (
+            select(decl.wire_id, t.series)
+            .join(t.series, t.series.c.n == decl.series_n)
+            .where(*(decl[name] == value for name, value in of_stream(stream).items()))
+        )
+        return {row.wire_id: to_series(row) for row in self._all(query)}
+
+    # --- streams ------------------------------------------------------------------------------
+
+    def high_water(self, stream: Stream, lane: str) -> int:
+        """Highest contiguous sequence number stored; -1 if none."""
+        row = self._first(select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane))
+        return -1 if row is None else row.high
+
+    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
+        """Rows with `id` > `after`, in commit order."""
+        place = t.journal.c
+        query = (
+            select(t.journal)
+            .where(place.run_id == run_id, place.n > after)
+            .order_by(place.n)
+            .limit(limit)
+        )
+        return [to_journal(row) for row in self._all(query)]
+
+    def gaps(self, run_id: str) -> list[dict[str, Any]]:
+        """Records that never came, and why."""
+        query = select(t.gaps).where(t.gaps.c.run_id == run_id).order_by(t.gaps.c.n)
+        return [dict(row._mapping) for row in self._all(query)]
+
+    # --- findings, incidents, commands --------------------------------------------------------
+
+    def findings(self, run_id: str) -> list[Finding]:
+        """All findings of the run, oldest first."""
+        column = t.findings.c
+        query = select(column.body).where(column.run_id == run_id).order_by(column.n)
+        return [unpack(row.body, Finding) for row in self._all(query)]
+
+    def incidents(self, *, run_id: str = "", open_only: bool = False) -> list[Incident]:
+        """Newest first."""
+        column = t.incidents.c
+        query = select(column.body).order_by(column.n.desc())
+        if run_id:
+            query = query.where(column.run_id == run_id)
+        if open_only:
+            query = query.where(column.state != IncidentState.RESOLVED.value)
+        return [unpack(row.body, Incident) for row in self._all(query)]
+
+    def incident(self, incident_id: str) -> Incident | None:
+        """The incident, or None."""
+        row = self._first(select(t.incidents.c.body).where(t.incidents.c.id == incident_id))
+        return None if row is None else unpack(row.body, Incident)
+
+    def command(self, command_id: str) -> Command | None:
+        """The command, or None."""
+        row = self._first(select(t.commands.c.body).where(t.commands.c.id == command_id))
+        return None if row is None else unpack(row.body, Command)
+
+    def commands(self, run_id: str, *, open_only: bool = False) -> list[Command]:
+        """Newest first; an empty `run_id` means those of all runs."""
+        column = t.commands.c
+        query = select(column.body).order_by(column.n.desc())
+        if run_id:
+            query = query.where(column.run_id == run_id)
+        if open_only:
+            query = query.where(column.state.not_in(sorted(TERMINAL)))
+        return [unpack(row.body, Command) for row in self._all(query)]
+
+    # --- marks, checkpoints, reports ----------------------------------------------------------
+
+    def marks(self, run_id: str) -> list[RunMark]:
+        """In order of arrival."""
+        query = select(t.marks.c.body).where(t.marks.c.run_id == run_id).order_by(t.marks.c.n)
+        return [unpack(row.body, RunMark) for row in self._all(query)]
+
+    def checkpoints(self, run_id: str) -> list[Checkpoint]:
+        """In order of arrival."""
+        column = t.checkpoints.c
+        query = select(column.body).where(column.run_id == run_id).order_by(column.n)
+        return [unpack(row.body, Checkpoint) for row in self._all(query)]
+
+    def reports(self, run_id: str) -> list[dict[str, Any]]:
+        """`what`, `step`, `at` and the msgpack `data` as it came, in order of arrival."""
+        query = select(t.reports).where(t.reports.c.run_id == run_id).order_by(t.reports.c.n)
+        return [dict(row._mapping) for row in self._all(query)]
+
+    # --- audit and keys -----------------------------------------------------------------------
+
+    def audit_rows(
+        self, *, run_id: str = "", limit: int = 100, after: int = 0
+    ) -> list[dict[str, Any]]:
+        """Newest first; `after` is the `id` of the last row seen (older ones follow)."""
+        query = select(t.audit).order_by(t.audit.c.n.desc()).limit(limit)
+        if run_id:
+            query = query.where(t.audit.c.run_id == run_id)
+        if after:
+            query = query.where(t.audit.c.n < after)
+        return [
+            {"id": row.n, **{name: row._mapping[name] for name in AUDITED}, "hash": row.hash}
+            | {"detail": json.loads(row.detail)}
+            for row in self._all(query)
+        ]
+
+    def audit_break(self) -> int | None:
+        """Number of the first audit row whose hash does not fit; None if all fit."""
+        previous, expected = "", 1
+        with self._readers.connect() as db:
+            for row in db.execute(select(t.audit).order_by(t.audit.c.n)):
+                if row.n != expected or audit_hash(previous, dict(row._mapping)) != row.hash:
+                    return row.n
+                previous, expected = row.hash, expected + 1
+        return None
+
+    def token(self, sha256: str) -> dict[str, Any] | None:
+        """The token with this hash, or None."""
+        return self._keyed(select(t.tokens.c.body).where(t.tokens.c.sha256 == sha256))
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """All tokens, oldest first."""
+        rows = self._all(select(t.tokens.c.body).order_by(t.tokens.c.n))
+        return [msgspec.msgpack.decode(row.body) for row in rows]
+
+    def session(self, sha256: str) -> dict[str, Any] | None:
+        """The browser session with this hash, or None."""
+        return self._keyed(select(t.sessions.c.body).where(t.sessions.c.sha256 == sha256))
+
+    def _keyed(self, query: Select) -> dict[str, Any] | None:
+        row = self._first(query)
+        return None if row is None else msgspec.msgpack.decode(row.body)

@@ -1,0 +1,252 @@
+"""Tables of the database (SQLAlchemy Core). Who reads and writes them: `reads`, `writes`.
+
+Values of metrics live only inside blobs: SQLite would turn a bound NaN into NULL.
+Blobs named `body` are msgpack of the domain's dataclasses; columns beside them are for searching.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only for a column of type INTEGER.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _number() -> Column:
+    return Column("n", RowId, primary_key=True, autoincrement=True)
+
+
+def _text(name: str, *, primary_key: bool = False, default: str | None = None) -> Column:
+    return Column(name, Text, nullable=False, primary_key=primary_key, server_default=default)
+
+
+def _int(name: str, *, primary_key: bool = False) -> Column:
+    return Column(name, BigInteger, nullable=False, primary_key=primary_key, autoincrement=False)
+
+
+def _time(name: str) -> Column:
+    return Column(name, Float, nullable=False)
+
+
+def _blob(name: str) -> Column:
+    return Column(name, LargeBinary, nullable=False)
+
+
+runs = Table(
+    "runs",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("project"),
+    _text("name"),
+    _time("created_at"),
+    _time("started_at"),
+    _blob("config"),
+    _blob("facts"),
+    Column("control", LargeBinary),
+    _time("last_seen_at"),
+    _int("last_step"),
+    Column("ended_at", Float),
+    _text("end_reason"),
+    Column("exit_code", BigInteger),
+    UniqueConstraint("id"),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    _text("run_id", primary_key=True),
+    _int("rank", primary_key=True),
+    _int("epoch", primary_key=True),
+    _time("started_at"),
+    _time("seen_at"),
+    _int("live"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    _text("run_id", primary_key=True),
+    _int("rank", primary_key=True),
+    _int("epoch", primary_key=True),
+    _text("lane", primary_key=True),
+    _int("high"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("rank"),
+    _int("epoch"),
+    _text("lane"),
+    _int("first"),
+    _int("last"),
+    _time("at"),
+    _blob("frame"),
+    Index("journal_place", "run_id", "rank", "epoch", "lane", "first", unique=True),
+    Index("journal_run", "run_id", "n"),
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("rank"),
+    _int("epoch"),
+    _text("lane"),
+    _int("first"),
+    _int("last"),
+    _text("reason"),
+    _int("points"),
+    _time("at"),
+    Index("gaps_run", "run_id", "n"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("rank"),
+    _text("stage"),
+    _text("scope"),
+    _text("kind"),
+    _text("layer"),
+    UniqueConstraint("run_id", "rank", "stage", "scope", "kind", "layer"),
+)
+
+declarations = Table(
+    "declarations",
+    metadata,
+    _text("run_id", primary_key=True),
+    _int("rank", primary_key=True),
+    _int("epoch", primary_key=True),
+    _int("wire_id", primary_key=True),
+    _int("series_n"),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("run_id"),
+    _int("step"),
+    _int("severity"),
+    _blob("body"),
+    UniqueConstraint("id"),
+    Index("findings_run", "run_id", "n"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("run_id"),
+    _text("state"),
+    _blob("body"),
+    UniqueConstraint("id"),
+    Index("incidents_run", "run_id", "n"),
+    Index("incidents_state", "state", "n"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("key"),
+    _text("run_id"),
+    _text("state"),
+    _blob("body"),
+    UniqueConstraint("id"),
+    UniqueConstraint("key"),
+    Index("commands_run", "run_id", "n"),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("step"),
+    _blob("body"),
+    Index("marks_run", "run_id", "n"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("step"),
+    _blob("body"),
+    Index("checkpoints_run", "run_id", "n"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _text("what"),
+    _int("step"),
+    _time("at"),
+    _blob("data"),
+    Index("reports_run", "run_id", "n"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _number(),
+    _time("at"),
+    _text("actor"),
+    _text("role"),
+    _text("via"),
+    _text("action"),
+    _text("run_id"),
+    _text("target"),
+    _text("detail"),
+    _text("hash"),
+    Index("audit_run", "run_id", "n"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("sha256"),
+    _blob("body"),
+    UniqueConstraint("id"),
+    UniqueConstraint("sha256"),
+)
+
+sessions = Table("sessions", metadata, _text("sha256", primary_key=True), _blob("body"))
+
+login_codes = Table(
+    "login_codes",
+    metadata,
+    _text("sha256", primary_key=True),
+    _time("expires_at"),
+    Column("used_at", Float),
+    _blob("body"),
+)

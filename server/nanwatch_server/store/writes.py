@@ -1,0 +1,302 @@
+"""One transaction: everything that changes the database goes through `SqlUnit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nanwatch.contract.frames import RunInfo, SeriesDecl
+from nanwatch_server.domain.audit_chain import audit_hash, canonical_json
+from nanwatch_server.domain.models import (
+    Checkpoint,
+    Command,
+    Finding,
+    Incident,
+    Run,
+    RunMark,
+    Series,
+    Stream,
+)
+from nanwatch_server.store import tables as t
+from nanwatch_server.store.rows import (
+    of_stream,
+    pack,
+    to_run,
+    to_series,
+    unpack,
+)
+
+
+class SqlUnit:
+    """Implements `domain.ports.UnitOfWork`; lives inside one `write()` block."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+        self._insert = (
+            postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        )
+
+    def _upsert(self, table: Table, key: list[str], row: dict[str, Any]) -> None:
+        changed = {name: value for name, value in row.items() if name not in key}
+        self._db.execute(
+            self._insert(table).values(row).on_conflict_do_update(index_elements=key, set_=changed)
+        )
+
+    def _insert_or_ignore(self, table: Table, key: list[str], row: dict[str, Any]) -> bool:
+        query = self._insert(table).values(row).on_conflict_do_nothing(index_elements=key)
+        return self._db.execute(query).rowcount == 1
+
+    # --- runs ---------------------------------------------------------------------------------
+
+    def upsert_run(self, info: RunInfo, control: dict[str, Any] | None, now: float) -> Run:
+        """A run says hello: insert, or refresh what it says of itself and reopen it."""
+        known = self._run(info.id)
+        fresh = {
+            "name": info.name,
+            "config": pack({**(known.config if known else {}), **info.config}),
+            "facts": pack({**(known.facts if known else {}), **info.facts}),
+            "control": None if control is None else pack(control),
+            "last_seen_at": max(now, known.last_seen_at if known else 0.0),
+        }
+        if known:
+            self._db.execute(
+                update(t.runs)
+                .where(t.runs.c.id == info.id)
+                .values(**fresh, ended_at=None, end_reason="", exit_code=None)
+            )
+        else:
+            self._db.execute(
+                t.runs.insert().values(
+                    **fresh,
+                    id=info.id,
+                    project=info.project,
+                    created_at=now,
+                    started_at=info.started_at,
+                    last_step=-1,
+                    end_reason="",
+                )
+            )
+        run = self._run(info.id)
+        assert run is not None
+        return run
+
+    def _run(self, run_id: str) -> Run | None:
+        row = self._db.execute(select(t.runs).where(t.runs.c.id == run_id)).first()
+        return None if row is None else to_run(row)
+
+    def touch_run(self, run_id: str, *, last_seen_at: float, last_step: int) -> None:
+        """Sign of life; neither value goes back."""
+        run = t.runs.c
+        for column, value in ((run.last_seen_at, last_seen_at), (run.last_step, last_step)):
+            self._db.execute(
+                update(t.runs).where(run.id == run_id, column < value).values({column: value})
+            )
+
+    def end_run(self, run_id: str, *, at: float | None, reason: str, exit_code: int | None) -> None:
+        """The run has ended; `at=None` takes that back."""
+        self._db.execute(
+            update(t.runs)
+            .where(t.runs.c.id == run_id)
+            .values(ended_at=at, end_reason=reason, exit_code=exit_code)
+        )
+
+    # --- streams ------------------------------------------------------------------------------
+
+    def open_epoch(
+        self, stream: Stream, *, started_at: float, parent_epoch: int, now: float
+    ) -> bool:
+        """Remember the epoch; True if it is the live one of its (run, rank) from now on."""
+        epoch = t.epochs.c
+        rank = (epoch.run_id == stream.run_id) & (epoch.rank == stream.rank)
+        known = self._db.execute(select(t.epochs).where(rank)).all()
+        live = next((row for row in known if row.live), None)
+        mine = next((row for row in known if row.epoch == stream.epoch), None)
+        wins = live is None or live.epoch == stream.epoch or live.epoch == parent_epoch
+        if not wins and mine is None and live is not None:
+            # A process nobody has seen: the newest one, unless it started before the live one.
+            wins = started_at >= live.started_at
+        if wins:
+            self._db.execute(update(t.epochs).where(rank).values(live=0))
+        row = {**of_stream(stream), "started_at": started_at, "seen_at": now, "live": int(wins)}
+        self._upsert(t.epochs, ["run_id", "rank", "epoch"], row)
+        return wins
+
+    def high_water(self, stream: Stream, lane: str) -> int:
+        """Highest contiguous sequence number stored; -1 if none."""
+        query = select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane)
+        high = self._db.execute(query).scalar()
+        return -1 if high is None else high
+
+    def set_high_water(self, stream: Stream, lane: str, seq: int) -> None:
+        """In the transaction of the records up to `seq`."""
+        row = {**of_stream(stream), "lane": lane, "high": seq}
+        self._upsert(t.streams, ["run_id", "rank", "epoch", "lane"], row)
+
+    def declare(self, stream: Stream, decls: Sequence[SeriesDecl]) -> dict[int, Series]:
+        """Insert or find the series; wire id → Series."""
+        place = ["run_id", "rank", "stage", "scope", "kind", "layer"]
+        found: dict[int, Series] = {}
+        for decl in decls:
+            row = {
+                "run_id": stream.run_id,
+                "rank": stream.rank,
+                "stage": decl.stage,
+                "scope": decl.scope,
+                "kind": decl.kind,
+                "layer": decl.layer,
+            }
+            self._insert_or_ignore(t.series, place, row)
+            found[decl.id] = to_series(self._db.execute(select(t.series).filter_by(**row)).one())
+            self._upsert(
+                t.declarations,
+                ["run_id", "rank", "epoch", "wire_id"],
+                {**of_stream(stream), "wire_id": decl.id, "series_n": found[decl.id].id},
+            )
+        return found
+
+    def append_journal(
+        self, stream: Stream, lane: str, first: int, last: int, frame: bytes, now: float
+    ) -> int:
+        """One received batch as it came; returns the journal row's number."""
+        row = {"lane": lane, "first": first, "last": last, "frame": frame, "at": now}
+        done = self._db.execute(t.journal.insert().values(**of_stream(stream), **row))
+        return done.inserted_primary_key[0]  # type: ignore[index]
+
+    def add_gap(
+        self, stream: Stream, lane: str, first: int, last: int, reason: str, points: int, at: float
+    ) -> None:
+        """Records that will never come."""
+        row = {"lane": lane, "first": first, "last": last, "reason": reason, "points": points}
+        self._db.execute(t.gaps.insert().values(**of_stream(stream), **row, at=at))
+
+    # --- findings, incidents, commands --------------------------------------------------------
+
+    def add_findings(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Insert or ignore by `Finding.id`; returns those that were new."""
+        return [
+            finding
+            for finding in findings
+            if self._insert_or_ignore(
+                t.findings,
+                ["id"],
+                {
+                    "id": finding.id,
+                    "run_id": finding.run_id,
+                    "step": finding.step,
+                    "severity": int(finding.severity),
+                    "body": pack(finding),
+                },
+            )
+        ]
+
+    def put_incident(self, incident: Incident) -> None:
+        """Insert or replace."""
+        row = {
+            "id": incident.id,
+            "run_id": incident.run_id,
+            "state": incident.state.value,
+            "body": pack(incident),
+        }
+        self._upsert(t.incidents, ["id"], row)
+
+    def insert_command(self, command: Command) -> Command:
+        """Insert, or return the command that already has this idempotency key."""
+        if self._insert_or_ignore(t.commands, ["key"], _command_row(command)):
+            return command
+        query = select(t.commands.c.body).where(t.commands.c.key == command.key)
+        return unpack(self._db.execute(query).scalar_one(), Command)
+
+    def put_command(self, command: Command) -> None:
+        """Insert or replace."""
+        self._upsert(t.commands, ["id"], _command_row(command))
+
+    def command(self, command_id: str) -> Command | None:
+        """A command as this transaction sees it."""
+        query = select(t.commands.c.body).where(t.commands.c.id == command_id)
+        body = self._db.execute(query).scalar()
+        return None if body is None else unpack(body, Command)
+
+    # --- marks, checkpoints, reports ----------------------------------------------------------
+
+    def add_mark(self, mark: RunMark) -> None:
+        """A mark on the time axis."""
+        row = {"run_id": mark.run_id, "step": mark.step, "body": pack(mark)}
+        self._db.execute(t.marks.insert().values(row))
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint the run reported."""
+        row = {"run_id": checkpoint.run_id, "step": checkpoint.step, "body": pack(checkpoint)}
+        self._db.execute(t.checkpoints.insert().values(row))
+
+    def add_report(self, run_id: str, what: str, step: int, at: float, data: bytes) -> None:
+        """A non-finite report or SDK problem, msgpack as it came."""
+        row = {"run_id": run_id, "what": what, "step": step, "at": at, "data": data}
+        self._db.execute(t.reports.insert().values(row))
+
+    # --- audit and keys -----------------------------------------------------------------------
+
+    def audit(
+        self,
+        *,
+        at: float,
+        actor: str,
+        role: str,
+        via: str,
+        action: str,
+        run_id: str = "",
+        target: str = "",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Append a row to the hash chain."""
+        newest = select(t.audit.c.hash).order_by(t.audit.c.n.desc()).limit(1)
+        previous = self._db.execute(newest).scalar() or ""
+        row = {
+            "at": at,
+            "actor": actor,
+            "role": role,
+            "via": via,
+            "action": action,
+            "run_id": run_id,
+            "target": target,
+            "detail": canonical_json(detail or {}),
+        }
+        self._db.execute(t.audit.insert().values(**row, hash=audit_hash(previous, row)))
+
+    def put_token(self, token: dict[str, Any]) -> None:
+        """Insert or replace by `id`."""
+        row = {"id": token["id"], "sha256": token["sha256"], "body": pack(token)}
+        self._upsert(t.tokens, ["id"], row)
+
+    def put_session(self, session: dict[str, Any]) -> None:
+        """Insert or replace by `sha256`."""
+        row = {"sha256": session["sha256"], "body": pack(session)}
+        self._upsert(t.sessions, ["sha256"], row)
+
+    def put_login_code(self, code: dict[str, Any]) -> None:
+        """Insert."""
+        row = {"sha256": code["sha256"], "expires_at": code["expires_at"], "body": pack(code)}
+        self._db.execute(t.login_codes.insert().values(row))
+
+    def take_login_code(self, sha256: str, now: float) -> dict[str, Any] | None:
+        """The unused, unexpired code, marked used; None otherwise."""
+        code = t.login_codes.c
+        usable = (code.sha256 == sha256) & (code.used_at.is_(None)) & (code.expires_at > now)
+        body = self._db.execute(select(code.body).where(usable)).scalar()
+        if body is None:
+            return None
+        self._db.execute(update(t.login_codes).where(code.sha256 == sha256).values(used_at=now))
+        return msgspec.msgpack.decode(body)
+
+
+def _command_row(command: Command) -> dict[str, Any]:
+    return {
+        "id": command.id,
+        "key": command.key,
+        "run_id": command.run_id,
+        "state": command.state,
+        "body": pack(command),
+    }
