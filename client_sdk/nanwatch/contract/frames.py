@@ -118,7 +118,9 @@ class CommandResult(_Base, tag="result"):
     """For LR commands: learning rate per scope (and group) before."""
     after: dict[str, float] = {}
     factor: float = 1.0
-    """LR factor on the schedule after the command."""
+    """LR factor on the schedule after the command, of the first scope it touched."""
+    factors: dict[str, float] = {}
+    """The same by scope."""
 
 
 class Problem(_Base, tag="problem"):

@@ -1,0 +1,220 @@
+"""Options of a run: what the script passes, what the environment adds, and the checks of both.
+
+The only place where the SDK reads the environment. Called by `run.init` and the CLI.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nanwatch.contract.commands import ControlOffer
+from nanwatch.contract.limits import to_name
+
+MODES = ("online", "offline", "off")
+SPOOL_BYTES_DEFAULT = 512 << 20
+CONFIG_KEYS_MAX = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What people may do to this run from the page. Everything not granted is forbidden.
+
+    The bounds are enforced inside the training process, whatever a server says.
+    """
+
+    lr: tuple[float, float] | None = None
+    """Least and greatest learning rate that a command may set."""
+    lr_factor: tuple[float, float] | None = None
+    """Least and greatest factor on the learning rate that the script or scheduler asks for."""
+    checkpoint: bool = False
+    """May save a checkpoint of all modules and optimizers."""
+    stop: bool = False
+    """May end the training cleanly (raises `StopTraining` at the close of an attempt)."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "lr_factor"):
+            bounds = getattr(self, name)
+            if bounds is None:
+                continue
+            if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
+                raise ValueError(
+                    f"Control({name}=…) expects (least, greatest), for example (1e-7, 1e-2); "
+                    f"got {bounds!r}"
+                )
+            low, high = bounds
+            if not all(_is_number(b) and b > 0 for b in bounds) or low > high:
+                raise ValueError(
+                    f"Control({name}=…) expects two finite numbers above 0, the lesser first; "
+                    f"got {bounds!r}"
+                )
+            object.__setattr__(self, name, (float(low), float(high)))
+
+    def offer(self, granted_by: str = "script") -> ControlOffer:
+        """The same as sent to the server."""
+        return ControlOffer(
+            lr=self.lr,
+            lr_factor=self.lr_factor,
+            checkpoint=self.checkpoint,
+            stop=self.stop,
+            granted_by=granted_by,
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything a run needs to know, resolved."""
+
+    project: str
+    name: str
+    mode: str
+    server: str
+    """http(s) address of the server; empty if none is known."""
+    token: str
+    data_dir: Path
+    spool_bytes: int
+    exit_timeout_s: float
+    config: dict[str, str] = field(default_factory=dict)
+    offer: ControlOffer | None = None
+
+
+def data_directory() -> Path:
+    """Where spools, checkpoints and the server's address file lie."""
+    given = os.environ.get("NANWATCH_DATA_DIR")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "nanwatch"
+
+
+def resolve(
+    *,
+    project: str,
+    name: str | None,
+    config: Any,
+    control: Control | None,
+    server: str | None,
+    token: str | None,
+    mode: str | None,
+    run_id: str,
+) -> Options:
+    """Options from the arguments of `init`, then the environment, then the local server's file.
+
+    Raises `ValueError` for a bad argument: the one moment when nanwatch may raise.
+    """
+    env = os.environ
+    mode = mode or env.get("NANWATCH_MODE") or "online"
+    if mode not in MODES:
+        raise ValueError(f"mode expects one of {', '.join(MODES)}; got {mode!r}")
+    if not isinstance(project, str) or not project:
+        raise ValueError(f"project expects a non-empty text; got {project!r}")
+    if control is not None and not isinstance(control, Control):
+        raise ValueError(f"control expects a nanwatch.Control(…); got {control!r}")
+    data_dir = data_directory()
+    server = server or env.get("NANWATCH_URL") or ""
+    token = token or env.get("NANWATCH_TOKEN") or ""
+    if not server:
+        server, found = _local_server(data_dir)
+        token = token or found
+    if server:
+        _check_address(server)
+    project = to_name(project)
+    granted_by, offer = "script", control
+    if offer is None and env.get("NANWATCH_LAUNCH_CONTROL"):
+        granted_by, offer = "launch", control_from_text(env["NANWATCH_LAUNCH_CONTROL"])
+    return Options(
+        project=project,
+        name=to_name(name or env.get("NANWATCH_RUN_NAME") or f"{project}-{run_id[:6]}"),
+        mode=mode,
+        server=server.rstrip("/"),
+        token=token,
+        data_dir=data_dir,
+        spool_bytes=_environment_int("NANWATCH_SPOOL_BYTES", SPOOL_BYTES_DEFAULT),
+        exit_timeout_s=2.0,
+        config=flatten(config),
+        offer=offer.offer(granted_by) if offer is not None else None,
+    )
+
+
+def _environment_int(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise ValueError(f"{name} expects a whole number above 0; got {text!r}")
+    return value
+
+
+def _check_address(server: str) -> None:
+    parts = urlsplit(server)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"server expects an address such as http://127.0.0.1:8787; got {server!r}"
+        )
+    loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
+    if parts.scheme == "http" and not loopback and not os.environ.get("NANWATCH_INSECURE_HTTP"):
+        raise ValueError(
+            f"refusing to send a token in clear text to {parts.hostname}: use https, an SSH "
+            "forward to 127.0.0.1, or set NANWATCH_INSECURE_HTTP=1"
+        )
+
+
+def _local_server(data_dir: Path) -> tuple[str, str]:
+    """Address and token of the server that this user started on this machine, if any."""
+    try:
+        found = json.loads((data_dir / "server.json").read_text())
+        return str(found["url"]), str(found["ingest_token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
+
+
+def control_from_text(text: str) -> Control | None:
+    """The launch command's permission: `none`, or the JSON that `nanwatch run` passes on."""
+    if text == "none":
+        return None
+    given = json.loads(text)
+    factor = given.get("lr_factor")
+    return Control(
+        lr_factor=tuple(factor) if factor else None,
+        checkpoint=bool(given.get("checkpoint")),
+        stop=bool(given.get("stop")),
+    )
+
+
+def flatten(config: Any) -> dict[str, str]:
+    """Nested configuration as `{"optim.lr": "0.001"}`; at most 500 keys, values cut at 500 chars."""
+    flat: dict[str, str] = {}
+
+    def visit(prefix: str, value: Any, depth: int) -> None:
+        if len(flat) >= CONFIG_KEYS_MAX:
+            return
+        if not isinstance(value, dict) and hasattr(value, "__dict__") and not callable(value):
+            value = vars(value)
+        if isinstance(value, dict) and depth < 6:
+            for key, inner in value.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), inner, depth + 1)
+        elif prefix:
+            flat[prefix[:200]] = str(value)[:500]
+
+    if config is not None:
+        visit("", config, 0)
+    return flat
+
+
+def script_name() -> str:
+    """Name of the program that is running."""
+    return os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "interactive"

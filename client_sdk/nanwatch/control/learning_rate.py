@@ -1,0 +1,105 @@
+"""The learning rate as a factor on whatever the script or scheduler asks for.
+
+The pre-hook of the outermost optimizer step scales `lr`, the post-hook puts the original object
+back, so that every scheduler goes on as if nothing happened and groups keep their ratios. While
+it is not 1 the factor stands in `param_groups[i]["nanwatch_lr_factor"]`, so that any checkpoint
+of the user carries it. Training thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+KEY = "nanwatch_lr_factor"
+
+
+def factor_of(optimizer: Any) -> float:
+    """Factor in force for an optimizer."""
+    groups = optimizer.param_groups
+    return float(groups[0].get(KEY, 1.0)) if groups else 1.0
+
+
+def set_factor(optimizer: Any, factor: float) -> None:
+    """Put a factor on every group of an optimizer; 1 removes it."""
+    for group in optimizer.param_groups:
+        if factor == 1.0:
+            group.pop(KEY, None)
+        else:
+            group[KEY] = factor
+
+
+def as_float(rate: Any) -> float:
+    """A learning rate as a number; tensors on a device are read, which is rare and cheap."""
+    return float(rate)
+
+
+class Scaling:
+    """Scales and restores the learning rates of optimizers around their steps."""
+
+    def __init__(self) -> None:
+        self._changed: list[tuple[dict[str, Any], Any, Any]] = []
+        """(group, original, what we put there): empty outside a step."""
+
+    def begin(self, optimizer: Any) -> None:
+        """Before the outermost step: scale every group that carries a factor."""
+        self.repair()
+        for group in optimizer.param_groups:
+            factor = group.get(KEY)
+            if factor is None or factor == 1.0 or "lr" not in group:
+                continue
+            original = group["lr"]
+            if hasattr(original, "clone"):
+                saved = original.clone()
+                original.mul_(factor)
+                self._changed.append((group, saved, original))
+            else:
+                scaled = original * factor
+                group["lr"] = scaled
+                self._changed.append((group, original, scaled))
+
+    def repair(self) -> None:
+        """After the step, or before the next one if a step raised: put the originals back."""
+        for group, original, ours in self._changed:
+            if hasattr(ours, "copy_"):
+                ours.copy_(original)
+            elif group.get("lr") is ours:
+                group["lr"] = original
+        self._changed.clear()
+
+    @property
+    def dirty(self) -> bool:
+        """True while a scaled value stands in a group."""
+        return bool(self._changed)
+
+
+def rates_of(scope: str, optimizer: Any, *, scheduled: bool) -> dict[str, float]:
+    """Learning rates by `scope`, `scope#1`, …, outside a step: as scheduled, or in force."""
+    rates: dict[str, float] = {}
+    for index, group in enumerate(optimizer.param_groups):
+        if "lr" not in group:
+            continue
+        factor = 1.0 if scheduled else float(group.get(KEY, 1.0))
+        rates[f"{scope}#{index}" if index else scope] = as_float(group["lr"]) * factor
+    return rates
+
+
+def wanted_factors(
+    kind: str, value: float, optimizers: Iterable[tuple[str, Any]]
+) -> list[tuple[str, Any, float]]:
+    """(scope, optimizer, new factor) for `set_lr value` or `scale_lr value`.
+
+    `set_lr` makes the first group of each optimizer run at `value` now; `scale_lr` multiplies
+    what is in force.
+    """
+    wanted: list[tuple[str, Any, float]] = []
+    for scope, optimizer in optimizers:
+        if not optimizer.param_groups:
+            continue
+        if kind == "scale_lr":
+            wanted.append((scope, optimizer, factor_of(optimizer) * value))
+            continue
+        scheduled = as_float(optimizer.param_groups[0].get("lr", 0.0))
+        if scheduled > 0:
+            wanted.append((scope, optimizer, value / scheduled))
+    return wanted

@@ -1,0 +1,147 @@
+"""Numbers records, packs them into batches and keeps them in the spool until acknowledged.
+
+Two lanes with contiguous sequence numbers; `events` go first. Background thread only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nanwatch.contract.frames import (
+    Batch,
+    CheckpointSaved,
+    CommandResult,
+    Declare,
+    Gap,
+    Lane,
+    NonFinite,
+    Problem,
+    Record,
+    SeriesDecl,
+    Span,
+    Table,
+    encode,
+)
+from nanwatch.contract.limits import BATCH_RECORDS_MAX, FRAME_BYTES_MAX
+from nanwatch.guard import GUARD
+from nanwatch.link.spool import Spool
+
+FRAME_BYTES_AIM = FRAME_BYTES_MAX // 2
+EVENT_SHARE = 10
+"""One tenth of the spool's bound is kept for events."""
+
+
+def lane_of(record: Record) -> Lane:
+    """Points and the marks that rules consume are scalars; everything else is an event."""
+    if isinstance(record, CheckpointSaved | CommandResult | NonFinite | Problem):
+        return "events"
+    return "scalars"
+
+
+def record_bytes(record: Record) -> int:
+    """Roughly how many bytes a record takes in a frame."""
+    if isinstance(record, Table):
+        return len(record.values) + len(record.steps) + len(record.times) + 9 * len(record.ids) + 64
+    return 1024
+
+
+class Outbox:
+    """Both lanes of one process."""
+
+    def __init__(self, directory: Path, bound_bytes: int) -> None:
+        self._declared: list[SeriesDecl] = []
+        share = bound_bytes // EVENT_SHARE
+        self.spools: dict[Lane, Spool] = {
+            "events": Spool(directory, "events", share, self.declarations),
+            "scalars": Spool(directory, "scalars", bound_bytes - share, self.declarations),
+        }
+        self._next: dict[Lane, int] = {"events": 0, "scalars": 0}
+        self.disk_error = ""
+
+    def declarations(self) -> bytes:
+        """Frame with every declaration made so far."""
+        return encode(Declare(series=self._declared))
+
+    def declare(self, fresh: list[SeriesDecl]) -> bytes | None:
+        """Take new declarations; returns the frame to send if there were any."""
+        if not fresh:
+            return None
+        self._declared.extend(fresh)
+        frame = encode(Declare(series=fresh))
+        for spool in self.spools.values():
+            spool.write_declarations(frame)
+        return frame
+
+    def put(self, records: list[Record]) -> None:
+        """Number the records and keep them."""
+        for lane in self.spools:
+            batch: list[Record] = []
+            size = 0
+            for record in records:
+                if lane_of(record) != lane:
+                    continue
+                more = record_bytes(record)
+                if batch and (size + more > FRAME_BYTES_AIM or len(batch) >= BATCH_RECORDS_MAX):
+                    self._put_batch(lane, batch)
+                    batch, size = [], 0
+                batch.append(record)
+                size += more
+            if batch:
+                self._put_batch(lane, batch)
+
+    def _put_batch(self, lane: Lane, records: list[Record]) -> None:
+        first = self._next[lane]
+        last = first + len(records) - 1
+        self._next[lane] = last + 1
+        points = sum(
+            len(r.ids) * (len(r.steps) // 8) if isinstance(r, Table) else 1 for r in records
+        )
+        payload = encode(Batch(lane=lane, first=first, records=records))
+        error = self.spools[lane].append(first, last, points, payload)
+        if error is not None:
+            self.disk_error = str(error)
+            GUARD.note("spool", error)
+
+    def gaps(self) -> list[tuple[Gap, int]]:
+        """Losses to declare to the server, with the points they held."""
+        found: list[tuple[Gap, int]] = []
+        for lane, spool in self.spools.items():
+            while spool.lost:
+                lost = spool.lost.popleft()
+                gap = Gap(
+                    lane=lane,
+                    first=lost.first,
+                    last=lost.last,
+                    reason="spool full",
+                    points=lost.points,
+                )
+                found.append((gap, lost.points))
+        return found
+
+    def span(self, lane: Lane) -> Span:
+        """What this process still holds of a lane."""
+        held = self.spools[lane].first_held
+        return Span(self._next[lane] if held is None else held, self._next[lane] - 1)
+
+    def last(self, lane: Lane) -> int:
+        """Last sequence number given out; -1 if none."""
+        return self._next[lane] - 1
+
+    @property
+    def empty(self) -> bool:
+        """True if everything was acknowledged."""
+        return all(spool.first_held is None for spool in self.spools.values())
+
+    def queued(self) -> int:
+        """Frames not acknowledged yet."""
+        return sum(spool.in_flight + spool.unsent for spool in self.spools.values())
+
+    def sync(self) -> None:
+        """Make both spools survive a power cut."""
+        for spool in self.spools.values():
+            spool.sync()
+
+    def close(self) -> None:
+        """Close the spools."""
+        for spool in self.spools.values():
+            spool.close()

@@ -1,0 +1,244 @@
+"""Append-only files that keep every unacknowledged frame of one lane, safe on network disks.
+
+A segment is a sequence of entries: length u32, CRC-32 u32, type u8, first i64, last i64, payload
+(one encoded frame). Every segment begins with the full declaration table, so that it decodes
+alone. No SQLite and no file locks here: one process owns a spool directory. When the disk fails,
+entries stay in memory within a bound. Called by the background thread only.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HEADER = struct.Struct("<IIBqq")
+DECLARE, BATCH = 1, 2
+SEGMENT_BYTES = 4 << 20
+MEMORY_BYTES = 32 << 20
+
+
+@dataclass(slots=True)
+class Entry:
+    """One frame that is not acknowledged yet."""
+
+    first: int
+    last: int
+    points: int
+    size: int
+    segment: int
+    offset: int
+    payload: bytes | None
+    """None: on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Sequence numbers that were given up because the bound was reached."""
+
+    first: int
+    last: int
+    points: int
+
+
+class Spool:
+    """Unacknowledged frames of one lane, oldest first, with a send cursor."""
+
+    def __init__(
+        self, directory: Path, lane: str, bound_bytes: int, declarations: Callable[[], bytes]
+    ) -> None:
+        self._directory = directory
+        self._lane = lane
+        self._bound = bound_bytes
+        self._declarations = declarations
+        self._entries: deque[Entry] = deque()
+        self._sent = 0
+        """Entries before this index are in flight."""
+        self._number = -1
+        self._file: int | None = None
+        self._written = 0
+        self._sizes: dict[int, int] = {}
+        self._unsynced = False
+        self.memory_only = False
+        self.lost: deque[Lost] = deque()
+        self.bytes = 0
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def append(self, first: int, last: int, points: int, payload: bytes) -> OSError | None:
+        """Keep a frame until it is acknowledged. Returns the disk's error if it went to memory."""
+        error = None
+        entry = Entry(first, last, points, len(payload), -1, 0, payload)
+        if not self.memory_only:
+            try:
+                entry.segment, entry.offset = self._write(BATCH, first, last, payload)
+                entry.payload = None
+            except OSError as failure:
+                error = failure
+                self.memory_only = True
+                self._close()
+        self._entries.append(entry)
+        self.bytes += entry.size
+        self._enforce_bound()
+        return error
+
+    def _write(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
+        if self._file is None or self._written >= SEGMENT_BYTES:
+            self._open_segment()
+        return self._write_entry(kind, first, last, payload)
+
+    def _write_entry(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
+        assert self._file is not None
+        head = HEADER.pack(len(payload), zlib.crc32(payload), kind, first, last)
+        data = head + payload
+        offset = self._written + len(head)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        self._written += len(data)
+        self._sizes[self._number] = self._written
+        self._unsynced = True
+        return self._number, offset
+
+    def _open_segment(self) -> None:
+        self._close()
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._number += 1
+        path = self._path(self._number)
+        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC, 0o600)
+        self._written = 0
+        self._write_entry(DECLARE, 0, 0, self._declarations())
+
+    def write_declarations(self, payload: bytes) -> None:
+        """Repeat new declarations in the current segment, so that it still decodes alone."""
+        if self.memory_only or self._file is None:
+            return
+        try:
+            self._write_entry(DECLARE, 0, 0, payload)
+        except OSError:
+            self.memory_only = True
+            self._close()
+
+    def sync(self) -> None:
+        """Make what was written survive a power cut."""
+        if self._unsynced and self._file is not None:
+            self._unsynced = False
+            try:
+                os.fsync(self._file)
+            except OSError:
+                # A failed fsync cannot be repaired by another one: trust this file no more.
+                self.memory_only = True
+                self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            try:
+                os.close(self._file)
+            finally:
+                self._file = None
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{self._lane}-{number:08d}.seg"
+
+    def _enforce_bound(self) -> None:
+        bound = min(self._bound, MEMORY_BYTES) if self.memory_only else self._bound
+        while self.bytes > bound and len(self._entries) > 1:
+            oldest = self._entries.popleft()
+            self._sent = max(0, self._sent - 1)
+            self.bytes -= oldest.size
+            self.lost.append(Lost(oldest.first, oldest.last, oldest.points))
+        self._unlink_before(self._entries[0].segment if self._entries else self._number)
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def next(self) -> tuple[Entry, bytes] | None:
+        """The next frame to send, or None. Frames that cannot be read back count as lost."""
+        while self._sent < len(self._entries):
+            entry = self._entries[self._sent]
+            payload = entry.payload if entry.payload is not None else self._read(entry)
+            if payload is not None:
+                self._sent += 1
+                return entry, payload
+            del self._entries[self._sent]
+            self.bytes -= entry.size
+            self.lost.append(Lost(entry.first, entry.last, entry.points))
+        return None
+
+    def _read(self, entry: Entry) -> bytes | None:
+        try:
+            with open(self._path(entry.segment), "rb") as file:
+                file.seek(entry.offset)
+                payload = file.read(entry.size)
+        except OSError:
+            return None
+        return payload if len(payload) == entry.size else None
+
+    def ack(self, upto: int) -> int:
+        """Forget everything up to a sequence number; returns the number of frames forgotten."""
+        forgotten = 0
+        while self._entries and self._entries[0].last <= upto:
+            entry = self._entries.popleft()
+            self.bytes -= entry.size
+            forgotten += 1
+        self._sent = max(0, self._sent - forgotten)
+        if forgotten:
+            self._unlink_before(self._entries[0].segment if self._entries else self._number)
+        return forgotten
+
+    def rewind(self) -> None:
+        """Send everything again that is not acknowledged (after a reconnect)."""
+        self._sent = 0
+
+    def _unlink_before(self, segment: int) -> None:
+        for number in [n for n in self._sizes if 0 <= n < segment]:
+            del self._sizes[number]
+            try:
+                self._path(number).unlink()
+            except OSError:
+                pass
+
+    @property
+    def in_flight(self) -> int:
+        """Frames sent and not acknowledged."""
+        return self._sent
+
+    @property
+    def unsent(self) -> int:
+        """Frames not sent on this connection."""
+        return len(self._entries) - self._sent
+
+    @property
+    def first_held(self) -> int | None:
+        """Oldest sequence number held."""
+        return self._entries[0].first if self._entries else None
+
+    def close(self) -> None:
+        """Close files; delete them if everything was acknowledged."""
+        self.sync()
+        self._close()
+        if not self._entries:
+            self._unlink_before(self._number + 1)
+
+
+def scan(path: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, first, last, payload) of every whole entry of a segment.
+
+    Stops at the first damaged or cut entry: what follows cannot be trusted.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return
+    position = 0
+    while position + HEADER.size <= len(data):
+        size, crc, kind, first, last = HEADER.unpack_from(data, position)
+        start = position + HEADER.size
+        payload = data[start : start + size]
+        if len(payload) != size or zlib.crc32(payload) != crc:
+            return
+        yield kind, first, last, payload
+        position = start + size

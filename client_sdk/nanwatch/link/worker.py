@@ -1,0 +1,333 @@
+"""The one background thread: drains what probes saw, spools it, sends it, receives commands.
+
+A daemon thread, started once by `run.init`, ended by `stop` within its timeout. It owns the
+catalog, the outbox and the connection; the training thread never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nanwatch.contract import frames
+from nanwatch.contract.commands import ControlOffer
+from nanwatch.contract.frames import Lane, Record
+from nanwatch.contract.limits import BEAT_INTERVAL_S, CREDIT_BATCHES, PROTOCOL_VERSION
+from nanwatch.control.inbox import Inbox
+from nanwatch.guard import GUARD
+from nanwatch.link.connection import Backoff, Connection, Refused
+from nanwatch.link.outbox import Outbox
+from nanwatch.record import Recorder
+
+logger = logging.getLogger("nanwatch")
+
+INTERVAL_S = 0.05
+INTERVAL_OFFLINE_S = 0.5
+FSYNC_INTERVAL_S = 1.0
+
+
+class Worker:
+    """Background thread of one run."""
+
+    def __init__(
+        self,
+        *,
+        info: frames.RunInfo,
+        epoch: int,
+        server: str,
+        token: str,
+        offer: ControlOffer | None,
+        recorder: Recorder,
+        inbox: Inbox,
+        spool_directory: Path,
+        spool_bytes: int,
+        current_step: Callable[[], int],
+        overhead: Callable[[], float],
+        sdk: str,
+        on_welcome: Callable[[str], None],
+    ) -> None:
+        self._info, self._epoch, self._offer = info, epoch, offer
+        self._server, self._token, self._sdk = server, token, sdk
+        self._recorder, self._inbox = recorder, inbox
+        self._current_step, self._overhead = current_step, overhead
+        self._on_welcome = on_welcome
+        self._directory = spool_directory
+        self.outbox = Outbox(spool_directory, spool_bytes)
+        self._connection: Connection | None = None
+        self._backoff = Backoff()
+        self._retry_at = 0.0
+        self._credit = CREDIT_BATCHES
+        self._hold_until = 0.0
+        self._interval = INTERVAL_S
+        self._collected_at = self._beat_at = self._synced_at = 0.0
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._deadline = float("inf")
+        self._bye: tuple[str, int | None] | None = None
+        self._told: set[str] = set()
+        self.connected = threading.Event()
+        self.thread = threading.Thread(target=self._main, name="nanwatch", daemon=True)
+
+    # --- called by the training thread -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def stop(self, reason: str, exit_code: int | None, timeout_s: float) -> None:
+        """Flush what can be flushed within `timeout_s` and end."""
+        self._deadline = time.monotonic() + timeout_s
+        self._bye = (reason, exit_code)
+        self._stop.set()
+        self._wake.set()
+        self.thread.join(timeout_s + 0.25)
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        while not self._stop.is_set():
+            self._round()
+        self._finish()
+
+    def _round(self) -> None:
+        try:
+            self._collect(final=False)
+            if self._connection is None:
+                self._try_connect()
+            if self._connection is None:
+                self._wake.wait(min(INTERVAL_OFFLINE_S, self._interval * 4))
+                self._wake.clear()
+                return
+            self._send()
+            self._receive(self._interval)
+        except Exception as error:
+            self._lose(error)
+
+    def _finish(self) -> None:
+        """Last round: everything to the spool, then as much as possible to the server."""
+        try:
+            self._collect(final=True)
+            self.outbox.sync()
+            if self._connection is None and self._server and time.monotonic() < self._deadline:
+                self._try_connect(force=True)
+            while self._connection is not None and time.monotonic() < self._deadline:
+                self._send()
+                if self.outbox.empty:
+                    break
+                self._receive(min(0.05, max(0.0, self._deadline - time.monotonic())))
+            if self._connection is not None:
+                self._say_bye()
+        except Exception as error:
+            self._lose(error)
+        try:
+            self.outbox.close()
+            if self.outbox.empty:
+                (self._directory / "hello.msgpack").unlink(missing_ok=True)
+                self._directory.rmdir()
+        except OSError:
+            pass
+
+    def _say_bye(self) -> None:
+        assert self._connection is not None and self._bye is not None
+        reason, exit_code = self._bye
+        if self.outbox.empty:
+            self._connection.send(
+                frames.Bye(
+                    events=self.outbox.last("events"),
+                    scalars=self.outbox.last("scalars"),
+                    reason=reason,
+                    exit_code=exit_code,
+                )
+            )
+        self._connection.close()
+        self._connection = None
+
+    def _collect(self, final: bool) -> None:
+        now = time.monotonic()
+        if not final and now - self._collected_at < self._interval:
+            return
+        self._collected_at = now
+        records: list[Record] = list(self._recorder.drain(final))
+        records.extend(self._inbox.take_results())
+        for kind, count, text, at in GUARD.take_changed():
+            records.append(frames.Problem(time=at, kind=kind, count=count, text=text[:2000]))
+        declared = self.outbox.declare(self._recorder.catalog.take_fresh())
+        if declared is not None and self._connection is not None:
+            self._connection.send_bytes(declared)
+        if records:
+            self.outbox.put(records)
+        if now - self._synced_at >= FSYNC_INTERVAL_S:
+            self._synced_at = now
+            self.outbox.sync()
+
+    # --- connection ------------------------------------------------------------------------------
+
+    def _try_connect(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if not self._server or (now < self._retry_at and not force):
+            return
+        try:
+            self._connection = self._handshake()
+            self._backoff.reset()
+            self._tell("connected", logging.DEBUG, "nanwatch: connected to %s", self._server)
+        except Refused as error:
+            self._retry_at = now + self._backoff.after_refusal()
+            self._tell(
+                str(error),
+                logging.WARNING,
+                "nanwatch: %s. Training goes on, data is kept on disk. Check NANWATCH_TOKEN.",
+                error,
+            )
+        except Exception as error:
+            self._retry_at = now + self._backoff.after_failure()
+            self._tell(
+                "unreachable",
+                logging.WARNING,
+                "nanwatch: no server at %s (%s). Training goes on, data is kept on disk and sent "
+                "when it comes back.",
+                self._server,
+                error,
+            )
+
+    def _hello(self) -> frames.Hello:
+        return frames.Hello(
+            proto=[PROTOCOL_VERSION],
+            sdk=self._sdk,
+            run=self._info,
+            rank=0,
+            world=1,
+            epoch=self._epoch,
+            wall=time.time(),
+            events=self.outbox.span("events"),
+            scalars=self.outbox.span("scalars"),
+            control=self._offer,
+        )
+
+    def keep_hello(self) -> None:
+        """Leave beside the segments what an upload after our death needs."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self._directory / "hello.msgpack").write_bytes(frames.encode(self._hello()))
+        except OSError as error:
+            GUARD.note("spool", error)
+
+    def _handshake(self) -> Connection:
+        connection = Connection(self._server, self._token)
+        try:
+            connection.send(self._hello())
+            welcome = connection.receive(5.0)
+            if not isinstance(welcome, frames.Welcome):
+                raise frames.FrameError(f"expected welcome, got {type(welcome).__name__}")
+            marks: dict[Lane, int] = {"events": welcome.events, "scalars": welcome.scalars}
+            if self.outbox.last("scalars") >= 0 or self.outbox.last("events") >= 0:
+                connection.send_bytes(self.outbox.declarations())
+            for lane, upto in marks.items():
+                spool = self.outbox.spools[lane]
+                spool.rewind()
+                spool.ack(upto)
+                held = spool.first_held
+                first = self.outbox.last(lane) + 1 if held is None else held
+                if first > upto + 1:
+                    gap = frames.Gap(lane=lane, first=upto + 1, last=first - 1, reason="lost")
+                    connection.send(gap)
+        except BaseException:
+            connection.close()
+            raise
+        self._credit, self._interval = welcome.credit, max(0.01, welcome.interval)
+        self._hold_until = 0.0
+        self._beat_at = 0.0
+        self.connected.set()
+        self._on_welcome(welcome.url)
+        return connection
+
+    def _lose(self, error: Exception) -> None:
+        """The connection broke, or something of ours did: drop it, keep everything, retry."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            GUARD.note("worker", error)
+            self._wake.wait(INTERVAL_OFFLINE_S)
+            return
+        code = connection.close_code()
+        try:
+            connection.close()
+        except Exception as closing:
+            logger.debug("nanwatch: closing failed: %s", closing)
+        self._retry_at = time.monotonic() + self._backoff.after_failure()
+        self._inbox.disconnected()
+        self._tell(
+            "lost",
+            logging.WARNING,
+            "nanwatch: lost the server (%s, code %s). Training goes on, data is kept on disk.",
+            error,
+            code,
+        )
+        logger.debug("nanwatch: lost the server: %s", error)
+
+    def _tell(self, key: str, level: int, text: str, *values: object) -> None:
+        """One line per kind of news; a person must not read the same line for ever."""
+        if key not in self._told:
+            self._told.add(key)
+            logger.log(level, text, *values)
+
+    # --- traffic ---------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        for gap, points in self.outbox.gaps():
+            self._recorder.count_drop(gap.reason, points)
+            connection.send(gap)
+        now = time.monotonic()
+        if now >= self._hold_until:
+            for spool in self.outbox.spools.values():
+                while spool.in_flight < self._credit:
+                    found = spool.next()
+                    if found is None:
+                        break
+                    connection.send_bytes(found[1])
+        for frame in self._inbox.take_frames():
+            connection.send(frame)
+        if now - self._beat_at >= BEAT_INTERVAL_S:
+            self._beat_at = now
+            connection.send(
+                frames.Beat(
+                    step=self._current_step(),
+                    wall=time.time(),
+                    queued=self.outbox.queued(),
+                    dropped=dict(self._recorder.dropped),
+                    overhead=self._overhead(),
+                )
+            )
+
+    def _receive(self, timeout_s: float) -> None:
+        connection = self._connection
+        assert connection is not None
+        frame = connection.receive(timeout_s)
+        while frame is not None:
+            self._handle(frame)
+            frame = connection.receive(0)
+
+    def _handle(self, frame: frames.ServerFrame) -> None:
+        if isinstance(frame, frames.Ack):
+            self.outbox.spools[frame.lane].ack(frame.upto)
+            self._credit = frame.credit
+        elif isinstance(frame, frames.Slow):
+            self._credit = frame.credit
+            self._hold_until = time.monotonic() + frame.retry
+            self._interval = min(INTERVAL_OFFLINE_S, max(INTERVAL_S, frame.interval))
+            for spool in self.outbox.spools.values():
+                spool.rewind()
+        elif isinstance(frame, frames.Reject):
+            self._recorder.count_drop(f"rejected: {frame.code}", frame.last - frame.first + 1)
+            self._tell(
+                f"reject {frame.code}",
+                logging.WARNING,
+                "nanwatch: the server refused records (%s): %s",
+                frame.code,
+                frame.message,
+            )
+        elif isinstance(frame, frames.Command | frames.Go | frames.Revoke):
+            self._inbox.receive(frame)

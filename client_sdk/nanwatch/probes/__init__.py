@@ -1,0 +1,1 @@
+"""What is measured inside the training. The only package besides `control` that may use torch."""

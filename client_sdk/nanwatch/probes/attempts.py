@@ -1,0 +1,161 @@
+"""The clock: attempts to update, and how each of them closed.
+
+An attempt opens when a backward pass reaches an optimizer's parameters and closes when that
+optimizer steps (`applied`), when `GradScaler.step` passes without a step (`scaler_skipped`), or
+when its gradients are cleared, or found cleared at the next backward, with no step in between
+(`user_skipped`). So it runs on while a script skips every update, which is when we must count
+and act. Pure bookkeeping over integers, no torch; `probes.hooks` feeds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+APPLIED, SCALER_SKIPPED, USER_SKIPPED = 0, 1, 2
+"""Outcomes; the numbers are the values of the series `skip_reason`."""
+
+MAIN_SETTLED_ATTEMPTS = 50
+"""A fresh optimizer after this many attempts of the main one may be a new fit (design 5)."""
+
+TAKEOVER_ATTEMPTS = 10
+"""…and becomes the main one once it closed this many while the old main one closed none."""
+
+ACCUMULATION_MOST = 64
+"""Backward passes that may pile up before an attempt is taken to be skipped for ever."""
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """One backward pass that reached parameters of the optimizers in `reached`."""
+
+    reached: frozenset[int]
+    roots: list[Any] = field(default_factory=list)
+    """Values of its roots, opaque here."""
+    open: set[int] = field(default_factory=set)
+    """Optimizers of `reached` that have not cleared their gradients since."""
+
+    def __post_init__(self) -> None:
+        self.open = set(self.reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A closed attempt."""
+
+    optimizer: int
+    outcome: int
+    step: int
+    """Attempt number of the main optimizer, counted from 1."""
+    is_main: bool
+    backwards: tuple[Backward, ...]
+    fit: bool = False
+    """True for the first attempt of a new main optimizer (next fold, next stage)."""
+
+
+class AttemptClock:
+    """Counts attempts of every optimizer and names the main one."""
+
+    def __init__(self) -> None:
+        self.main: int | None = None
+        self.step = 0
+        """Attempts of the main optimizer that have closed."""
+        self.counts: dict[int, int] = {}
+        self._pending: list[Backward] = []
+        self._main_fixed = False
+        self._rival: dict[int, int] = {}
+        """Attempts of other optimizers since the main one last closed one."""
+        self._main_attempts = 0
+        self._most_backwards = 1
+
+    def set_main(self, optimizer: int) -> None:
+        """The user named the main optimizer."""
+        self.main, self._main_fixed = optimizer, True
+
+    def start_at(self, step: int) -> None:
+        """A resumed training: the next attempt is `step` + 1."""
+        self.step = max(self.step, step)
+
+    def awaiting(self, optimizer: int) -> bool:
+        """True if a backward pass of this optimizer is waiting to be used or thrown away."""
+        return any(optimizer in b.open for b in self._pending)
+
+    @property
+    def pending(self) -> list[Backward]:
+        """Backward passes whose fate is open."""
+        return self._pending
+
+    def backward(self, backward: Backward) -> list[Attempt]:
+        """A backward pass has ended."""
+        closed: list[Attempt] = []
+        if not backward.reached:
+            return closed
+        most = max(ACCUMULATION_MOST, 4 * self._most_backwards)
+        if len(self._pending) >= most:
+            owner = min(self._pending[0].reached)
+            taken = [b for b in self._pending if owner in b.reached]
+            closed.append(self._close(owner, USER_SKIPPED, taken))
+        self._pending.append(backward)
+        return closed
+
+    def stepped(self, optimizer: int, outcome: int = APPLIED) -> Attempt:
+        """The optimizer stepped, or its scaler refused to."""
+        taken = [b for b in self._pending if optimizer in b.reached]
+        self._most_backwards = max(self._most_backwards, len(taken))
+        return self._close(optimizer, outcome, taken)
+
+    def cleared(self, optimizers: Iterable[int]) -> list[Attempt]:
+        """Gradients of these optimizers were cleared."""
+        gone = set(optimizers)
+        done: dict[int, list[Backward]] = {}
+        for backward in self._pending:
+            hit = backward.open & gone
+            if not hit:
+                continue
+            backward.open -= gone
+            if not backward.open:
+                # Every optimizer it could have served threw it away: one skipped attempt, booked
+                # on the main optimizer if that is among them.
+                owner = self.main if self.main in backward.reached else min(backward.reached)
+                assert owner is not None
+                done.setdefault(owner, []).append(backward)
+        return [self._close(owner, USER_SKIPPED, taken) for owner, taken in done.items()]
+
+    def _close(self, optimizer: int, outcome: int, taken: list[Backward]) -> Attempt:
+        self._pending = [b for b in self._pending if b not in taken]
+        self.counts[optimizer] = self.counts.get(optimizer, 0) + 1
+        fit = self._elect(optimizer)
+        is_main = optimizer == self.main
+        if is_main:
+            self.step += 1
+            self._main_attempts += 1
+            self._rival.clear()
+        return Attempt(optimizer, outcome, self.step, is_main, tuple(taken), fit)
+
+    def _elect(self, optimizer: int) -> bool:
+        """Name the main optimizer; True if a new one has just taken over."""
+        if self.main is None:
+            self.main = optimizer
+            return False
+        if self._main_fixed or optimizer == self.main:
+            return False
+        self._rival[optimizer] = self._rival.get(optimizer, 0) + 1
+        settled = self._main_attempts >= MAIN_SETTLED_ATTEMPTS
+        if settled and self._rival[optimizer] >= TAKEOVER_ATTEMPTS:
+            return self.take_over(optimizer)
+        return False
+
+    def retire(self, optimizer: int, successor: int | None = None) -> bool:
+        """An optimizer is gone. True if `successor` became the main one in its place."""
+        self._pending = [b for b in self._pending if b.open - {optimizer}]
+        if optimizer == self.main and successor is not None and not self._main_fixed:
+            return self.take_over(successor)
+        return False
+
+    def take_over(self, optimizer: int) -> bool:
+        """Make another optimizer the main one; the count goes on."""
+        settled = self._main_attempts >= MAIN_SETTLED_ATTEMPTS
+        self.main, self._main_attempts = optimizer, 0
+        self._rival.clear()
+        return settled

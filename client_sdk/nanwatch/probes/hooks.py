@@ -1,0 +1,260 @@
+"""Puts the observer's eyes into torch, and takes them out again.
+
+Global optimizer hooks, and wrappers around `torch.autograd.backward`, `Optimizer.zero_grad`,
+`Optimizer.__init__`, `Module.zero_grad` and `GradScaler`. The user's call always runs exactly
+once and its exception passes through untouched; errors of ours go to the guard.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from nanwatch.guard import GUARD, guarded
+from nanwatch.probes.clipping import ClippingProbe
+from nanwatch.probes.observer import Observer
+from nanwatch.probes.registry import Known
+
+
+class Hooks:
+    """Everything installed into torch by one run."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._undo: list[Callable[[], None]] = []
+        self._steps: list[tuple[int, FrameType]] = []
+        """Optimizer steps that are running: (id of optimizer, frame of torch's step wrapper)."""
+        self._clipping = ClippingProbe(self._on_clip, self._active)
+
+    def _active(self) -> bool:
+        return self._observer.enabled and self._observer.on_this_thread()
+
+    def install(self) -> None:
+        """Install everything. A part that this torch does not have is left out."""
+        for part in (
+            self._install_backward,
+            self._install_optimizer,
+            self._install_zero_grad,
+            self._install_scaler,
+            self._clipping.install,
+        ):
+            guarded("install", part)
+        self._undo.append(self._clipping.remove)
+
+    def remove(self) -> None:
+        """Put torch back as it was."""
+        for undo in reversed(self._undo):
+            guarded("remove", undo)
+        self._undo.clear()
+
+    def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        ours = make(original)
+        ours.__wrapped__ = original
+        ours.__doc__ = original.__doc__
+        ours.__name__ = name
+        setattr(owner, name, ours)
+
+        def undo() -> None:
+            # Someone may have wrapped us since: then leave the chain, ours is asleep anyway.
+            if getattr(owner, name, None) is ours:
+                setattr(owner, name, original)
+
+        self._undo.append(undo)
+
+    def _timed(self, kind: str, call: Callable[..., Any], *args: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return call(*args)
+        except Exception as error:
+            GUARD.note(kind, error)
+            return None
+        finally:
+            self._observer.spent(time.perf_counter() - started)
+
+    def _settle(self) -> None:
+        """At the close of an attempt: apply commands. The one place that may raise."""
+        observer = self._observer
+        actions = observer.actions
+        if actions is None or not actions.waiting:
+            return
+        stop = self._timed("command", observer.due_stop)
+        if stop is not None:
+            observer.enabled = False
+            raise stop
+
+    # --- backward --------------------------------------------------------------------------------
+
+    def _install_backward(self) -> None:
+        import torch
+
+        observer = self._observer
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+                if torch.compiler.is_compiling() or not self._active():
+                    return original(tensors, *args, **kwargs)
+                roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+                seen = self._timed("backward", observer.before_backward, roots)
+                result = original(roots, *args, **kwargs)
+                if seen is not None:
+                    before = observer.clock.step
+                    self._timed("backward", observer.after_backward, seen)
+                    if observer.clock.step != before:
+                        self._settle()
+                return result
+
+            return backward
+
+        self._patch(torch.autograd, "backward", make)
+
+    # --- optimizers ------------------------------------------------------------------------------
+
+    def _install_optimizer(self) -> None:
+        from torch.optim import Optimizer
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
+
+        before = register_optimizer_step_pre_hook(self._before_step)
+        after = register_optimizer_step_post_hook(self._after_step)
+        self._undo += [before.remove, after.remove]
+        observer = self._observer
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+                original(optimizer, *args, **kwargs)
+                if observer.enabled:
+                    self._timed("optimizer", observer.registry.add, optimizer)
+
+            return __init__
+
+        self._patch(Optimizer, "__init__", make)
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._active():
+            return
+        inside = self._inside_step()
+        self._steps.append((id(optimizer), sys._getframe(1)))
+        if not inside:
+            self._timed("step", self._observe_before, optimizer)
+
+    def _observe_before(self, optimizer: Any) -> None:
+        self._observer.before_step(self._observer.registry.add(optimizer))
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._steps or not self._observer.on_this_thread():
+            return
+        if self._steps[-1][0] == id(optimizer):
+            self._steps.pop()
+        if self._steps or not self._observer.enabled:
+            return
+        known = self._observer.registry.find(optimizer)
+        if known is not None:
+            self._timed("step", self._observer.after_step, known)
+            self._settle()
+
+    def _inside_step(self) -> bool:
+        """True while an optimizer's step runs (closures, SAM, Lookahead).
+
+        A step that raised never called its post-hook: its frame is no longer on the stack.
+        """
+        if not self._steps:
+            return False
+        running: set[FrameType] = set()
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            running.add(frame)
+            frame = frame.f_back
+        self._steps = [step for step in self._steps if step[1] in running]
+        return bool(self._steps)
+
+    # --- clearing --------------------------------------------------------------------------------
+
+    def _install_zero_grad(self) -> None:
+        import torch
+
+        observer = self._observer
+
+        def make_optimizer(original: Callable[..., Any]) -> Callable[..., Any]:
+            def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                closes = False
+                if observer.clock.pending and self._active() and not self._inside_step():
+                    known = observer.registry.find(optimizer)
+                    closes = known is not None and self._clear([known])
+                result = original(optimizer, *args, **kwargs)
+                if closes:
+                    self._settle()
+                return result
+
+            return zero_grad
+
+        def make_module(original: Callable[..., Any]) -> Callable[..., Any]:
+            def zero_grad(module: Any, *args: Any, **kwargs: Any) -> Any:
+                closes = False
+                if observer.clock.pending and self._active() and not self._inside_step():
+                    closes = self._clear(self._timed("clear", self._owners, module) or [])
+                result = original(module, *args, **kwargs)
+                if closes:
+                    self._settle()
+                return result
+
+            return zero_grad
+
+        self._patch(torch.optim.Optimizer, "zero_grad", make_optimizer)
+        self._patch(torch.nn.Module, "zero_grad", make_module)
+
+    def _clear(self, optimizers: list[Known]) -> bool:
+        before = self._observer.clock.step
+        self._timed("clear", self._observer.before_clear, optimizers)
+        return self._observer.clock.step != before
+
+    def _owners(self, module: Any) -> list[Known]:
+        registry = self._observer.registry
+        owners = registry.owner_of()
+        numbers = {owners[id(p)] for p in module.parameters() if id(p) in owners}
+        return [registry.known[number] for number in sorted(numbers)]
+
+    # --- clipping and scaling --------------------------------------------------------------------
+
+    def _on_clip(self, parameters: list[Any], clip: Any) -> None:
+        self._timed("clipping", self._observer.clip, parameters, clip)
+
+    def _install_scaler(self) -> None:
+        from torch.amp.grad_scaler import GradScaler
+
+        observer = self._observer
+
+        def make_step(original: Callable[..., Any]) -> Callable[..., Any]:
+            def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                if not self._active() or not scaler.is_enabled():
+                    return original(scaler, optimizer, *args, **kwargs)
+                known = self._timed("scaler", observer.registry.add, optimizer)
+                if known is None:
+                    return original(scaler, optimizer, *args, **kwargs)
+                known.scaler = weakref.ref(scaler)
+                before = observer.clock.counts.get(known.number, 0)
+                result = original(scaler, optimizer, *args, **kwargs)
+                if observer.clock.counts.get(known.number, 0) == before:
+                    self._timed("scaler", observer.scaler_refused, known)
+                    self._settle()
+                return result
+
+            return step
+
+        def make_scale(original: Callable[..., Any]) -> Callable[..., Any]:
+            def scale(scaler: Any, outputs: Any) -> Any:
+                result = original(scaler, outputs)
+                if result is not outputs and hasattr(result, "grad_fn") and self._active():
+                    observer.unscaled[id(result)] = outputs
+                return result
+
+            return scale
+
+        self._patch(GradScaler, "step", make_step)
+        self._patch(GradScaler, "scale", make_scale)

@@ -1,0 +1,92 @@
+"""Which optimizers a backward pass serves, and the loss value of an attempt.
+
+A walk over the autograd graph finds the parameters that a loss reaches; it is done once for each
+place in the user's code that calls backward, and again when it turns out to have been wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+GRAPH_NODES_MAX = 50_000
+SITES_MAX = 4_096
+SITE_DEPTH = 3
+
+
+def call_site(skip: int = 1) -> tuple[Any, ...]:
+    """Where the user called us: code objects and positions of the three frames outside torch.
+
+    Three, because helpers such as `def update(optimizer, loss)` serve several losses.
+    """
+    site: list[Any] = []
+    frame = sys._getframe(skip)
+    while frame is not None and len(site) < 2 * SITE_DEPTH:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(("torch.", "nanwatch.")):
+            site += [frame.f_code, frame.f_lasti]
+        frame = frame.f_back
+    return tuple(site)
+
+
+def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozenset[int]:
+    """Optimizers that own a parameter which the graph of `roots` reaches.
+
+    `owner_of` maps `id(parameter)` to its optimizer. Stops when all of them are found.
+    """
+    wanted = set(owner_of.values())
+    found: set[int] = set()
+    seen: set[Any] = set()
+    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
+    while stack and len(seen) < GRAPH_NODES_MAX:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            owner = owner_of.get(id(variable))
+            if owner is not None:
+                found.add(owner)
+                if found == wanted:
+                    break
+        stack.extend(next_node for next_node, _ in node.next_functions if next_node is not None)
+    return frozenset(found)
+
+
+def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[Any, float]]:
+    """(scalar tensor, divisor) of every scalar root of one backward pass.
+
+    `unscaled` maps `id(root)` of a loss that a GradScaler multiplied to the loss before that.
+    The divisor is the number that the script divided the loss by, 1 if it did not.
+    """
+    values: list[tuple[Any, float]] = []
+    for root in roots:
+        original = unscaled.get(id(root), root)
+        if original.numel() != 1:
+            continue
+        values.append((original.detach().reshape(()), divisor_of(original)))
+    return values
+
+
+def divisor_of(root: Any) -> float:
+    """The plain number a loss was divided by last (`loss / accumulate`), else 1.
+
+    Must be asked before backward, which frees what the graph saved.
+    """
+    node = root.grad_fn
+    if node is None or type(node).__name__ != "DivBackward0":
+        return 1.0
+    other = getattr(node, "_saved_other", None)
+    if other is None or other.requires_grad or other.numel() != 1 or other.device.type != "cpu":
+        return 1.0
+    return float(other)
+
+
+def combine(values: Sequence[float], divisors: Sequence[float]) -> float:
+    """Loss of an attempt: mean of its roots; roots divided by their count are summed instead."""
+    n = len(values)
+    if n > 1 and all(d == n for d in divisors):
+        return sum(values)
+    return sum(values) / n

@@ -1,0 +1,360 @@
+"""The centre of the probes: every event of the training passes here, in order.
+
+`hooks` calls it from the patched functions; it drives the clock, decides what to measure, closes
+attempts and applies commands. Training thread only; nothing here raises except `StopTraining`.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from nanwatch.contract.frames import Mark
+from nanwatch.control.actions import Actions
+from nanwatch.control.learning_rate import Scaling, factor_of, rates_of
+from nanwatch.probes import discovery, gradients, loss
+from nanwatch.probes.attempts import (
+    APPLIED,
+    MAIN_SETTLED_ATTEMPTS,
+    SCALER_SKIPPED,
+    Attempt,
+    AttemptClock,
+    Backward,
+)
+from nanwatch.probes.clipping import Clip
+from nanwatch.probes.observations import ClosedAttempt, Health, Logged, Marked, reduce
+from nanwatch.probes.registry import Known, Registry
+from nanwatch.probes.tensors import read_all
+from nanwatch.record import Recorder
+
+
+class Observer:
+    """Sees one training process."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.clock = AttemptClock()
+        self.registry = Registry()
+        self.scaling = Scaling()
+        self.actions: Actions | None = None
+        self.health = Health()
+        self.cadence = gradients.Cadence()
+        self.enabled = True
+        self.unscaled: dict[int, Any] = {}
+        """`id(scaled loss)` → the loss before a GradScaler multiplied it."""
+        self.rates: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        """(in force, scheduled) as of the last closed attempt, for the background thread."""
+        self._sites: dict[tuple[Any, ...], frozenset[int]] = {}
+        self._thread: int | None = None
+        self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
+        self._closed_at = 0.0
+        self._step_s = 0.0
+        self._own_s = 0.0
+        self._overhead = 0.0
+        self._loss_logged_at = -1
+        self._scans = 0
+        self._described: set[int] = set()
+
+    def on_this_thread(self) -> bool:
+        """True on the thread that trains: the first one that ran backward."""
+        me = threading.get_ident()
+        if self._thread is None:
+            self._thread = me
+        return self._thread == me
+
+    def overhead(self) -> float:
+        """Share of the step time spent in the SDK on the training thread (moving average)."""
+        return self._overhead
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def before_backward(self, roots: Sequence[Any]) -> Backward:
+        """A backward pass is about to run: find whom it serves, keep its loss."""
+        self._close_if_cleared_by_hand()
+        owners = self.registry.owner_of()
+        if not owners and self._scans < 3:
+            self._scans += 1
+            self._scan()
+            owners = self.registry.owner_of()
+        site = loss.call_site(3)
+        reached = self._sites.get(site)
+        if reached is None:
+            reached = loss.reached_parameters(roots, owners)
+            if len(self._sites) >= loss.SITES_MAX:
+                self._sites.clear()
+            if reached:
+                self._sites[site] = reached
+        backward = Backward(reached)
+        if reached:
+            values = loss.root_values(roots, self.unscaled)
+            numbers = read_all([value for value, _ in values])
+            backward.roots = [(numbers, i, divisor) for i, (_, divisor) in enumerate(values)]
+        self.unscaled.clear()
+        return backward
+
+    def after_backward(self, backward: Backward) -> None:
+        """It ran."""
+        for number in backward.reached:
+            known = self.registry.known.get(number)
+            if known is not None:
+                self._remember_witness(known)
+        for attempt in self.clock.backward(backward):
+            self._emit(attempt)
+
+    def before_clear(self, optimizers: Sequence[Known]) -> None:
+        """Gradients are about to be cleared: if nobody used them, that is a skipped attempt."""
+        waiting = [known for known in optimizers if self.clock.awaiting(known.number)]
+        if not waiting:
+            return
+        for known in waiting:
+            if self._changed_by_hand(known):
+                # Weights moved without the optimizer (SAM's ascent, hand-written descent): not a
+                # skip. The next step takes these backward passes along.
+                return
+            self._measure(known, force=True)
+        for attempt in self.clock.cleared([known.number for known in waiting]):
+            self._emit(attempt)
+
+    def clip(self, parameters: list[Any], clip: Clip) -> None:
+        """The user's clipping call."""
+        owners = self.registry.owner_of()
+        for number in {owners[id(p)] for p in parameters if id(p) in owners}:
+            self.registry.known[number].clips.append(clip)
+
+    def before_step(self, known: Known) -> None:
+        """The outermost step of an optimizer is about to run."""
+        optimizer = known.optimizer
+        self.registry.refresh(known)
+        self._name()
+        self._measure(known, force=False)
+        scheduled = rates_of("", optimizer, scheduled=True)
+        self.scaling.begin(optimizer)
+        used = rates_of("", optimizer, scheduled=True)
+        self._step_rates[known.number] = [
+            (f"group{name[1:]}" if name else "", used[name], scheduled[name]) for name in used
+        ]
+
+    def after_step(self, known: Known) -> None:
+        """It ran: the attempt closes as applied, unless a fused optimizer says otherwise."""
+        self.scaling.repair()
+        found_inf = getattr(known.optimizer, "found_inf", None)
+        attempt = self.clock.stepped(known.number)
+        if not attempt.backwards and self.clock.pending:
+            # A step without a backward of its own: the graph walk of that place was wrong.
+            self._sites.clear()
+        self._emit(attempt, found_inf=found_inf)
+
+    def scaler_refused(self, known: Known) -> None:
+        """`GradScaler.step` passed without a step."""
+        self._name()
+        self._measure(known, force=True)
+        self._emit(self.clock.stepped(known.number, SCALER_SKIPPED))
+
+    def log(self, values: dict[str, Any], scope: str, stage: str) -> None:
+        """The user logged something."""
+        reduced: dict[str, Any] = {}
+        for name, value in values.items():
+            number = reduce(value)
+            if number is None:
+                self.recorder.count_drop("not a number")
+            else:
+                reduced[name] = number
+        if "loss" in reduced and stage == "train":
+            self._loss_logged_at = self.clock.step
+        self.recorder.put(
+            Logged(self.clock.step, time.time(), scope, stage, reduced, self.health)
+        )
+
+    def mark(self, what: str, text: str, data: dict[str, str]) -> None:
+        """A mark at the present step."""
+        self.recorder.put(
+            Marked(
+                Mark(what=what, step=self.clock.step, time=time.time(), text=text, data=data)  # type: ignore[arg-type]
+            )
+        )
+
+    # --- closing an attempt ----------------------------------------------------------------------
+
+    def _emit(self, attempt: Attempt, found_inf: Any = None) -> None:
+        known = self.registry.known.get(attempt.optimizer)
+        if known is None or known.optimizer is None:
+            return
+        self._name()
+        if attempt.fit:
+            self.mark("fit", f"fit {known.scope}".strip(), {"scope": known.scope})
+        self._describe(known)
+        roots = [root for b in attempt.backwards for root in b.roots]
+        closed = ClosedAttempt(
+            known.scope,
+            attempt.step,
+            time.time(),
+            attempt.outcome,
+            self.health,
+            roots=[_Item(numbers, i) for numbers, i, _ in roots],
+            divisors=[divisor for _, _, divisor in roots],
+            logged_loss=attempt.is_main and 0 <= self._loss_logged_at >= attempt.step - 1,
+            norms=known.norms,
+            clip_threshold=known.clips[-1].threshold if known.clips else None,
+            factor=factor_of(known.optimizer),
+        )
+        if attempt.outcome == APPLIED:
+            closed.rates = self._step_rates.pop(known.number, [])
+        if found_inf is not None:
+            closed.found_inf = read_all([found_inf])
+        if known.scaler is not None:
+            closed.loss_scale = _loss_scale(known.scaler())
+        known.norms = None
+        known.clips = []
+        if attempt.is_main:
+            closed.step_time = self._tick()
+        self.recorder.put(closed)
+        if closed.rates:
+            self._remember_rates(known.scope, closed.rates)
+
+    def _remember_rates(self, scope: str, rates: list[tuple[str, float, float]]) -> None:
+        """New dictionaries each time: the background thread reads them without a lock."""
+        now, scheduled = self.rates
+        keys = [f"{scope}#{name[5:]}" if name else scope for name, _, _ in rates]
+        self.rates = (
+            now | {key: used for key, (_, used, _) in zip(keys, rates, strict=True)},
+            scheduled | {key: plan for key, (_, _, plan) in zip(keys, rates, strict=True)},
+        )
+
+    def due_stop(self) -> BaseException | None:
+        """Apply armed commands; the exception to raise if one of them was a stop."""
+        if self.actions is None:
+            return None
+        stop = self.actions.apply_due(self.clock.step)
+        self.rates = self.actions.rates()
+        return stop
+
+    def _tick(self) -> float | None:
+        now = time.perf_counter()
+        before, self._closed_at = self._closed_at, now
+        if self.health.noticed:
+            self.health.noticed = False
+            self.cadence.alert()
+        if before == 0.0:
+            self._own_s = 0.0
+            return None
+        self._step_s = now - before
+        share = min(1.0, self._own_s / self._step_s) if self._step_s > 0 else 0.0
+        self._overhead += 0.05 * (share - self._overhead)
+        self._own_s = 0.0
+        return self._step_s
+
+    def spent(self, seconds: float) -> None:
+        """Time the SDK took on the training thread."""
+        self._own_s += seconds
+
+    # --- measuring -------------------------------------------------------------------------------
+
+    def _measure(self, known: Known, *, force: bool) -> None:
+        if known.norms is not None:
+            return
+        self._name()
+        started = time.perf_counter()
+        covered = any(clip.norms for clip in known.clips)
+        own = force or covered or self.cadence.due()
+        known.norms, passed = gradients.measure(known, own_pass=own)
+        if passed:
+            self.cadence.spent(time.perf_counter() - started, self._step_s)
+
+    def _remember_witness(self, known: Known) -> None:
+        for parameter in known.parameters():
+            if parameter.grad is not None:
+                known.witness = weakref.ref(parameter)
+                known.witness_version = parameter._version
+                return
+
+    def _changed_by_hand(self, known: Known) -> bool:
+        witness = known.witness() if known.witness is not None else None
+        return witness is not None and witness._version != known.witness_version
+
+    def _close_if_cleared_by_hand(self) -> None:
+        """`p.grad = None` for all parameters calls nothing of ours: look before the next pass."""
+        if not self.clock.pending:
+            return
+        gone: list[int] = []
+        for number in {n for b in self.clock.pending for n in b.open}:
+            known = self.registry.known.get(number)
+            witness = known.witness() if known is not None and known.witness is not None else None
+            if witness is not None and witness.grad is None:
+                gone.append(number)
+        for attempt in self.clock.cleared(gone):
+            self._emit(attempt)
+
+    # --- discovery -------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        import torch
+
+        for optimizer in discovery.instances(torch.optim.Optimizer):
+            if hasattr(optimizer, "param_groups"):
+                self.registry.add(optimizer)
+
+    def _name(self) -> None:
+        """Name optimizers that have no name yet; notice those that are gone."""
+        if not self.registry.unnamed and not self.registry.gone:
+            return
+        fresh = [
+            known for known in self.registry.live() if not known.named or known.layout is None
+        ]
+        if fresh and self.clock.step >= MAIN_SETTLED_ATTEMPTS:
+            # A new fold or stage: let the old optimizer go if only reference cycles hold it, so
+            # that the new one takes its name and place.
+            gc.collect()
+        gone = self.registry.take_gone()
+        if fresh:
+            self.registry.name_all()
+            self._sites.clear()
+        for number in gone:
+            successor = fresh[0].number if len(fresh) == 1 else None
+            if self.clock.retire(number, successor) and successor is not None:
+                scope = self.registry.known[successor].scope
+                self.mark("fit", "new optimizer", {"scope": scope})
+
+    def _describe(self, known: Known) -> None:
+        """Tell the rules once what kind of training this is."""
+        if known.number in self._described or known.layout is None:
+            return
+        self._described.add(known.number)
+        optimizer = known.optimizer
+        self.mark(
+            "config",
+            f"optimizer {type(optimizer).__name__} {known.scope}".strip(),
+            {
+                "scope": known.scope,
+                "optimizer": type(optimizer).__name__,
+                "parameters": str(sum(p.numel() for p in known.parameters())),
+                "layers": str(len(known.layout.layers)),
+                "recurrent": "1" if self.registry.recurrent else "0",
+                "scopes": ",".join(k.scope for k in self.registry.live() if k.scope),
+            },
+        )
+
+
+class _Item:
+    """One of several numbers that travel together."""
+
+    __slots__ = ("_index", "_numbers")
+
+    def __init__(self, numbers: Any, index: int) -> None:
+        self._numbers, self._index = numbers, index
+
+    def ready(self) -> bool:
+        return self._numbers.ready()
+
+    def get(self) -> list[float]:
+        return [self._numbers.get()[self._index]]
+
+
+def _loss_scale(scaler: Any) -> Any:
+    """The scaler's present scale, without waiting for a device."""
+    scale = getattr(scaler, "_scale", None)
+    return read_all([scale]) if scale is not None else None
+

@@ -1,0 +1,220 @@
+"""The optimizers of this process: their scope, the layers of their parameters, who owns what.
+
+Optimizers are held weakly: the training's memory is not ours to keep. Training thread only.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanwatch.contract.limits import to_name
+from nanwatch.probes import discovery
+from nanwatch.probes.clipping import Clip
+
+
+@dataclass(slots=True)
+class Layout:
+    """Where each parameter of an optimizer belongs. Positions follow the parameter groups."""
+
+    names: list[str]
+    layers: list[str]
+    layer_of: list[int]
+    """Position of a parameter → index in `layers`."""
+    ids: tuple[int, ...] = ()
+    """Series of `layers`, filled on the background thread."""
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """What we know of one optimizer."""
+
+    number: int
+    ref: weakref.ref[Any]
+    scope: str = ""
+    named: bool = False
+    layout: Layout | None = None
+    parameter_count: int = -1
+    clips: list[Clip] = field(default_factory=list)
+    """Clipping calls of the attempt that is open."""
+    norms: Any = None
+    """`gradients.Norms` of the attempt that is open, if measured already."""
+    witness: weakref.ref[Any] | None = None
+    """A parameter that had a gradient after the last backward pass."""
+    witness_version: int = 0
+    scaler: Any = None
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, or None if it is gone."""
+        return self.ref()
+
+    def parameters(self) -> list[Any]:
+        """Parameters in the order of the groups."""
+        optimizer = self.ref()
+        if optimizer is None:
+            return []
+        return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+class Registry:
+    """Known optimizers by number, and the owner of every parameter."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Known] = {}
+        self._numbers: dict[int, int] = {}
+        self._next = 0
+        self._owner_of: dict[int, int] = {}
+        self._stale = True
+        self.unnamed = False
+        """True if an optimizer has no name or layout yet."""
+        self.watched: dict[str, Any] = {}
+        self.roots: dict[str, weakref.ref[Any]] = {}
+        self.recurrent = False
+        self.gone: list[int] = []
+        """Numbers of optimizers that died since someone last looked."""
+
+    def add(self, optimizer: Any) -> Known:
+        """Known record of an optimizer, made when it is new."""
+        number = self._numbers.get(id(optimizer))
+        if number is not None and self.known[number].optimizer is optimizer:
+            return self.known[number]
+        number = self._next
+        self._next += 1
+        key = id(optimizer)
+
+        def forget(_: Any, number: int = number, key: int = key) -> None:
+            if self._numbers.get(key) == number:
+                del self._numbers[key]
+            self.gone.append(number)
+            self._stale = True
+
+        known = Known(number, weakref.ref(optimizer, forget))
+        self.known[number] = known
+        self._numbers[key] = number
+        self._stale = self.unnamed = True
+        return known
+
+    def find(self, optimizer: Any) -> Known | None:
+        """Known record, or None."""
+        number = self._numbers.get(id(optimizer))
+        return self.known.get(number) if number is not None else None
+
+    def live(self) -> Iterator[Known]:
+        """Optimizers that still exist."""
+        for known in list(self.known.values()):
+            if known.optimizer is not None:
+                yield known
+
+    def take_gone(self) -> list[int]:
+        """Numbers of optimizers that died, once."""
+        gone, self.gone = self.gone, []
+        for number in gone:
+            self.known.pop(number, None)
+        return gone
+
+    def owner_of(self) -> dict[int, int]:
+        """`id(parameter)` → number of its optimizer."""
+        if self._stale:
+            self._owner_of = {
+                id(parameter): known.number
+                for known in self.live()
+                for parameter in known.parameters()
+            }
+            self._stale = False
+        return self._owner_of
+
+    def refresh(self, known: Known) -> None:
+        """Notice that parameters were added to an optimizer."""
+        count = sum(len(group["params"]) for group in known.optimizer.param_groups)
+        if count != known.parameter_count:
+            known.parameter_count = count
+            known.layout = None
+            self._stale = self.unnamed = True
+
+    def forget_names(self) -> None:
+        """Name everything again: the user said more."""
+        for known in self.live():
+            known.named, known.layout = False, None
+        self.unnamed = True
+
+    # --- names -----------------------------------------------------------------------------------
+
+    def name_all(self) -> None:
+        """Give every live optimizer its scope and layout. Walks the running frames."""
+        self.unnamed = False
+        roots = discovery.root_modules()
+        live = list(self.live())
+        optimizers = [known.optimizer for known in live]
+        names = discovery.names_in_frames([*roots, *optimizers])
+        names.update({id(module): name for name, module in self.watched.items()})
+        self.recurrent = self.recurrent or discovery.is_recurrent(roots)
+        self._remember_roots(roots, names)
+        parameters = discovery.parameter_names([*self.watched.values(), *roots], names)
+        in_use = {known.scope for known in live if known.named}
+        for known in live:
+            if known.named:
+                continue
+            known.scope = self._unique(self._scope(known, len(live), names, parameters), in_use)
+            known.named = True
+            in_use.add(known.scope)
+        for known in live:
+            if known.layout is None:
+                known.layout = layout_of(known.parameters(), parameters)
+
+    def _remember_roots(self, roots: list[Any], names: dict[int, str]) -> None:
+        self.roots = {}
+        for root in [*self.watched.values(), *roots]:
+            if any(ref() is root for ref in self.roots.values()):
+                continue
+            base = to_name(names.get(id(root)) or type(root).__name__.lower())
+            name, number = base, 2
+            while name in self.roots:
+                name, number = f"{base}{number}", number + 1
+            self.roots[name] = weakref.ref(root)
+
+    def _scope(
+        self,
+        known: Known,
+        count: int,
+        names: dict[int, str],
+        parameters: dict[int, tuple[str, str]],
+    ) -> str:
+        owned = [parameters[id(p)] for p in known.parameters() if id(p) in parameters]
+        roots = sorted({root for root, _ in owned})
+        watched = [root for root in roots if root in self.watched]
+        if watched and (count > 1 or len(self.watched) > 1):
+            return "+".join(watched).replace("+", "-")
+        if count == 1:
+            return ""
+        variable = discovery.scope_from_variable(names.get(id(known.optimizer), ""))
+        if variable:
+            return variable
+        module = discovery.common_module([name for _, name in owned]) if len(roots) == 1 else ""
+        return module or "-".join(roots[:3]) or f"optimizer{known.number}"
+
+    @staticmethod
+    def _unique(scope: str, in_use: set[str]) -> str:
+        name, number = scope, 2
+        while name in in_use:
+            name, number = f"{scope or 'optimizer'}{number}", number + 1
+        return to_name(name) if name else ""
+
+
+def layout_of(parameters: list[Any], names: dict[int, tuple[str, str]]) -> Layout:
+    """Names and layers of the parameters of one optimizer."""
+    found = [names.get(id(p), ("", f"parameter{i}")) for i, p in enumerate(parameters)]
+    several = len({root for root, _ in found}) > 1
+    full = [f"{root}.{name}" if several and root else name for root, name in found]
+    layers: list[str] = []
+    index: dict[str, int] = {}
+    layer_index: list[int] = []
+    for name in full:
+        layer = discovery.layer_of(name)
+        if layer not in index:
+            index[layer] = len(layers)
+            layers.append(layer)
+        layer_index.append(index[layer])
+    return Layout(full, layers, layer_index)

@@ -1,0 +1,113 @@
+"""Reads numbers from tensors without making the training thread wait for a device.
+
+On the CPU a value is read at once: that is cheaper than deferring it. On an accelerator it is
+copied to pinned memory behind an event, which the background thread polls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Numbers:
+    """A small vector of numbers, here already or still on its way."""
+
+    __slots__ = ("_event", "_tensor", "_values")
+
+    def __init__(
+        self, values: list[float] | None, tensor: Any = None, event: Any = None
+    ) -> None:
+        self._values, self._tensor, self._event = values, tensor, event
+
+    def ready(self) -> bool:
+        """True if `get` does not wait."""
+        return self._values is not None or self._event is None or self._event.query()
+
+    def get(self) -> list[float]:
+        """The numbers. Waits for the device if it must: background thread only."""
+        if self._values is None:
+            if self._event is not None:
+                self._event.synchronize()
+            self._values = self._tensor.tolist()
+            self._tensor = self._event = None
+        return self._values
+
+
+EMPTY = Numbers([])
+
+
+def read(tensor: Any) -> Numbers:
+    """Numbers of a one-dimensional tensor that nobody else will change."""
+    tensor = tensor.detach()
+    if tensor.device.type == "cpu":
+        return Numbers(tensor.tolist())
+    return _defer(tensor)
+
+
+def _defer(tensor: Any) -> Numbers:
+    import torch
+
+    if tensor.device.type != "cuda":
+        # Other devices have no portable event: pay for one copy.
+        return Numbers(tensor.to("cpu").tolist())
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(tensor.device))
+    return Numbers(None, host, event)
+
+
+def read_all(tensors: Sequence[Any]) -> Numbers:
+    """Numbers of many one-element tensors by one copy."""
+    if not tensors:
+        return EMPTY
+    import torch
+
+    if len(tensors) == 1:
+        return read(tensors[0].detach().reshape(1))
+    if all(t.device.type == "cpu" for t in tensors):
+        return Numbers([t.item() for t in tensors])
+    device = tensors[0].device
+    flat = [t.detach().reshape(()).to(device, torch.float32) for t in tensors]
+    return _defer(torch.stack(flat))
+
+
+def norms(tensors: Sequence[Any]) -> Numbers:
+    """Several vectors of zero-dimensional norms as one, in order, one copy for all."""
+    if not tensors:
+        return EMPTY
+    import torch
+
+    device = tensors[0].device
+    flat = [t.detach().to(device) for t in tensors]
+    wide = any(t.dtype == torch.float64 for t in flat)
+    dtype = torch.float64 if wide else torch.float32
+    return read(torch.stack([t.to(dtype) for t in flat]))
+
+
+def is_tensor(value: Any) -> bool:
+    """True for a torch tensor; never imports torch."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def moments(tensor: Any) -> Numbers:
+    """Mean, standard deviation (population), least and greatest value of a tensor.
+
+    NaN in the tensor makes all four NaN; an empty tensor gives no numbers.
+    """
+    import torch
+
+    if tensor.numel() == 0:
+        return EMPTY
+    flat = tensor.detach().reshape(-1)
+    if not flat.is_floating_point():
+        flat = flat.to(torch.float32)
+    elif flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
+    std, mean = torch.std_mean(flat, correction=0)
+    low, high = torch.aminmax(flat)
+    return read(torch.stack([mean, std, low, high]))

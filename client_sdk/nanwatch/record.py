@@ -1,0 +1,187 @@
+"""Turns what probes saw into tables: rows of one step each become columns of many.
+
+The training thread only appends to a bounded deque; everything else happens on the background
+thread. Knows nothing of sockets or files; `link.worker` calls it.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nanwatch.contract.frames import Mark, NonFinite, Record, SeriesDecl, Table
+from nanwatch.contract.kinds import KINDS
+from nanwatch.contract.limits import (
+    SERIES_PER_RUN_MAX,
+    TABLE_ROWS_MAX,
+    TABLE_SERIES_MAX,
+    to_name,
+)
+from nanwatch.guard import GUARD
+
+PENDING_MAX = 200_000
+"""Observations waiting for the background thread; beyond that the newest are dropped, counted."""
+
+TABLE_VALUES_MAX = 1 << 15
+"""Values in one table: 256 KiB, so that a frame stays well below its limit."""
+
+
+@dataclass(slots=True)
+class Row:
+    """Values of several series at one step."""
+
+    step: int
+    time: float
+    ids: tuple[int, ...]
+    values: list[float]
+    source: str = ""
+    """Who measured it: rows of one source keep their order, sources own different series."""
+
+
+@dataclass(slots=True)
+class Catalog:
+    """Series of this process: (kind, scope, layer, stage) → id. Background thread only."""
+
+    ids: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    fresh: list[SeriesDecl] = field(default_factory=list)
+    refused: int = 0
+
+    def id_of(self, kind: str, scope: str = "", layer: str = "", stage: str = "train") -> int:
+        """Id of a series, declared when first asked for; -1 if there are too many."""
+        key = (kind, scope, layer, stage)
+        found = self.ids.get(key)
+        if found is not None:
+            return found
+        if len(self.ids) >= SERIES_PER_RUN_MAX:
+            self.refused += 1
+            return -1
+        number = self.ids[key] = len(self.ids)
+        self.fresh.append(SeriesDecl(number, kind, scope, layer, stage))
+        return number
+
+    def take_fresh(self) -> list[SeriesDecl]:
+        """Declarations made since the last call."""
+        fresh, self.fresh = self.fresh, []
+        return fresh
+
+    def all(self) -> list[SeriesDecl]:
+        """Every declaration."""
+        return [
+            SeriesDecl(number, kind, scope, layer, stage)
+            for (kind, scope, layer, stage), number in self.ids.items()
+        ]
+
+
+class Observation(Protocol):
+    """What a probe hands over; both methods are called on the background thread."""
+
+    def ready(self) -> bool:
+        """True once the device has delivered the values."""
+        ...
+
+    def rows(self, catalog: Catalog) -> Iterable[Row | Mark | NonFinite]:
+        """What to record, in order."""
+        ...
+
+
+class Recorder:
+    """Bounded hand-over from the training thread to the background thread."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog()
+        self._pending: deque[Observation] = deque()
+        self.dropped: dict[str, int] = {}
+        self._count_lock = threading.Lock()
+
+    def put(self, observation: Observation) -> None:
+        """Append an observation. Never blocks or raises."""
+        if len(self._pending) >= PENDING_MAX:
+            self.count_drop("queue full")
+            return
+        self._pending.append(observation)
+
+    def count_drop(self, reason: str, points: int = 1) -> None:
+        """Count points that will never be sent."""
+        with self._count_lock:
+            self.dropped[reason] = self.dropped.get(reason, 0) + points
+
+    @property
+    def backlog(self) -> int:
+        """Observations not yet turned into records."""
+        return len(self._pending)
+
+    def drain(self, final: bool = False) -> list[Record]:
+        """Everything seen so far as records, in order. Background thread only.
+
+        An observation whose device values are not there yet holds back those after it, so that
+        order is kept; with `final` it is waited for.
+        """
+        rows: list[Row] = []
+        records: list[Record] = []
+        while self._pending:
+            head = self._pending[0]
+            if not final and not head.ready():
+                break
+            self._pending.popleft()
+            try:
+                for item in head.rows(self.catalog):
+                    if isinstance(item, Row):
+                        rows.append(item)
+                    else:
+                        records.extend(tables(rows))
+                        rows = []
+                        records.append(item)
+            except Exception as error:
+                self.count_drop("internal error")
+                GUARD.note("record", error)
+        records.extend(tables(rows))
+        return records
+
+
+def tables(rows: list[Row]) -> list[Table]:
+    """Rows of one source with the same series, one after another, become one table."""
+    sources: dict[str, list[Row]] = {}
+    for row in rows:
+        sources.setdefault(row.source, []).append(row)
+    return [table for ordered in sources.values() for table in _consecutive(ordered)]
+
+
+def _consecutive(rows: list[Row]) -> list[Table]:
+    made: list[Table] = []
+    start = 0
+    for i in range(1, len(rows) + 1):
+        full = (i - start) * len(rows[start].ids) >= TABLE_VALUES_MAX or i - start >= TABLE_ROWS_MAX
+        if i == len(rows) or rows[i].ids != rows[start].ids or full:
+            made.extend(_tables_of(rows[start:i]))
+            start = i
+    return made
+
+
+def _tables_of(rows: list[Row]) -> Iterable[Table]:
+    """Rows with the same series as one table, or several if there are very many series."""
+    ids = rows[0].ids
+    steps = array("q", [row.step for row in rows]).tobytes()
+    times = array("d", [row.time for row in rows]).tobytes()
+    for low in range(0, len(ids), TABLE_SERIES_MAX):
+        high = min(low + TABLE_SERIES_MAX, len(ids))
+        values = array("d")
+        for k in range(low, high):
+            values.extend([row.values[k] for row in rows])
+        yield Table(ids=list(ids[low:high]), steps=steps, times=times, values=values.tobytes())
+
+
+def series_key(name: str, scope: str) -> tuple[str, str, str]:
+    """(kind, scope, layer) of a logged name.
+
+    `kl` is the kind; `q1.q_mean` is kind `q_mean` of scope `q1`; anything else is `custom`.
+    """
+    if name in KINDS:
+        return name, scope, ""
+    prefix, dot, last = name.rpartition(".")
+    if dot and last in KINDS:
+        return last, to_name(prefix), ""
+    return "custom", scope, to_name(name)

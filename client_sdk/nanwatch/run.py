@@ -1,0 +1,330 @@
+"""The user-facing run: `init`, `watch`, `log`, and the do-nothing run when nanwatch is off.
+
+Composition root of the SDK: builds recorder, probes, control and link, and takes them down again
+at exit. Only `init` may raise, and only for a bad argument.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import platform
+import random
+import socket
+import sys
+import time
+import uuid
+from types import TracebackType
+from typing import Any
+
+import nanwatch
+from nanwatch.config import Control, Options, resolve, script_name
+from nanwatch.contract.frames import RunInfo
+from nanwatch.contract.limits import to_name
+from nanwatch.control.actions import Actions
+from nanwatch.control.inbox import Inbox, StopTraining
+from nanwatch.guard import GUARD, guarded
+from nanwatch.link.worker import Worker
+from nanwatch.probes.discovery import instances
+from nanwatch.probes.hooks import Hooks
+from nanwatch.probes.observer import Observer
+from nanwatch.record import Recorder
+
+logger = logging.getLogger("nanwatch")
+
+
+class NullRun:
+    """A run that does nothing: nanwatch is off, or this process is a child that does not train."""
+
+    id = ""
+    url = ""
+
+    def watch(self, *modules: Any, main: Any = None, **named: Any) -> None:
+        """Nothing."""
+
+    def log(self, values: dict[str, Any] | None = None, /, **named: Any) -> None:
+        """Nothing."""
+
+    def mark(self, what: str, text: str = "", **data: Any) -> None:
+        """Nothing."""
+
+    def resume(self, step: int) -> None:
+        """Nothing."""
+
+    def finish(self, reason: str = "", exit_code: int | None = None) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> NullRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Run(NullRun):
+    """A training that is being watched. Make one with `nanwatch.init`."""
+
+    def __init__(self, options: Options, run_id: str) -> None:
+        self.id = run_id
+        self.options = options
+        self.recorder = Recorder()
+        self.observer = Observer(self.recorder)
+        self.inbox = Inbox(options.offer, lambda: self.observer.rates)
+        self.observer.actions = Actions(
+            self.inbox,
+            options.data_dir / "checkpoints" / run_id,
+            self._optimizers,
+            self._stateful,
+        )
+        epoch = random.SystemRandom().getrandbits(53)
+        self.worker = Worker(
+            info=RunInfo(
+                id=run_id,
+                project=options.project,
+                name=options.name,
+                started_at=time.time(),
+                config=options.config,
+                facts=process_facts(),
+            ),
+            epoch=epoch,
+            server=options.server if options.mode == "online" else "",
+            token=options.token,
+            offer=options.offer,
+            recorder=self.recorder,
+            inbox=self.inbox,
+            spool_directory=options.data_dir / "spool" / f"{run_id}-{epoch:014x}",
+            spool_bytes=options.spool_bytes,
+            current_step=lambda: self.observer.clock.step,
+            overhead=self.observer.overhead,
+            sdk=f"nanwatch {nanwatch.__version__}",
+            on_welcome=self._welcome,
+        )
+        self.hooks = Hooks(self.observer)
+        self._finished = False
+        self._pid = os.getpid()
+        self._previous_hook: Any = None
+        self._failure = ("", None)
+
+    def start(self) -> None:
+        """Install the probes and start the background thread."""
+        self.hooks.install()
+        self.worker.keep_hello()
+        self.worker.start()
+        self._previous_hook = sys.excepthook
+        sys.excepthook = self._on_exception
+        atexit.register(self.finish)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_child)
+        if self.options.mode == "online" and not self.options.server:
+            logger.warning(
+                "nanwatch: no server is known, so nobody watches this run; its data is kept in %s. "
+                "Start one with `nanwatch serve`, or set NANWATCH_URL and NANWATCH_TOKEN.",
+                self.options.data_dir / "spool",
+            )
+
+    def _welcome(self, url: str) -> None:
+        if url and url != self.url:
+            self.url = url
+            print(f"nanwatch: {url}", file=sys.stderr, flush=True)
+
+    # --- what scripts call -----------------------------------------------------------------------
+
+    def watch(self, *modules: Any, main: Any = None, **named: Any) -> None:
+        """Name modules: `run.watch(policy=policy, q1=q1)` makes scopes `policy` and `q1`.
+
+        `main` is the optimizer whose attempts are the steps; without it the first that stepped.
+        """
+        guarded("watch", self._watch, modules, main, named)
+
+    def _watch(self, modules: tuple[Any, ...], main: Any, named: dict[str, Any]) -> None:
+        registry = self.observer.registry
+        for module in modules:
+            registry.watched[to_name(type(module).__name__.lower())] = module
+        registry.watched.update({to_name(name): module for name, module in named.items()})
+        registry.forget_names()
+        if main is not None:
+            self.observer.clock.set_main(registry.add(main).number)
+
+    def log(self, values: dict[str, Any] | None = None, /, **named: Any) -> None:
+        """Record numbers or tensors at the present step; never raises, never waits for a device.
+
+        `run.log(q=q_values, reward=reward)` gives Q and reward statistics; names that are kinds
+        (`loss`, `kl`, `entropy`, …) become those, `q1.q_mean` belongs to scope `q1`, and anything
+        else is kept under its own name. `scope=` and `stage=` ("train", "val", "test") apply to
+        all names of the call. Tensors are reduced to mean, std, min and max.
+        """
+        if not self.observer.enabled:
+            return
+        try:
+            scope = named.pop("scope", "") if named else ""
+            stage = named.pop("stage", "train") if named else "train"
+            merged = {**values, **named} if values else named
+            self.observer.log(merged, to_name(scope) if scope else "", stage)
+        except Exception as error:
+            GUARD.note("log", error)
+
+    def mark(self, what: str, text: str = "", **data: Any) -> None:
+        """Put a mark on the time axis: `task`, `eval`, `resume` or `note`."""
+        guarded(
+            "mark",
+            self.observer.mark,
+            what if what in ("task", "eval", "resume", "note") else "note",
+            text or what,
+            {key: str(value) for key, value in data.items()},
+        )
+
+    def resume(self, step: int) -> None:
+        """The training goes on from `step` attempts made earlier."""
+        guarded("resume", self.observer.clock.start_at, int(step))
+        self.mark("resume", f"resumed at {step}")
+
+    def finish(self, reason: str = "", exit_code: int | None = None) -> None:
+        """Send what is left and let go of torch. Waits at most two seconds; safe to call twice."""
+        if self._finished or os.getpid() != self._pid:
+            return
+        self._finished = True
+        self.observer.enabled = False
+        guarded("finish", self.hooks.remove)
+        if sys.excepthook == self._on_exception:
+            sys.excepthook = self._previous_hook
+        failure, code = self._failure
+        actions = self.observer.actions
+        if not reason and not failure and actions is not None and actions.stopped_by:
+            failure, code = f"stopped by {actions.stopped_by}", 0
+        guarded(
+            "finish",
+            self.worker.stop,
+            reason or failure or "finished",
+            exit_code if exit_code is not None else (code if failure else 0),
+            self.options.exit_timeout_s,
+        )
+        atexit.unregister(self.finish)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and kind is not None:
+            self._note_failure(kind, error)
+        self.finish()
+
+    # --- life of the process ---------------------------------------------------------------------
+
+    def _note_failure(self, kind: type[BaseException], error: BaseException) -> None:
+        if issubclass(kind, StopTraining):
+            return
+        self._failure = (f"{kind.__name__}: {error}"[:2000], 1)
+
+    def _on_exception(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        self._note_failure(kind, error)
+        if issubclass(kind, StopTraining):
+            print(str(error), file=sys.stderr, flush=True)
+            return
+        self._previous_hook(kind, error, trace)
+
+    def _in_child(self) -> None:
+        """A forked child (DataLoader worker) does not train: be silent, hold no lock."""
+        self.observer.enabled = False
+        self._finished = True
+        GUARD.clear()
+
+    def _optimizers(self) -> list[tuple[str, Any]]:
+        return [
+            (known.scope, known.optimizer)
+            for known in self.observer.registry.live()
+            if self.observer.clock.counts.get(known.number)
+        ]
+
+    def _stateful(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        import torch
+
+        registry = self.observer.registry
+        modules = {name: ref() for name, ref in registry.roots.items()}
+        optimizers = {scope or "optimizer": optimizer for scope, optimizer in self._optimizers()}
+        others: dict[str, Any] = {}
+        for kind in (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler):
+            for number, found in enumerate(instances(kind)):
+                others[f"{type(found).__name__}{number or ''}"] = found
+        return {n: m for n, m in modules.items() if m is not None}, optimizers, others
+
+
+def process_facts() -> dict[str, str]:
+    """What the page says of the process."""
+    torch = sys.modules.get("torch")
+    return {
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "script": script_name(),
+        "python": platform.python_version(),
+        "torch": str(getattr(torch, "__version__", "")),
+        "nanwatch": nanwatch.__version__,
+    }
+
+
+_current: NullRun | None = None
+
+
+def init(
+    project: str = "default",
+    *,
+    name: str | None = None,
+    config: Any = None,
+    control: Control | None = None,
+    server: str | None = None,
+    token: str | None = None,
+    mode: str | None = None,
+) -> NullRun:
+    """Start watching this process. Call it once, anywhere before the training loop.
+
+    `config`: dict, namespace or dataclass, shown on the page and used by the diagnosis.
+    `control`: what people may do from the page; nothing without it.
+    `server`, `token`: default NANWATCH_URL and NANWATCH_TOKEN, then this user's local server.
+    `mode`: "online", "offline" (keep on disk) or "off"; default NANWATCH_MODE.
+
+    Raises `ValueError` for a bad argument. Whatever else fails, the training goes on without us.
+    """
+    global _current
+    run_id = uuid.uuid4().hex
+    options = resolve(
+        project=project,
+        name=name,
+        config=config,
+        control=control,
+        server=server,
+        token=token,
+        mode=mode,
+        run_id=run_id,
+    )
+    if isinstance(_current, Run):
+        _current.finish()
+    if options.mode == "off":
+        _current = NullRun()
+        return _current
+    try:
+        run = Run(options, run_id)
+        run.start()
+        _current = run
+    except Exception as error:
+        GUARD.note("init", error)
+        _current = NullRun()
+    return _current
+
+
+def current() -> NullRun:
+    """The run of this process, or the one that does nothing."""
+    return _current if _current is not None else NullRun()
+
+
+def watch(*modules: Any, main: Any = None, **named: Any) -> None:
+    """`watch` of the current run."""
+    current().watch(*modules, main=main, **named)
+
+
+def log(values: dict[str, Any] | None = None, /, **named: Any) -> None:
+    """`log` of the current run."""
+    current().log(values, **named)
