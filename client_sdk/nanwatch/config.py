@@ -162,9 +162,7 @@ def _environment_int(name: str, default: int) -> int:
 def _check_address(server: str) -> None:
     parts = urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            f"server expects an address such as http://127.0.0.1:8787; got {server!r}"
-        )
+        raise ValueError(f"server expects an address such as http://127.0.0.1:8787; got {server!r}")
     loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
     if parts.scheme == "http" and not loopback and not os.environ.get("NANWATCH_INSECURE_HTTP"):
         raise ValueError(
@@ -196,7 +194,7 @@ def control_from_text(text: str) -> Control | None:
 
 
 def flatten(config: Any) -> dict[str, str]:
-    """Nested configuration as `{"optim.lr": "0.001"}`; at most 500 keys, values cut at 500 chars."""
+    """Nested configuration as `{"optim.lr": "0.001"}`: at most 500 keys, 500 characters each."""
     flat: dict[str, str] = {}
 
     def visit(prefix: str, value: Any, depth: int) -> None:

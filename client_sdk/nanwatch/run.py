@@ -58,8 +58,13 @@ class NullRun:
     def __enter__(self) -> NullRun:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        return None
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing."""
 
 
 class Run(NullRun):

@@ -58,14 +58,13 @@ def allowed_kinds(offer: ControlOffer | None) -> list[CommandKind]:
     """Commands the run lets people send."""
     if offer is None:
         return []
-    kinds: list[CommandKind] = []
-    if offer.lr or offer.lr_factor:
-        kinds += ["set_lr", "scale_lr"]
-    if offer.checkpoint:
-        kinds.append("checkpoint")
-    if offer.stop:
-        kinds.append("stop")
-    return kinds
+    granted = {
+        "set_lr": offer.lr or offer.lr_factor,
+        "scale_lr": offer.lr or offer.lr_factor,
+        "checkpoint": offer.checkpoint,
+        "stop": offer.stop,
+    }
+    return [kind for kind in COMMAND_KINDS if granted[kind]]
 
 
 def refusal(
@@ -128,7 +127,8 @@ def _lr_refusal(
                 f"the run allows {low:g} to {high:g}"
             )
     if kind == "set_lr" and not groups and offer.lr and not _inside(float(value), offer.lr):
-        return f"learning rate {value:g} is outside what the run allows: {offer.lr[0]:g} to {offer.lr[1]:g}"
+        low, high = offer.lr
+        return f"learning rate {value:g} is outside what the run allows: {low:g} to {high:g}"
     return None
 
 

@@ -125,7 +125,11 @@ class Actions:
 
     def _stop(self, command: Command, step: int) -> StopTraining:
         message = "stopped"
-        if command.args.get("checkpoint", True) and self._inbox.offer and self._inbox.offer.checkpoint:
+        if (
+            command.args.get("checkpoint", True)
+            and self._inbox.offer
+            and self._inbox.offer.checkpoint
+        ):
             try:
                 message = f"stopped after saving {self._save(command.id, step)}"
             except Exception as error:

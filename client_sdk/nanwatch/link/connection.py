@@ -55,7 +55,9 @@ class Connection:
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (401, 403, 404, 426):
-                raise Refused(f"the server at {server} refused the connection: HTTP {status}") from None
+                raise Refused(
+                    f"the server at {server} refused the connection: HTTP {status}"
+                ) from None
             raise
         _limit_sending(self._socket.socket)
 

@@ -72,7 +72,8 @@ class ClippingProbe:
             if not isinstance(tensors, torch.Tensor):
                 tensors = list(tensors)
             capture = _Capture()
-            foreach_norm = torch._foreach_norm
+            operations: Any = torch
+            foreach_norm = operations._foreach_norm
 
             def keep(group: Sequence[Any], order: Any = 2, *more: Any, **named: Any) -> Any:
                 norms = foreach_norm(group, order, *more, **named)
@@ -80,11 +81,11 @@ class ClippingProbe:
                     capture.norms.update(zip(map(id, group), norms, strict=False))
                 return norms
 
-            torch._foreach_norm = keep
+            operations._foreach_norm = keep
             try:
                 capture.total = original(tensors, norm_type, *args, **kwargs)
             finally:
-                torch._foreach_norm = foreach_norm
+                operations._foreach_norm = foreach_norm
             self._last = capture
             return capture.total
 

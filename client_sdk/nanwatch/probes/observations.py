@@ -210,9 +210,7 @@ _Q_NAMES = frozenset({"q", "q_values", "qf", "q_value"})
 _REWARD_NAMES = frozenset({"reward", "rewards"})
 
 
-def _named(
-    name: str, scope: str, value: float | Numbers
-) -> Iterable[tuple[str, str, str, float]]:
+def _named(name: str, scope: str, value: float | Numbers) -> Iterable[tuple[str, str, str, float]]:
     """(kind, scope, layer, number) for one logged name; tensors give their moments."""
     if not isinstance(value, Numbers):
         if name in _REWARD_NAMES:
@@ -275,5 +273,5 @@ def reduce(value: Any) -> float | Numbers | None:
         )
     try:
         return float(value)
-    except Exception:  # noqa: BLE001 - anything at all may be logged; refused, counted, never raised
+    except Exception:
         return None

@@ -28,7 +28,7 @@ from nanwatch.probes.attempts import (
 from nanwatch.probes.clipping import Clip
 from nanwatch.probes.observations import ClosedAttempt, Health, Logged, Marked, reduce
 from nanwatch.probes.registry import Known, Registry
-from nanwatch.probes.tensors import read_all
+from nanwatch.probes.tensors import Item, read_all
 from nanwatch.record import Recorder
 
 
@@ -165,9 +165,7 @@ class Observer:
                 reduced[name] = number
         if "loss" in reduced and stage == "train":
             self._loss_logged_at = self.clock.step
-        self.recorder.put(
-            Logged(self.clock.step, time.time(), scope, stage, reduced, self.health)
-        )
+        self.recorder.put(Logged(self.clock.step, time.time(), scope, stage, reduced, self.health))
 
     def mark(self, what: str, text: str, data: dict[str, str]) -> None:
         """A mark at the present step."""
@@ -194,7 +192,7 @@ class Observer:
             time.time(),
             attempt.outcome,
             self.health,
-            roots=[_Item(numbers, i) for numbers, i, _ in roots],
+            roots=[Item(numbers, i) for numbers, i, _ in roots],
             divisors=[divisor for _, _, divisor in roots],
             logged_loss=attempt.is_main and 0 <= self._loss_logged_at >= attempt.step - 1,
             norms=known.norms,
@@ -301,9 +299,7 @@ class Observer:
         """Name optimizers that have no name yet; notice those that are gone."""
         if not self.registry.unnamed and not self.registry.gone:
             return
-        fresh = [
-            known for known in self.registry.live() if not known.named or known.layout is None
-        ]
+        fresh = [known for known in self.registry.live() if not known.named or known.layout is None]
         if fresh and self.clock.step >= MAIN_SETTLED_ATTEMPTS:
             # A new fold or stage: let the old optimizer go if only reference cycles hold it, so
             # that the new one takes its name and place.
@@ -338,23 +334,7 @@ class Observer:
         )
 
 
-class _Item:
-    """One of several numbers that travel together."""
-
-    __slots__ = ("_index", "_numbers")
-
-    def __init__(self, numbers: Any, index: int) -> None:
-        self._numbers, self._index = numbers, index
-
-    def ready(self) -> bool:
-        return self._numbers.ready()
-
-    def get(self) -> list[float]:
-        return [self._numbers.get()[self._index]]
-
-
 def _loss_scale(scaler: Any) -> Any:
     """The scaler's present scale, without waiting for a device."""
     scale = getattr(scaler, "_scale", None)
     return read_all([scale]) if scale is not None else None
-

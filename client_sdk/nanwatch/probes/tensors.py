@@ -15,10 +15,10 @@ class Numbers:
 
     __slots__ = ("_event", "_tensor", "_values")
 
-    def __init__(
-        self, values: list[float] | None, tensor: Any = None, event: Any = None
-    ) -> None:
-        self._values, self._tensor, self._event = values, tensor, event
+    def __init__(self, values: list[float] | None, tensor: Any = None, event: Any = None) -> None:
+        self._values = values
+        self._tensor: Any = tensor
+        self._event: Any = event
 
     def ready(self) -> bool:
         """True if `get` does not wait."""
@@ -29,12 +29,31 @@ class Numbers:
         if self._values is None:
             if self._event is not None:
                 self._event.synchronize()
-            self._values = self._tensor.tolist()
+            values: list[float] = self._tensor.tolist()
+            self._values = values
             self._tensor = self._event = None
         return self._values
 
 
 EMPTY = Numbers([])
+
+
+class Item(Numbers):
+    """One of several numbers that travel together."""
+
+    __slots__ = ("_all", "_index")
+
+    def __init__(self, numbers: Numbers, index: int) -> None:
+        super().__init__(None)
+        self._all, self._index = numbers, index
+
+    def ready(self) -> bool:
+        """True if `get` does not wait."""
+        return self._all.ready()
+
+    def get(self) -> list[float]:
+        """The number, as a list of one."""
+        return [self._all.get()[self._index]]
 
 
 def read(tensor: Any) -> Numbers:
@@ -74,16 +93,17 @@ def read_all(tensors: Sequence[Any]) -> Numbers:
 
 
 def norms(tensors: Sequence[Any]) -> Numbers:
-    """Several vectors of zero-dimensional norms as one, in order, one copy for all."""
+    """Zero-dimensional norms as one vector, in order, by one copy for all."""
     if not tensors:
         return EMPTY
     import torch
 
-    device = tensors[0].device
-    flat = [t.detach().to(device) for t in tensors]
-    wide = any(t.dtype == torch.float64 for t in flat)
+    first = tensors[0]
+    if all(t.dtype is first.dtype and t.device == first.device for t in tensors):
+        return read(torch.stack(list(tensors)))
+    wide = any(t.dtype is torch.float64 for t in tensors)
     dtype = torch.float64 if wide else torch.float32
-    return read(torch.stack([t.to(dtype) for t in flat]))
+    return read(torch.stack([t.to(first.device, dtype) for t in tensors]))
 
 
 def is_tensor(value: Any) -> bool:

@@ -1,0 +1,37 @@
+"""Entry point of the `nanwatch` command: the list of subcommands, nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import nanwatch
+from nanwatch.cli import demo, launch, login, serve
+
+app = typer.Typer(
+    name="nanwatch",
+    help="Watch a PyTorch training live: what goes wrong, since when, why, and what to try.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("run", context_settings={"ignore_unknown_options": True})(launch.run)
+app.command("demo")(demo.demo)
+app.command("login")(login.login)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(nanwatch.__version__)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""What the commands print: progress, links and errors that say what to do. Used by the CLI only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from typing import NoReturn
+
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print an error and leave."""
+    console.print(f"[bold red]nanwatch:[/] {message}", soft_wrap=True)
+    raise SystemExit(code)
+
+
+def busy(text: str, quiet: bool = False) -> AbstractContextManager[object]:
+    """A spinner while something takes time; one plain line where there is no terminal."""
+    if quiet:
+        return open(os.devnull)
+    if not sys.stderr.isatty():
+        console.print(f"nanwatch: {text} …", soft_wrap=True)
+        return open(os.devnull)
+    return console.status(text + " …")
+
+
+def has_desktop() -> bool:
+    """True where opening a browser makes sense."""
+    if os.environ.get("SSH_CONNECTION") or os.environ.get("CI"):
+        return False
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

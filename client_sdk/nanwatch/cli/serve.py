@@ -1,0 +1,88 @@
+"""`nanwatch serve`: the server in the foreground, with the links a person needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nanwatch.cli.output import console, fail, has_desktop
+from nanwatch.config import data_directory
+
+PORT = 8787
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = PORT,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is stored. Default: NANWATCH_DATA_DIR.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Another name:port under which browsers reach us.")
+    ] = None,
+    open_page: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = None,
+    ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    insecure_http: Annotated[
+        bool, typer.Option(help="Allow a host other than loopback without TLS.")
+    ] = False,
+) -> None:
+    """Start the server: stores, detects, shows, takes commands. Ctrl-C stops it."""
+    try:
+        from nanwatch_server.app import run_server
+        from nanwatch_server.settings import Settings
+    except ImportError as error:
+        fail(
+            f"the server part is not installed ({error.name} is missing): "
+            "pip install 'nanwatch\\[server]'"
+        )
+    if host not in ("127.0.0.1", "localhost", "::1") and not insecure_http:
+        fail(
+            f"refusing to listen on {host} without TLS: use an SSH forward "
+            f"(ssh -L {port}:127.0.0.1:{port} this-machine), a TLS proxy, or --insecure-http"
+        )
+    directory = (data_dir or data_directory()).expanduser()
+    settings = Settings(
+        data_dir=directory, host=host, port=port, allowed_hosts=tuple(allowed_host or ())
+    )
+
+    def ready(info: Any) -> None:
+        _announce(info, directory)
+        if ready_file is not None:
+            _write(ready_file, {"url": info.url, "login_url": info.login_url, "pid": os.getpid()})
+        if open_page or (open_page is None and has_desktop() and ready_file is None):
+            webbrowser.open(info.login_url)
+
+    try:
+        run_server(settings, on_ready=ready)
+    except OSError as error:
+        fail(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. "
+            "Is another server running? Choose another port with --port."
+        )
+    except RuntimeError as error:
+        fail(str(error))
+
+
+def _announce(info: Any, directory: Path) -> None:
+    console.print(f"[bold]nanwatch[/] is ready at {info.url}  (data: {directory})", soft_wrap=True)
+    console.print(f"  open once:  {info.login_url}", soft_wrap=True)
+    console.print("  another link, later or for another browser:  nanwatch login")
+    console.print(
+        f"  trainings of this user find the server by themselves; elsewhere set\n"
+        f"  export NANWATCH_URL={info.url} NANWATCH_TOKEN={info.ingest_token}",
+        soft_wrap=True,
+    )
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(content))
+    os.replace(part, path)
