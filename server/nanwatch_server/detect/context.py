@@ -10,7 +10,7 @@ import numpy as np
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.state import Stateful
-from nanwatch_server.domain.facts import fact_number
+from nanwatch_server.domain.facts import fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 TITLE_MAX = 80
@@ -72,7 +72,19 @@ class Said:
 def finding(
     context: Context, rule: str, block: Block, event: Event, onset: int, said: Said
 ) -> Finding:
-    """The finding of one event."""
+    """The finding of one event. Rewards seen by then go with it: they name the cause."""
+    evidence = said.evidence
+    reward = context.reward_limits[event.at] if len(context.reward_limits) else float("nan")
+    if np.isfinite(reward) and event.severity > Severity.NOTICE and event.what != "clear":
+        evidence += (
+            Evidence(
+                label="Largest |reward|",
+                value=number(float(reward)),
+                limit=number(context.limits["q_growth"]["reward_large"]),
+                kind="reward",
+                scope=block.scope,
+            ),
+        )
     return Finding(
         run_id=context.run_id,
         rule=rule,
@@ -85,7 +97,7 @@ def finding(
         scope=block.scope,
         kind=said.kind,
         layer=said.layer,
-        evidence=said.evidence,
+        evidence=evidence,
         doubling_steps=said.doubling_steps,
         cleared=event.what == "clear",
     )

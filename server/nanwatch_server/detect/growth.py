@@ -180,6 +180,10 @@ class GrowthBank(Stateful):
             return np.full(self.rows, np.nan)
         return np.median(window, axis=1)
 
+    def level(self) -> F64:
+        """Logarithm now, per row: median of the cell that a tick has just closed."""
+        return np.median(self.levels[0].values.window(TICK), axis=1)
+
     def steps_per_record(self) -> float:
         """Attempts per record of late: above 1 where a value is measured every few attempts."""
         steps = self.levels[0].steps.window(LENGTH)[0]

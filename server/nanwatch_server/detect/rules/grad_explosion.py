@@ -102,7 +102,8 @@ class GradExplosion(Rule):
         clip = block.scalars.get("clip_threshold")
         loss = block.scalars.get("loss")
         missing = np.full(len(known), np.nan)
-        floor = np.full(len(known), math.log(self.limits["floor"]))
+        lowest = self.limits["floor_values" if self.context.learns_values() else "floor"]
+        floor = np.full(len(known), math.log(lowest))
         if clip is not None and len(known):
             self.clip = float(clip[known[-1]])
             far = log_or_nan(clip[known]) + math.log(self.limits["floor_clips"])
@@ -139,11 +140,11 @@ class GradExplosion(Rule):
         severities = np.zeros(end - done, np.int8)
         severities[part] = jumps
         if self.bank.push(logs, steps):
-            level, row = self._growth(logs, float(inputs.floor[stop - 1]))
+            level, row = self._growth(float(inputs.floor[stop - 1]))
             if level > jumps[-1]:
                 severities[-1] = level
-                words[end - 1] = self._say_growth(row, logs, int(steps[-1]))
-            elif not jumps[-1] and self.alarm.level and self._still_high(logs):
+                words[end - 1] = self._say_growth(row, int(steps[-1]))
+            elif not jumps[-1] and self.alarm.level and self._still_high():
                 severities[-1] = KEEP
             self.reference = self.bank.reference()
         return self._sweep(block, severities, done, words)
@@ -201,12 +202,12 @@ class GradExplosion(Rule):
         # the total is the loudest witness; a layer is named only where it alone rises
         return severities, 0 if held[0].any() else int(rows[0])
 
-    def _growth(self, logs: F64, floor: float) -> tuple[int, int]:
+    def _growth(self, floor: float) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
         growing = np.isfinite(self.bank.doubling)
         if not growing.any():
             return 0, 0
-        level = np.median(logs, axis=1)
+        level = self.bank.level()
         rows = np.flatnonzero(growing & (level >= floor))
         if not rows.size:
             return 0, 0
@@ -215,7 +216,8 @@ class GradExplosion(Rule):
         reach = float(self.bank.reach[rows].max())
         window = int(min(256, max(32, self.bank.window[row])))
         strong = reach >= math.log(limits["strong"])
-        if not strong and improving(self.losses.window(window)[0], 0.1):
+        weak = reach < math.log(limits["grown"])
+        if weak or (not strong and improving(self.losses.window(window)[0], 0.1)):
             return 1, row
         doubling = float(self.bank.doubling[rows].min())
         left = (math.log(FP32_MAX) - float(level[row])) / math.log(2) * doubling
@@ -223,10 +225,10 @@ class GradExplosion(Rule):
         huge = float(level[row]) >= math.log(limits["huge"])
         return (3 if strong and (soon or huge) else 2), row
 
-    def _still_high(self, logs: F64) -> bool:
+    def _still_high(self) -> bool:
         """Norms that stay far above the level before the trouble keep the alarm up."""
         recent = self.alarm.seen - self.alarm.last_hit < self.limits["keep"]
-        return recent and float(np.median(logs[0])) >= self.base + math.log(
+        return recent and float(self.bank.level()[0]) >= self.base + math.log(
             self.limits["keep_factor"]
         )
 
@@ -250,8 +252,8 @@ class GradExplosion(Rule):
         message = f"{what} is {value} at step {int(steps[-1])}, {against}, since step {onset}."
         return self._said(title, message, row, logs[:, -1], layers, None), onset, base
 
-    def _say_growth(self, row: int, logs: F64, step: int) -> tuple[Said, int, float]:
-        level = np.median(logs, axis=1)
+    def _say_growth(self, row: int, step: int) -> tuple[Said, int, float]:
+        level = self.bank.level()
         per_record = self.bank.steps_per_record()
         doubling = float(self.bank.doubling[row]) * per_record
         reach = float(self.bank.reach[row])

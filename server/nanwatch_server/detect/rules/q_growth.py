@@ -99,7 +99,7 @@ class QGrowth(Rule):
 
     def _level(self) -> float:
         """Logarithm of |Q| now: median of the last tick."""
-        return float(np.median(self.bank.levels[0].values.window(8)))
+        return float(self.bank.level()[0])
 
     def _rising(self) -> bool:
         """Doubled over the last 128 or 256 records and higher than ever, accelerating or not."""
@@ -181,10 +181,6 @@ class QGrowth(Rule):
         if math.isfinite(spread):
             evidence.append(Evidence(label="Standard deviation of Q", value=number(spread),
                                      limit=number(self.limits["absolute_std"]), kind="q_std",
-                                     scope=self.scope))  # fmt: skip
-        if math.isfinite(self.reward):
-            evidence.append(Evidence(label="Largest |reward|", value=number(self.reward),
-                                     limit=number(self.limits["reward_large"]), kind="reward",
                                      scope=self.scope))  # fmt: skip
         return Said(
             title,

@@ -1,0 +1,125 @@
+"""A group of findings seen as one case: what fired, how far, with which facts. For `syndromes`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nanwatch_server.domain.facts import fact, fact_number, is_on
+from nanwatch_server.domain.models import Evidence, Finding, Severity
+
+LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "rollout_steps",
+                "rollout_length", "unroll", "horizon")  # fmt: skip
+WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_steps", "bptt_len")
+CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
+              "max_norm", "clip_grad_norm")  # fmt: skip
+REWARD_LARGE = 100.0
+
+
+def parse(text: str) -> float:
+    """The number evidence shows; NaN if it shows none."""
+    try:
+        return float(text.split()[0].rstrip("x%"))
+    except (ValueError, IndexError):
+        return math.nan
+
+
+@dataclass(frozen=True)
+class Case:
+    """Findings of one trouble, oldest first, and the run's facts."""
+
+    findings: Sequence[Finding]
+    facts: Mapping[str, str]
+
+    def of(self, rule: str, at_least: Severity = Severity.WARNING) -> Finding | None:
+        """The worst, then newest, finding of a rule."""
+        found = [
+            f for f in self.findings if f.rule == rule and f.severity >= at_least and not f.cleared
+        ]
+        return max(found, key=lambda f: (f.severity, f.step)) if found else None
+
+    def has(self, rule: str, at_least: Severity = Severity.WARNING) -> bool:
+        """True if the rule fired at least that severely."""
+        return self.of(rule, at_least) is not None
+
+    @property
+    def onset(self) -> int:
+        """First step at which any of it shows."""
+        return min(f.onset_step for f in self.findings)
+
+    def evidence(self, kind: str, label: str = "") -> Evidence | None:
+        """The newest evidence of a kind (and label)."""
+        for found in reversed(self.findings):
+            for item in found.evidence:
+                if item.kind == kind and (not label or item.label == label):
+                    return item
+        return None
+
+    @property
+    def reward(self) -> float:
+        """Largest absolute reward seen; NaN if none was."""
+        item = self.evidence("reward", "Largest |reward|")
+        return parse(item.value) if item else math.nan
+
+    @property
+    def large_rewards(self) -> bool:
+        """Rewards of a size that asks for scaling."""
+        return self.reward > REWARD_LARGE
+
+    @property
+    def values(self) -> bool:
+        """Reinforcement learning with value functions."""
+        return fact_number(self.facts, "gamma", "discount") is not None or any(
+            f.rule == "q_growth" for f in self.findings
+        )
+
+    @property
+    def clip(self) -> float:
+        """Clip in use, from the data or else the configuration; NaN for none."""
+        for found in reversed(self.findings):
+            for item in found.evidence:
+                if item.label == "Norm before clipping, median":
+                    return parse(item.limit)
+                if item.label == "Gradient norm" and item.limit.startswith("clip "):
+                    return parse(item.limit[5:])
+                if item.label == "Gradient norm" and item.limit == "no clip":
+                    return math.nan
+        value = fact_number(self.facts, *CLIP_NAMES)
+        return value if value is not None and value > 0 else math.nan
+
+    @property
+    def recurrent(self) -> bool:
+        """A recurrent module or a state-space scan carries gradients through time."""
+        if is_on(self.facts, "recurrent"):
+            return True
+        words = ("gru", "lstm", "rnn", "mamba", "ssm", "s4", "recurrent")
+        layers = [item.layer.lower() for f in self.findings for item in f.evidence]
+        model = (fact(self.facts, "model", "arch", "layers") or "").lower()
+        return any(word in text for text in (*layers, model) for word in words)
+
+    @property
+    def length(self) -> int:
+        """Steps gradients flow back through time; 0 if unknown."""
+        return int(fact_number(self.facts, *LENGTH_NAMES) or 0)
+
+    @property
+    def untruncated(self) -> bool:
+        """Long sequences without truncation of back-propagation through time."""
+        window = fact_number(self.facts, *WINDOW_NAMES) or 0
+        return self.length > 32 and not 0 < window < self.length
+
+    @property
+    def replay(self) -> bool:
+        """Replay of stored outputs, outside reinforcement learning."""
+        names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size")
+        stored = fact(self.facts, *names) is not None or (
+            fact(self.facts, "buffer_size") is not None
+            and fact(self.facts, "alpha", "beta") is not None
+        )
+        return stored and fact_number(self.facts, "gamma", "discount") is None
+
+    @property
+    def half_precision(self) -> bool:
+        """Mixed precision, by the configuration."""
+        return is_on(self.facts, "mixed_precision", "amp", "fp16", "use_amp")
