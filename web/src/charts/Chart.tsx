@@ -1,0 +1,347 @@
+import { useSignal, useSignalEffect } from "@preact/signals";
+import type { RefObject } from "preact";
+import { useCallback, useEffect, useErrorBoundary, useMemo, useRef, useState } from "preact/hooks";
+import type { Panel, Source } from "../panels/panel";
+import type { RunStore } from "../state/run";
+import { palette } from "../state/theme";
+import { changeView, setChartFlag, view } from "../state/view";
+import { formatStep } from "../ui/format";
+import { Readings, TableView } from "./ChartParts";
+import { saveCsv } from "./csv";
+import { cursor, cursorRow, dragging } from "./cursor";
+import type { Figure } from "./figure";
+import { draw, MARGIN, purge } from "./plot";
+import { dequeue, enqueue } from "./queue";
+import { Rails, type Scale, Strip } from "./Rails";
+import { positionTicks } from "./ticks";
+import { type Placing, placing, shownSteps } from "./window";
+
+const PURGE_AFTER_MS = 30_000;
+/** Dragging on a touch screen must scroll the page; the toolbar zooms there. */
+const COARSE = window.matchMedia("(pointer: coarse)").matches;
+
+export function sourceOf(store: RunStore): Source | null {
+  const detail = store.detail.value;
+  if (!detail) return null;
+  return {
+    detail,
+    commands: [...store.commands.value.values()],
+    checkpoints: store.checkpoints.value,
+    seriesOf: (...kinds) => store.seriesOf(...kinds),
+    columns: (id) => store.columns(id),
+  };
+}
+
+/** A panel whose drawing throws shows its own card; the rest of the page lives on. */
+export function Chart(props: { panel: Panel; store: RunStore }) {
+  const [error, retry] = useErrorBoundary();
+  if (error)
+    return (
+      <figure class="chart chart-broken" data-testid={props.panel.testId}>
+        <h3>{props.panel.title}</h3>
+        <p>This chart could not be drawn: {String(error instanceof Error ? error.message : error)}</p>
+        <button type="button" onClick={retry}>
+          Draw again
+        </button>
+      </figure>
+    );
+  return <ChartBody {...props} />;
+}
+
+interface Drawn {
+  figure: Figure;
+  scale: Scale;
+  place: Placing;
+  steps: [number, number];
+}
+
+function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
+  const plot = useRef<HTMLDivElement>(null);
+  const figureRef = useRef<HTMLElement>(null);
+  const width = useSignal(0);
+  const near = useSignal(false);
+  const [drawn, setDrawn] = useState<Drawn | null>(null);
+  const [failed, setFailed] = useState<unknown>(null);
+  const [tableOpen, setTableOpen] = useState(false);
+  if (failed) throw failed;
+
+  const redraw = useCallback(() => {
+    const element = plot.current;
+    if (!element || !near.peek() || width.peek() < 40) return;
+    try {
+      const next = compose(panel, store, width.peek());
+      setDrawn(next);
+      if (!next) return;
+      const place = next.place;
+      const range: [number, number] = [place.toX(next.steps[0]), place.toX(next.steps[1])];
+      void draw(
+        element,
+        next.figure,
+        {
+          width: width.peek(),
+          height: panel.height,
+          range,
+          ticks: positionTicks(range[0], range[1], view.peek().x, width.peek() < 420 ? 3 : 5),
+          palette: palette.peek(),
+          place: place.toX,
+          frozen: COARSE,
+        },
+        (zoom) => onZoom(zoom, place),
+      ).catch(setFailed);
+    } catch (error) {
+      setFailed(error);
+    }
+  }, [panel, store]);
+
+  useSignalEffect(() => {
+    // Read everything that changes the picture, then draw in a later frame.
+    void [store.version.value, store.detail.value, store.commands.value, view.value, palette.value];
+    void [width.value, near.value, dragging.value];
+    if (near.value && !dragging.value) enqueue(redraw);
+  });
+  useNear(figureRef, plot, near, width);
+  useEffect(() => () => dequeue(redraw), [redraw]);
+
+  const flags = view.value.flags[panel.id] ?? {};
+  const log = flags.log ?? panel.log;
+  const figure = drawn?.figure;
+  return (
+    <figure
+      class={`chart${panel.full ? " chart-full" : ""}`}
+      data-testid={panel.testId}
+      ref={figureRef}
+      aria-label={panel.title}
+    >
+      <header class="chart-head">
+        <h3>
+          {panel.title}
+          {panel.unit ? <small>{panel.unit}</small> : null}
+        </h3>
+        <div class="chart-tools">
+          {panel.mayLog ? (
+            <button
+              type="button"
+              class="quiet"
+              aria-pressed={log}
+              onClick={() => setChartFlag(panel.id, "log", !log)}
+              title="Logarithmic axis"
+            >
+              log
+            </button>
+          ) : null}
+          <button
+            type="button"
+            class="quiet"
+            aria-pressed={tableOpen}
+            onClick={() => setTableOpen(!tableOpen)}
+            title="View as table"
+          >
+            table
+          </button>
+          <button
+            type="button"
+            class="quiet"
+            disabled={!figure}
+            onClick={() =>
+              figure && saveCsv(`${store.detail.peek()?.name ?? "run"}-${panel.id}`, figure.exportTable())
+            }
+            title="Export what is in view as CSV; NaN and Infinity stay words"
+          >
+            CSV
+          </button>
+        </div>
+      </header>
+      {figure ? <Readings figure={figure} /> : <div class="readings" />}
+      <div class="plot-wrap" style={{ minHeight: `${panel.height}px` }}>
+        {drawn ? <Rails figure={drawn.figure} scale={drawn.scale} /> : null}
+        <div
+          class="plot-area"
+          onPointerMove={(event) => drawn && onPointer(event, drawn)}
+          onPointerLeave={leave}
+        >
+          <div
+            ref={plot}
+            class={`plot${panel.id === "layers" ? " plot-hatched" : ""}`}
+            style={{ height: `${panel.height}px` }}
+            onPointerDown={() => {
+              dragging.value = true;
+            }}
+          />
+          {drawn ? <Crosshair drawn={drawn} height={panel.height} /> : null}
+          {drawn ? <Edges panel={panel} drawn={drawn} /> : null}
+        </div>
+        {drawn ? <Strip figure={drawn.figure} scale={drawn.scale} /> : null}
+      </div>
+      <figcaption>
+        <span class="visually-hidden">{figure?.summary}</span>
+        {figure?.note ? <span class="chart-note">{figure.note}</span> : null}
+        {flags.wide ? (
+          <button type="button" class="quiet" onClick={() => setChartFlag(panel.id, "wide", false)}>
+            fit to the bulk
+          </button>
+        ) : null}
+        {figure && log && figure.spans.some((span) => span.kind === "nonpositive") ? (
+          <button type="button" class="quiet" onClick={() => setChartFlag(panel.id, "log", false)}>
+            values ≤ 0: use a linear axis
+          </button>
+        ) : null}
+      </figcaption>
+      {tableOpen && figure ? <TableView table={figure.table()} title={panel.title} /> : null}
+    </figure>
+  );
+}
+
+/** Everything a drawing needs, from the data as it is now. */
+function compose(panel: Panel, store: RunStore, width: number): Drawn | null {
+  const source = sourceOf(store);
+  if (!source) return null;
+  const data = panel.select(source);
+  if (data === null) return null;
+  const looks = view.peek();
+  const steps = shownSteps(store, looks);
+  const place = placing(store, looks.x);
+  const flags = looks.flags[panel.id] ?? {};
+  const figure = panel.draw(data, {
+    from: steps[0],
+    to: steps[1],
+    log: panel.mayLog && (flags.log ?? panel.log),
+    smooth: looks.smooth,
+    wide: flags.wide ?? false,
+    place: place.toX,
+    colors: palette.peek(),
+  });
+  const [x0, x1] = [place.toX(steps[0]), place.toX(steps[1])];
+  const inner = width - MARGIN.left - MARGIN.right;
+  const pixel = (step: number) => MARGIN.left + ((place.toX(step) - x0) / (x1 - x0)) * inner;
+  return { figure, scale: { width, pixel }, place, steps };
+}
+
+function onZoom(zoom: [number, number] | null, place: Placing): void {
+  dragging.value = false;
+  if (!zoom) {
+    changeView({ zoom: null }, true);
+    return;
+  }
+  const steps: [number, number] = [place.toStep(zoom[0]), place.toStep(zoom[1])];
+  if (steps[1] - steps[0] < 1) return;
+  changeView({ zoom: steps }, true);
+}
+
+function onPointer(event: PointerEvent, drawn: Drawn): void {
+  const area = (event.currentTarget as HTMLElement).getBoundingClientRect();
+  const share = (event.clientX - area.left - MARGIN.left) / (drawn.scale.width - MARGIN.left - MARGIN.right);
+  if (share < 0 || share > 1) {
+    cursor.value = null;
+    return;
+  }
+  const [from, to] = drawn.steps.map(drawn.place.toX) as [number, number];
+  cursor.value = drawn.place.toStep(from + share * (to - from));
+  const rows = drawn.figure.rows?.length;
+  if (rows) {
+    const inner = area.height - MARGIN.top - MARGIN.bottom;
+    const row = Math.floor(((event.clientY - area.top - MARGIN.top) / inner) * rows);
+    cursorRow.set(drawn.figure, row >= 0 && row < rows ? row : null);
+  }
+}
+
+function leave(): void {
+  cursor.value = null;
+}
+
+function Crosshair({ drawn, height }: { drawn: Drawn; height: number }) {
+  const step = cursor.value;
+  if (step === null || step < drawn.steps[0] || step > drawn.steps[1]) return null;
+  return (
+    <div
+      class="crosshair"
+      style={{
+        transform: `translateX(${drawn.scale.pixel(step)}px)`,
+        top: `${MARGIN.top}px`,
+        height: `${height - MARGIN.top - MARGIN.bottom}px`,
+      }}
+    />
+  );
+}
+
+/** Counts of what lies above and below the axis, and names of the dashed lines. */
+function Edges({ panel, drawn }: { panel: Panel; drawn: Drawn }) {
+  const { figure } = drawn;
+  const inner = panel.height - MARGIN.top - MARGIN.bottom;
+  const top = (value: number) => {
+    const at = figure.y.log ? Math.log10(value) : value;
+    return MARGIN.top + (1 - (at - figure.y.range[0]) / (figure.y.range[1] - figure.y.range[0])) * inner;
+  };
+  const arrow = (side: "above" | "below") => {
+    const off = figure[side];
+    if (!off) return null;
+    const text = `${formatStep(off.count)} off scale, newest at step ${formatStep(off.at)}: show all`;
+    return (
+      <button
+        type="button"
+        class={`offscale offscale-${side}`}
+        data-testid={`offscale-${side}`}
+        data-count={off.count}
+        title={text}
+        aria-label={text}
+        onClick={() => setChartFlag(panel.id, "wide", true)}
+      >
+        {side === "above" ? "▲" : "▼"} {formatStep(off.count)}
+      </button>
+    );
+  };
+  const labels = useMemo(() => figure.levels, [figure]);
+  return (
+    <>
+      {arrow("above")}
+      {arrow("below")}
+      {labels.map((level) => (
+        <span key={level.y} class="level-label" style={{ top: `${top(level.y) - 16}px` }}>
+          {level.label}
+        </span>
+      ))}
+    </>
+  );
+}
+
+/** Charts near the screen are drawn, those long gone are purged; the width is measured once a change. */
+function useNear(
+  figure: RefObject<HTMLElement | null>,
+  plot: RefObject<HTMLDivElement | null>,
+  near: { value: boolean },
+  width: { value: number },
+): void {
+  useEffect(() => {
+    const box = figure.current;
+    const canvas = plot.current;
+    if (!box || !canvas) return;
+    let timer = 0;
+    const seen = new IntersectionObserver(
+      (entries) => {
+        near.value = entries.at(-1)!.isIntersecting;
+        clearTimeout(timer);
+        if (!near.value) timer = window.setTimeout(() => void purge(canvas), PURGE_AFTER_MS);
+      },
+      { rootMargin: "300px" },
+    );
+    const sized = new ResizeObserver((entries) => {
+      const next = Math.floor(entries.at(-1)!.contentRect.width);
+      // A hidden chart measures zero: keep the last width.
+      if (next > 0 && next !== width.value) width.value = next;
+    });
+    seen.observe(box);
+    sized.observe(canvas);
+    return () => {
+      clearTimeout(timer);
+      seen.disconnect();
+      sized.disconnect();
+      void purge(canvas);
+    };
+  }, []);
+}
+
+window.addEventListener("pointerup", () => {
+  // After Plotly's own handler, which reads the drag it has just ended.
+  setTimeout(() => {
+    dragging.value = false;
+  }, 50);
+});

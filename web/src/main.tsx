@@ -1,0 +1,15 @@
+import { render } from "preact";
+import { App } from "./app";
+import { followLinks } from "./router";
+import { startClock } from "./state/clock";
+import { startFavicon } from "./state/title";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/wall.css";
+import "./styles/run.css";
+import "./styles/chart.css";
+
+followLinks();
+startClock();
+startFavicon();
+render(<App />, document.getElementById("app")!);

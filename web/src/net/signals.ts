@@ -1,0 +1,18 @@
+import { signal } from "@preact/signals";
+
+/** True once the server answered 401: every page then shows how to sign in. */
+export const signedOut = signal(false);
+
+export interface Connection {
+  state: "connecting" | "live" | "lost";
+  /** How many attempts since the connection was lost. */
+  attempts: number;
+}
+
+export const connection = signal<Connection>({ state: "connecting", attempts: 0 });
+
+/** Browser milliseconds of the last frame, 0 before the first; apart from `connection`, which changes rarely. */
+export const lastFrameAt = signal(0);
+
+/** Server clock minus browser clock in seconds. */
+export const clockOffset = signal(0);

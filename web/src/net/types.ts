@@ -1,0 +1,202 @@
+/** The shapes of docs/protocol.md. Metric values are text or live in binary blocks, never JSON numbers. */
+
+export type Role = "ingest" | "view" | "respond" | "control" | "admin";
+export type Severity = "notice" | "warning" | "critical";
+export type RunStatus = "live" | "stalled" | "lost" | "ended";
+
+export interface Session {
+  actor: string;
+  role: Role;
+  version: string;
+}
+
+export interface IncidentBrief {
+  id: string;
+  title: string;
+  severity: Severity;
+  state: IncidentState;
+  onset_step: number;
+  syndrome: string;
+}
+
+export interface RunSummary {
+  id: string;
+  project: string;
+  name: string;
+  status: RunStatus;
+  created_at: number;
+  started_at: number;
+  last_seen_at: number;
+  last_step: number;
+  ended_at: number | null;
+  end_reason: string;
+  exit_code: number | null;
+  severity: Severity | null;
+  incident: IncidentBrief | null;
+  controls: string[];
+}
+
+export interface ControlOffer {
+  lr?: [string, string] | null;
+  lr_factor?: [string, string] | null;
+  checkpoint?: boolean;
+  stop?: boolean;
+  granted_by?: string;
+}
+
+export interface SeriesInfo {
+  id: number;
+  rank: number;
+  stage: string;
+  scope: string;
+  kind: string;
+  layer: string;
+}
+
+export interface Beat {
+  queued?: number;
+  dropped?: Record<string, number>;
+  overhead?: string;
+}
+
+export interface RunDetail extends RunSummary {
+  config: Record<string, string>;
+  facts: Record<string, string>;
+  control: ControlOffer | null;
+  series: SeriesInfo[];
+  beat: Beat | null;
+  main_scope: string;
+}
+
+export type IncidentState = "firing" | "acknowledged" | "snoozed" | "resolved";
+
+export interface Suggestion {
+  text: string;
+  treats: "cause" | "symptom";
+  command: string;
+  args: CommandArgs;
+  copy: string;
+}
+
+export interface Evidence {
+  label: string;
+  value: string;
+  limit: string;
+  kind: string;
+  scope: string;
+  layer: string;
+}
+
+export interface FindingRow {
+  rule: string;
+  severity: Severity;
+  step: number;
+  onset_step: number;
+  time: number;
+  title: string;
+  message: string;
+  scope: string;
+  kind: string;
+  layer: string;
+}
+
+export interface Incident {
+  id: string;
+  run_id: string;
+  run_name: string;
+  state: IncidentState;
+  severity: Severity;
+  syndrome: string;
+  title: string;
+  what: string;
+  why: string;
+  confidence: number;
+  onset_step: number;
+  fired_step: number;
+  last_step: number;
+  opened_at: number;
+  updated_at: number;
+  resolved_step: number | null;
+  resolved_at: number | null;
+  acknowledged_by: string;
+  snoozed_until: number | null;
+  count: number;
+  reopened: number;
+  forecast: string;
+  evidence_for: string[];
+  evidence_against: string[];
+  evidence: Evidence[];
+  findings: FindingRow[];
+  suggestions: Suggestion[];
+}
+
+export interface CommandArgs {
+  lr?: number;
+  factor?: number;
+  scope?: string;
+  checkpoint?: boolean;
+}
+
+export interface Command {
+  id: string;
+  run_id: string;
+  kind: string;
+  args: CommandArgs;
+  state: string;
+  actor: string;
+  role: string;
+  reason: string;
+  incident_id: string;
+  created_at: number;
+  expires_at: number;
+  applied_step: number | null;
+  before: Record<string, string>;
+  after: Record<string, string>;
+  factor: string | null;
+  message: string;
+  transitions: { state: string; at: number; detail: string }[];
+}
+
+export interface Checkpoint {
+  step: number;
+  at: number;
+  path: string;
+  bytes: number;
+  sha256: string;
+  grade: "healthy" | "unverified" | "suspect" | "bad";
+  command_id: string;
+}
+
+export interface Mark {
+  what: string;
+  step: number;
+  at: number;
+  text: string;
+  data: Record<string, string>;
+}
+
+export interface RunEvents {
+  marks: Mark[];
+  checkpoints: Checkpoint[];
+  nonfinite: unknown[];
+  problems: unknown[];
+}
+
+export interface AuditRow {
+  id: number | string;
+  at: number;
+  actor: string;
+  role: string;
+  via: string;
+  action: string;
+  run_id: string;
+  target: string;
+  detail: Record<string, unknown>;
+  hash: string;
+}
+
+/** Who may do what: the roles form a ladder, `ingest` stands beside it. */
+export function roleCovers(held: Role | undefined, needed: Role): boolean {
+  const ladder: Role[] = ["view", "respond", "control", "admin"];
+  return held !== undefined && ladder.indexOf(held) >= ladder.indexOf(needed) && ladder.includes(held);
+}

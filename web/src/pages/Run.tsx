@@ -1,0 +1,157 @@
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect, useMemo } from "preact/hooks";
+import { Chart, sourceOf } from "../charts/Chart";
+import type { Panel, Source } from "../panels/panel";
+import { panelsOf } from "../panels/registry";
+import type { Draft } from "../state/commands";
+import { RunStore } from "../state/run";
+import { subject } from "../state/title";
+import { view } from "../state/view";
+import { severityRank } from "../ui/severity";
+import { Banner } from "./run/Banner";
+import { Confirm } from "./run/Confirm";
+import { Controls, currentLrs } from "./run/Controls";
+import { EventRail } from "./run/EventRail";
+import { Head, Vitals } from "./run/Head";
+import { Toolbar } from "./run/Toolbar";
+
+export function RunPage({ id }: { id: string }) {
+  const store = useMemo(() => new RunStore(id), [id]);
+  useEffect(() => {
+    store.start();
+    return () => store.stop();
+  }, [store]);
+  useSignalEffect(() => {
+    store.show({ zoom: view.value.zoom, follow: view.value.follow });
+    subject.value = store.detail.value?.name ?? "";
+  });
+  const asked = useSignal<{ change: Draft; trigger: HTMLElement } | null>(null);
+  const detail = store.detail.value;
+  if (!detail)
+    return store.loaded.value ? (
+      <section class="card notice-card" role="alert">
+        <h1>This run cannot be shown</h1>
+        <p>{store.failure.value || "The server knows no such run."}</p>
+        <p>
+          <a href="/runs">All runs</a>
+        </p>
+      </section>
+    ) : (
+      <p class="secondary">Loading…</p>
+    );
+  const ask = (change: Draft, trigger: HTMLElement) => {
+    if (!asked.peek()) asked.value = { change, trigger };
+  };
+  const incidents = [...store.incidents.value.values()].sort(
+    (a, b) => severityRank(b.severity) - severityRank(a.severity) || b.opened_at - a.opened_at,
+  );
+  const open = incidents.filter((one) => one.state !== "resolved");
+  const over = incidents.filter((one) => one.state === "resolved");
+  return (
+    <div class="run">
+      <Head store={store} detail={detail} />
+      {open.map((incident) => (
+        <Banner
+          key={incident.id}
+          incident={incident}
+          detail={detail}
+          ask={ask}
+          onChange={(one) => store.putIncident(one)}
+        />
+      ))}
+      <Vitals store={store} detail={detail} />
+      <div class="run-body">
+        <div class="run-main">
+          <Toolbar store={store} />
+          <EventRail store={store} />
+          <Charts store={store} />
+        </div>
+        <aside class="run-side">
+          <Controls store={store} detail={detail} ask={ask} />
+          {over.length ? (
+            <section class="card" aria-label="Earlier incidents">
+              <h2>Earlier incidents</h2>
+              <ul class="plain">
+                {over.slice(0, 10).map((one) => (
+                  <li key={one.id}>
+                    <a href={`/a/${one.id}`}>{one.title}</a>
+                  </li>
+                ))}
+              </ul>
+            </section>
+          ) : null}
+          <Facts title="Configuration" facts={detail.config} />
+          <Facts title="Environment" facts={detail.facts} />
+        </aside>
+      </div>
+      {asked.value ? (
+        <Confirm
+          change={asked.value.change}
+          trigger={asked.value.trigger}
+          detail={detail}
+          lrs={currentLrs(store)}
+          onDone={(command) => {
+            if (command) store.putCommand(command);
+            asked.value = null;
+          }}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+function Charts({ store }: { store: RunStore }) {
+  const detail = store.detail.value!;
+  // Only the list of series decides which charts there are; points come through the charts themselves.
+  const key = detail.series.map((one) => one.id).join();
+  const panels = useMemo(() => panelsOf(detail), [key]);
+  const source = sourceOf(store)!;
+  return (
+    <div class="charts">
+      {panels.map((panel) => (
+        <PanelSlot key={panel.id} panel={panel} store={store} source={source} />
+      ))}
+    </div>
+  );
+}
+
+/** A chart, a quiet note where the run could send the data, or nothing. */
+function PanelSlot({ panel, store, source }: { panel: Panel; store: RunStore; source: Source }) {
+  if (hasData(panel, source)) return <Chart panel={panel} store={store} />;
+  if (!panel.missing) return null;
+  return (
+    <figure class="chart chart-missing" data-testid={panel.testId}>
+      <h3>{panel.title}</h3>
+      <p class="secondary">{panel.missing}</p>
+    </figure>
+  );
+}
+
+function hasData(panel: Panel, source: Source): boolean {
+  try {
+    return panel.select(source) !== null;
+  } catch {
+    // The chart's own error card says what is wrong.
+    return true;
+  }
+}
+
+function Facts({ title, facts }: { title: string; facts: Record<string, string> }) {
+  const entries = Object.entries(facts ?? {});
+  if (!entries.length) return null;
+  return (
+    <details class="card">
+      <summary>
+        {title} <small>{entries.length}</small>
+      </summary>
+      <dl class="facts">
+        {entries.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{String(value)}</dd>
+          </div>
+        ))}
+      </dl>
+    </details>
+  );
+}

@@ -1,0 +1,167 @@
+import type { Figure, Reading, Table } from "../charts/figure";
+import { visible } from "../charts/lines";
+import { exportNumber, formatNumber, formatStep } from "../ui/format";
+import { type NamedSeries, named, type Panel } from "./panel";
+
+const MOST_COLUMNS = 240;
+const MOST_ROWS = 200;
+
+interface Grid {
+  rows: string[];
+  /** Left edge of each column, in steps, and one more for the end. */
+  edges: number[];
+  /** Largest norm of the cell, not yet log10; NaN without data. */
+  values: Float64Array[];
+  bad: { row: number; column: number; kind: "nan" | "inf" }[];
+}
+
+/** Gradient of each layer over the steps: where trouble begins. */
+export const layers: Panel<NamedSeries[]> = {
+  id: "layers",
+  title: "Gradient by layer",
+  unit: "log10 of the norm, layers in forward order",
+  testId: "chart-layers",
+  log: false,
+  mayLog: false,
+  height: 320,
+  full: true,
+  select: (source) => {
+    const series = named(source, "grad_norm_layer");
+    return series.length ? series.slice(0, MOST_ROWS) : null;
+  },
+  draw: (series, context) => {
+    const grid = layerGrid(series, context.from, context.to);
+    const columns = grid.edges.length - 1;
+    const middles = Float64Array.from({ length: Math.max(0, columns) }, (_, i) =>
+      context.place((grid.edges[i]! + grid.edges[i + 1]!) / 2),
+    );
+    const rows = grid.rows.length;
+    const stride = Math.max(1, Math.ceil(rows / 16));
+    const figure: Figure = {
+      traces: [
+        { type: "heat", x: middles, z: grid.values.map((row) => row.map((v) => Math.log10(v))) },
+        {
+          type: "markers",
+          x: Float64Array.from(grid.bad.slice(0, 600), (cell) => middles[cell.column]!),
+          y: Float64Array.from(grid.bad.slice(0, 600), (cell) => cell.row),
+          color: context.colors.text,
+          symbol: "x-thin-open",
+          size: 6,
+        },
+      ],
+      y: {
+        log: false,
+        range: [rows - 0.5, -0.5],
+        ticks: grid.rows.map((name, at) => ({ at, text: shorten(name) })).filter((_, i) => i % stride === 0),
+      },
+      spans: [],
+      above: null,
+      below: null,
+      levels: [],
+      verticals: [],
+      rows: grid.rows,
+      readings: (step, row) => readings(grid, step, row ?? null),
+      summary: summary(grid),
+      table: () => table(grid, formatNumber),
+      exportTable: () => table(grid, exportNumber),
+    };
+    return figure;
+  },
+};
+
+export function layerGrid(series: NamedSeries[], from: number, to: number): Grid {
+  const seen = series.map((one) => ({ ...one, columns: visible(one.columns, from, to) }));
+  const steps = new Set<number>();
+  for (const { columns } of seen)
+    for (let i = 0; i < columns.n; i++)
+      if (columns.first[i]! >= from && columns.first[i]! <= to) steps.add(columns.first[i]!);
+  const count = Math.max(1, Math.min(MOST_COLUMNS, steps.size));
+  const edges = Array.from({ length: count + 1 }, (_, i) => from + (i * (to - from)) / count);
+  const values = seen.map(() => new Float64Array(count).fill(Number.NaN));
+  const bad: Grid["bad"] = [];
+  seen.forEach(({ columns }, row) => {
+    const marked = new Map<number, "nan" | "inf">();
+    for (let i = 0; i < columns.n; i++) {
+      const middle = (columns.first[i]! + columns.last[i]!) / 2;
+      if (middle < from || middle > to) continue;
+      const column = Math.min(count - 1, Math.floor(((middle - from) / (to - from)) * count));
+      const value = columns.max[i]!;
+      const kept = values[row]![column]!;
+      if (value > 0 && !(kept >= value)) values[row]![column] = value;
+      if (columns.nan[i]! > 0) marked.set(column, "nan");
+      else if (columns.pinf[i]! > 0 && !marked.has(column)) marked.set(column, "inf");
+    }
+    for (const [column, kind] of marked) bad.push({ row, column, kind });
+  });
+  return {
+    rows: seen.map((one) => (one.scope ? `${one.scope} ${one.layer}` : one.layer)),
+    edges,
+    values,
+    bad,
+  };
+}
+
+function columnAt(grid: Grid, step: number | null): number {
+  const count = grid.edges.length - 1;
+  if (step === null) return count - 1;
+  const share = (step - grid.edges[0]!) / (grid.edges[count]! - grid.edges[0]!);
+  return Math.max(0, Math.min(count - 1, Math.floor(share * count)));
+}
+
+function cellText(grid: Grid, row: number, column: number): string {
+  const mark = grid.bad.find((cell) => cell.row === row && cell.column === column);
+  const value = grid.values[row]?.[column] ?? Number.NaN;
+  const words = [
+    mark ? (mark.kind === "nan" ? "NaN" : "+Inf") : "",
+    Number.isNaN(value) ? "" : formatNumber(value),
+  ];
+  return words.filter(Boolean).join(", ") || "no data";
+}
+
+function readings(grid: Grid, step: number | null, row: number | null): Reading[] {
+  const column = columnAt(grid, step);
+  if (row !== null && grid.rows[row])
+    return [{ label: grid.rows[row]!, color: "", text: cellText(grid, row, column) }];
+  const largest = grid.values
+    .map((values, i) => ({ i, value: values[column]! }))
+    .filter((one) => Number.isFinite(one.value))
+    .sort((a, b) => b.value - a.value)[0];
+  const broken = grid.bad.filter((cell) => cell.column === column).length;
+  const found: Reading[] = [];
+  if (largest)
+    found.push({ label: `largest: ${grid.rows[largest.i]}`, color: "", text: formatNumber(largest.value) });
+  if (broken) found.push({ label: "non-finite layers", color: "", text: String(broken) });
+  return found;
+}
+
+function summary(grid: Grid): string {
+  const broken = new Set(grid.bad.map((cell) => cell.row)).size;
+  return `Gradient by layer: ${formatStep(grid.rows.length)} layers; ${
+    broken ? `${broken} with non-finite gradients in view` : "all finite in view"
+  }.`;
+}
+
+function table(grid: Grid, number: (v: number) => string): Table {
+  const column = grid.edges.length - 2;
+  return {
+    columns: ["layer", "newest norm", "largest in view"],
+    rows: grid.rows.map((name, row) => [
+      name,
+      number === exportNumber
+        ? exportNumber(grid.values[row]?.[column] ?? Number.NaN)
+        : cellText(grid, row, column),
+      number(largestOf(grid.values[row]!)),
+    ]),
+  };
+}
+
+function largestOf(values: Float64Array): number {
+  let most = Number.NaN;
+  for (const value of values) if (!(most >= value) && !Number.isNaN(value)) most = value;
+  return most;
+}
+
+/** The end of a layer's name says more than its beginning. */
+function shorten(name: string): string {
+  return name.length > 9 ? `…${name.slice(-8)}` : name;
+}

@@ -1,0 +1,114 @@
+import type { ComponentChildren } from "preact";
+import { connection, lastFrameAt } from "../net/signals";
+import { route } from "../router";
+import { session } from "../state/session";
+import { chooseTheme, themeChoice } from "../state/theme";
+import { attention, liveCount, nextIncident } from "../state/wall";
+import { formatClock } from "./format";
+
+/** What is on every page: name, master caution, where to go, whether it is live. */
+export function Shell({ children }: { children: ComponentChildren }) {
+  const lost = connection.value.state === "lost";
+  return (
+    <div class={lost ? "app not-live" : "app"}>
+      <a class="skip" href="#main">
+        Skip to content
+      </a>
+      <header class="topbar">
+        <a class="brand" href="/">
+          nanwatch
+        </a>
+        <MasterCaution />
+        <nav aria-label="Pages">
+          <NavLink to="/" text="Wall" />
+          <NavLink to="/runs" text="Runs" />
+          <NavLink to="/audit" text="Audit" />
+        </nav>
+        <ConnectionState />
+        <ThemeToggle />
+      </header>
+      {lost ? <LostBanner /> : null}
+      <main id="main" tabIndex={-1}>
+        {children}
+      </main>
+      <footer class="footer">
+        {session.value ? (
+          <span>
+            {session.value.actor} · {session.value.role} · nanwatch {session.value.version}
+          </span>
+        ) : null}
+      </footer>
+    </div>
+  );
+}
+
+function NavLink({ to, text }: { to: string; text: string }) {
+  return (
+    <a href={to} aria-current={route.value.path === to ? "page" : undefined}>
+      {text}
+    </a>
+  );
+}
+
+/** Dark when nothing is wrong; otherwise the counts of what nobody has acknowledged. */
+function MasterCaution() {
+  const { critical, warning } = attention.value;
+  const next = nextIncident.value;
+  return (
+    <div class="caution" role="status" aria-label="Unacknowledged incidents">
+      {critical ? (
+        <a class="badge badge-critical pulse" href={`/r/${next?.run_id}`} data-testid="count-critical">
+          <span aria-hidden="true">⬢</span> {critical} critical
+        </a>
+      ) : null}
+      {warning ? (
+        <a
+          class="badge badge-warning"
+          href={critical ? "/" : `/r/${next?.run_id}`}
+          data-testid="count-warning"
+        >
+          <span aria-hidden="true">▲</span> {warning} caution
+        </a>
+      ) : null}
+      {!critical && !warning ? <span class="quiet-word">Nothing unacknowledged</span> : null}
+      <span class="live-count">{liveCount.value} live</span>
+    </div>
+  );
+}
+
+function ConnectionState() {
+  const { state, attempts } = connection.value;
+  const text = state === "live" ? "Live" : state === "connecting" ? "Connecting…" : `Not live (${attempts})`;
+  return (
+    <span class="connection" data-testid="connection" data-state={state} role="status">
+      <i aria-hidden="true">{state === "live" ? "●" : "◌"}</i> {text}
+    </span>
+  );
+}
+
+function LostBanner() {
+  const at = lastFrameAt.value ? formatClock(lastFrameAt.value / 1000) : "nothing yet";
+  return (
+    <div class="lost-banner" role="alert" data-testid="lost-banner">
+      <span aria-hidden="true">◌</span> Not live: showing {at}. Reconnecting ({connection.value.attempts})…
+    </div>
+  );
+}
+
+function ThemeToggle() {
+  const choice = themeChoice.value;
+  const next = choice === "system" ? "light" : choice === "light" ? "dark" : "system";
+  return (
+    <button
+      type="button"
+      class="quiet"
+      data-testid="theme-toggle"
+      data-theme-choice={choice}
+      aria-label={`Theme: ${choice}. Switch to ${next}`}
+      title={`Theme: ${choice}`}
+      onClick={() => chooseTheme(next)}
+    >
+      {choice === "system" ? "◐ Auto" : choice === "light" ? "○ Light" : "● Dark"}
+    </button>
+  );
+}
