@@ -1,7 +1,7 @@
 """Append-only files that keep every unacknowledged frame of one lane, safe on network disks.
 
-A segment is a sequence of entries: length u32, CRC-32 u32, type u8, first i64, last i64, payload
-(one encoded frame). Every segment begins with the full declaration table, so that it decodes
+A segment is a sequence of entries: CRC-32 u32 over all that follows, length u32, type u8, first
+i64, last i64, payload (one encoded frame). Every segment begins with the full declaration table, so that it decodes
 alone. No SQLite and no file locks here: one process owns a spool directory. When the disk fails,
 entries stay in memory within a bound. Called by the background thread only.
 """
@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-HEADER = struct.Struct("<IIBqq")
+CHECKSUM = struct.Struct("<I")
+HEADER = struct.Struct("<IBqq")
+HEAD_BYTES = CHECKSUM.size + HEADER.size
 DECLARE, BATCH = 1, 2
 SEGMENT_BYTES = 4 << 20
 MEMORY_BYTES = 32 << 20
@@ -93,9 +95,9 @@ class Spool:
 
     def _write_entry(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
         assert self._file is not None
-        head = HEADER.pack(len(payload), zlib.crc32(payload), kind, first, last)
-        data = head + payload
-        offset = self._written + len(head)
+        body = HEADER.pack(len(payload), kind, first, last) + payload
+        data = CHECKSUM.pack(zlib.crc32(body)) + body
+        offset = self._written + HEAD_BYTES
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
@@ -234,11 +236,12 @@ def scan(path: Path) -> Iterator[tuple[int, int, int, bytes]]:
     except OSError:
         return
     position = 0
-    while position + HEADER.size <= len(data):
-        size, crc, kind, first, last = HEADER.unpack_from(data, position)
-        start = position + HEADER.size
-        payload = data[start : start + size]
-        if len(payload) != size or zlib.crc32(payload) != crc:
+    while position + HEAD_BYTES <= len(data):
+        (crc,) = CHECKSUM.unpack_from(data, position)
+        body = position + CHECKSUM.size
+        size, kind, first, last = HEADER.unpack_from(data, body)
+        end = position + HEAD_BYTES + size
+        if end > len(data) or zlib.crc32(data[body:end]) != crc:
             return
-        yield kind, first, last, payload
-        position = start + size
+        yield kind, first, last, data[end - size : end]
+        position = end

@@ -33,6 +33,8 @@ class Backward:
     reached: frozenset[int]
     roots: list[Any] = field(default_factory=list)
     """Values of its roots, opaque here."""
+    site: Any = None
+    """Where it was called from, opaque here."""
     open: set[int] = field(default_factory=set)
     """Optimizers of `reached` that have not cleared their gradients since."""
 
@@ -102,6 +104,9 @@ class AttemptClock:
     def stepped(self, optimizer: int, outcome: int = APPLIED) -> Attempt:
         """The optimizer stepped, or its scaler refused to."""
         taken = [b for b in self._pending if optimizer in b.reached]
+        if not taken and self._pending:
+            # It stepped, so some backward served it: the last one was booked on the wrong one.
+            taken = self._pending[-1:]
         self._most_backwards = max(self._most_backwards, len(taken))
         return self._close(optimizer, outcome, taken)
 

@@ -7,9 +7,11 @@ are running. Both happen once, at the first attempt, and again when a new optimi
 from __future__ import annotations
 
 import gc
+import inspect
 import re
 import sys
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 from nanwatch.contract.limits import to_name
@@ -53,13 +55,24 @@ def names_in_frames(wanted: Iterable[Any]) -> dict[int, str]:
         if frame is None:
             break
         if not frame.f_globals.get("__name__", "").startswith(("torch.", "nanwatch.")):
-            _collect(frame.f_locals, ids, names)
-            owner = frame.f_locals.get("self")
-            if owner is not None and hasattr(owner, "__dict__"):
-                _collect(vars(owner), ids, names)
+            _collect_locals(frame, ids, names)
             _collect(frame.f_globals, ids, names)
         frame = frame.f_back
     return names
+
+
+def _collect_locals(frame: FrameType, ids: set[int], names: dict[int, str]) -> None:
+    variables = frame.f_locals
+    _collect(variables, ids, names)
+    owner = variables.get("self")
+    if owner is not None and hasattr(owner, "__dict__"):
+        _collect(vars(owner), ids, names)
+    # Before Python 3.13 asking a function's frame for its variables leaves a copy on the frame,
+    # which would keep the user's old models alive. Empty it, unless someone else holds it (then
+    # it is the result of their own `locals()`). 3: the frame's, ours, and getrefcount's.
+    snapshot = type(variables) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if snapshot and sys.getrefcount(variables) <= 3:
+        variables.clear()
 
 
 def _collect(variables: dict[str, Any], ids: set[int], names: dict[int, str]) -> None:

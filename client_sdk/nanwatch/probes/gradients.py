@@ -18,6 +18,9 @@ BUDGET_LEAST_S = 100e-6
 """Overhead budget: max(1 % of the step, 100 µs) (design 5)."""
 
 CADENCE_MOST = 64
+WARM_UP_PASSES = 5
+"""The first passes pay for torch's own warming up and say nothing."""
+
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
 
@@ -39,6 +42,7 @@ class Cadence:
         self._since = 0
         self._alert = 0
         self._cost_s = 0.0
+        self._passes = 0
 
     def due(self) -> bool:
         """True if this attempt is to be measured."""
@@ -52,7 +56,12 @@ class Cadence:
 
     def spent(self, seconds: float, step_s: float) -> None:
         """Adapt to what a pass cost (moving average) and how long a step takes."""
-        self._cost_s = seconds if self._cost_s == 0 else 0.9 * self._cost_s + 0.1 * seconds
+        self._passes += 1
+        if self._passes <= WARM_UP_PASSES:
+            return
+        # One pass that the system interrupted must not thin out the norms for long.
+        spent = min(seconds, 3 * self._cost_s) if self._cost_s else seconds
+        self._cost_s = 0.9 * self._cost_s + 0.1 * spent if self._cost_s else spent
         budget = max(BUDGET_SHARE * step_s, BUDGET_LEAST_S)
         self.every = min(CADENCE_MOST, max(1, math.ceil(self._cost_s / budget)))
 

@@ -40,6 +40,7 @@ class Hooks:
             self._install_optimizer,
             self._install_zero_grad,
             self._install_scaler,
+            self._install_repair,
             self._clipping.install,
         ):
             guarded("install", part)
@@ -99,7 +100,8 @@ class Hooks:
                 if torch.compiler.is_compiling() or not self._active():
                     return original(tensors, *args, **kwargs)
                 roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-                seen = self._timed("backward", observer.before_backward, roots)
+                inside = self._inside_step()
+                seen = self._timed("backward", observer.before_backward, roots, inside)
                 result = original(roots, *args, **kwargs)
                 if seen is not None:
                     before = observer.clock.step
@@ -173,6 +175,25 @@ class Hooks:
             frame = frame.f_back
         self._steps = [step for step in self._steps if step[1] in running]
         return bool(self._steps)
+
+    def _install_repair(self) -> None:
+        """A step that raised may have left a scaled rate: put it right before anyone reads it."""
+        from torch.optim import Optimizer
+        from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+        scaling = self._observer.scaling
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            def repaired(owner: Any, *args: Any, **kwargs: Any) -> Any:
+                if scaling.dirty and not self._inside_step():
+                    self._timed("repair", scaling.repair)
+                return original(owner, *args, **kwargs)
+
+            return repaired
+
+        self._patch(LRScheduler, "step", make)
+        self._patch(ReduceLROnPlateau, "step", make)
+        self._patch(Optimizer, "state_dict", make)
 
     # --- clearing --------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class Observer:
         self.rates: tuple[dict[str, float], dict[str, float]] = ({}, {})
         """(in force, scheduled) as of the last closed attempt, for the background thread."""
         self._sites: dict[tuple[Any, ...], frozenset[int]] = {}
+        self._shared_sites: set[tuple[Any, ...]] = set()
         self._thread: int | None = None
         self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
         self._closed_at = 0.0
@@ -72,23 +73,27 @@ class Observer:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def before_backward(self, roots: Sequence[Any]) -> Backward:
-        """A backward pass is about to run: find whom it serves, keep its loss."""
-        self._close_if_cleared_by_hand()
-        owners = self.registry.owner_of()
-        if not owners and self._scans < 3:
+    def before_backward(self, roots: Sequence[Any], inside_step: bool) -> Backward:
+        """A backward pass is about to run: find whom it serves, keep its loss.
+
+        Inside a step (closures) gradients come and go within one attempt.
+        """
+        if not inside_step:
+            self._close_if_cleared_by_hand()
+        if not self.registry.known and self._scans < 3:
             self._scans += 1
             self._scan()
-            owners = self.registry.owner_of()
+        self._name()
+        owners = self.registry.owner_of()
         site = loss.call_site(3)
         reached = self._sites.get(site)
         if reached is None:
             reached = loss.reached_parameters(roots, owners)
             if len(self._sites) >= loss.SITES_MAX:
                 self._sites.clear()
-            if reached:
+            if reached and site not in self._shared_sites:
                 self._sites[site] = reached
-        backward = Backward(reached)
+        backward = Backward(reached, site=site)
         if reached:
             values = loss.root_values(roots, self.unscaled)
             numbers = read_all([value for value, _ in values])
@@ -114,6 +119,8 @@ class Observer:
             if self._changed_by_hand(known):
                 # Weights moved without the optimizer (SAM's ascent, hand-written descent): not a
                 # skip. The next step takes these backward passes along.
+                for other in waiting:
+                    other.witness = None
                 return
             self._measure(known, force=True)
         for attempt in self.clock.cleared([known.number for known in waiting]):
@@ -143,9 +150,11 @@ class Observer:
         self.scaling.repair()
         found_inf = getattr(known.optimizer, "found_inf", None)
         attempt = self.clock.stepped(known.number)
-        if not attempt.backwards and self.clock.pending:
-            # A step without a backward of its own: the graph walk of that place was wrong.
-            self._sites.clear()
+        for backward in attempt.backwards:
+            if known.number not in backward.reached:
+                # One place in the code serves several optimizers in turn: walk it every time.
+                self._sites.pop(backward.site, None)
+                self._shared_sites.add(backward.site)
         self._emit(attempt, found_inf=found_inf)
 
     def scaler_refused(self, known: Known) -> None:
