@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from nanwatch.contract import frames
+from nanwatch.contract.commands import TERMINAL
 from nanwatch_server.control import ledger, policy
 from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
@@ -61,9 +62,13 @@ class Desk:
 
     def start(self) -> None:
         """Pick up what an earlier server left open, then work until `close`."""
+        self.recover()
+        self.worker.start()
+
+    def recover(self) -> None:
+        """Deadlines and watches of all commands that are not at their end."""
         for command in reversed(self._store.commands("", open_only=True)):
             self._resume(command)
-        self.worker.start()
 
     def close(self) -> None:
         """Stop the worker."""
@@ -197,6 +202,8 @@ class Desk:
         now, state, message = self._clock(), result.state, result.message
         if command.state == state or (command.state == "verified" and state == "applied"):
             return None
+        if command.state in TERMINAL and state != "applied":
+            return None  # taken back or expired meanwhile; both sides agree that nothing was done
         if command.state == "queued" and state != "applied":
             # The run was faster than our own note that the frame is on its way.
             command = ledger.move(uow, command, "delivered", now, ledger.SERVER)
