@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from nanwatch_server.api.deps import DeskDep, PrincipalDep, StoreDep, problem, refused
+from nanwatch_server.api.schemas import number_text
 from nanwatch_server.auth.gate import requires
 from nanwatch_server.control.policy import Refused
 from nanwatch_server.domain.models import Command
@@ -79,9 +80,9 @@ def command_json(command: Command) -> dict[str, Any]:
         "created_at": command.created_at,
         "expires_at": command.expires_at,
         "applied_step": command.applied_step,
-        "before": {name: repr(value) for name, value in command.before.items()},
-        "after": {name: repr(value) for name, value in command.after.items()},
-        "factor": None if command.factor is None else repr(command.factor),
+        "before": {name: number_text(value) for name, value in command.before.items()},
+        "after": {name: number_text(value) for name, value in command.after.items()},
+        "factor": number_text(command.factor),
         "message": command.message,
         "transitions": [
             {"state": step.state, "at": step.at, "detail": step.detail}
