@@ -171,18 +171,20 @@ class Run(NullRun):
 
     def mark(self, what: str, text: str = "", **data: Any) -> None:
         """Put a mark on the time axis: `task`, `eval`, `resume` or `note`."""
-        guarded(
-            "mark",
-            self.observer.mark,
-            what if what in ("task", "eval", "resume", "note") else "note",
-            text or what,
-            {key: str(value) for key, value in data.items()},
-        )
+        guarded("mark", self._mark, what, text, data)
+
+    def _mark(self, what: str, text: str, data: dict[str, Any]) -> None:
+        known = what if what in ("task", "eval", "resume", "note") else "note"
+        described = {key: str(value)[:500] for key, value in data.items()}
+        self.observer.mark(known, str(text or what)[:500], described)
 
     def resume(self, step: int) -> None:
         """The training goes on from `step` attempts made earlier."""
-        guarded("resume", self.observer.clock.start_at, int(step))
-        self.mark("resume", f"resumed at {step}")
+        guarded("resume", self._resume, step)
+
+    def _resume(self, step: int) -> None:
+        self.observer.clock.start_at(int(step))
+        self._mark("resume", f"resumed at {int(step)}", {})
 
     def finish(self, reason: str = "", exit_code: int | None = None) -> None:
         """Send what is left and let go of torch. Waits at most two seconds; safe to call twice."""

@@ -1,4 +1,4 @@
-"""Real torch loops of many shapes: what the clock, the norms, the loss and the scopes say of them."""
+"""Real torch loops of many shapes: what clock, norms, loss and scopes say of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from nanwatch.probes.attempts import APPLIED, SCALER_SKIPPED, USER_SKIPPED
-from sdk.conftest import Watched
+from sdk.watched import Watched
 
 Watch = Callable[..., Watched]
 

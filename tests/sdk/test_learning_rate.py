@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from nanwatch.control.learning_rate import KEY, factor_of, set_factor
-from sdk.conftest import Watched
+from sdk.watched import Watched
 
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "StepLR": lambda o: lr_scheduler.StepLR(o, 3, 0.5),

@@ -1,9 +1,9 @@
 """Append-only files that keep every unacknowledged frame of one lane, safe on network disks.
 
 A segment is a sequence of entries: CRC-32 u32 over all that follows, length u32, type u8, first
-i64, last i64, payload (one encoded frame). Every segment begins with the full declaration table, so that it decodes
-alone. No SQLite and no file locks here: one process owns a spool directory. When the disk fails,
-entries stay in memory within a bound. Called by the background thread only.
+i64, last i64, payload (one encoded frame). Every segment begins with the full declaration table,
+so that it decodes alone. No SQLite and no file locks here: one process owns a spool directory.
+When the disk fails, entries stay in memory within a bound. Called by the background thread only.
 """
 
 from __future__ import annotations

@@ -257,21 +257,30 @@ def reduce(value: Any) -> float | Numbers | None:
 
     Called on the training thread: tensors are reduced on their device, nothing is waited for.
     """
-    if isinstance(value, float | int):
-        return float(value)
-    if is_tensor(value):
-        if value.is_complex():
-            return None
-        if value.numel() == 1 and value.device.type == "cpu":
-            return float(value)
-        return moments(value)
-    if getattr(value, "ndim", 0) and hasattr(value, "mean"):
-        if value.size == 0:
-            return None
-        return Numbers(
-            [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
-        )
     try:
+        if isinstance(value, float | int):
+            return float(value)
+        if is_tensor(value):
+            return _reduce_tensor(value)
+        if getattr(value, "ndim", 0) and hasattr(value, "mean"):
+            return _reduce_array(value)
         return float(value)
     except Exception:
+        # Anything at all may be logged: what is no number is counted by the caller.
         return None
+
+
+def _reduce_tensor(value: Any) -> float | Numbers | None:
+    if value.is_complex() or value.numel() == 0:
+        return None
+    if value.numel() == 1 and value.device.type == "cpu":
+        return float(value)
+    return moments(value)
+
+
+def _reduce_array(value: Any) -> Numbers | None:
+    if value.size == 0:
+        return None
+    return Numbers(
+        [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
+    )

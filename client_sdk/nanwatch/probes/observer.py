@@ -171,7 +171,7 @@ class Observer:
             if number is None:
                 self.recorder.count_drop("not a number")
             else:
-                reduced[name] = number
+                reduced[str(name)] = number
         if "loss" in reduced and stage == "train":
             self._loss_logged_at = self.clock.step
         self.recorder.put(Logged(self.clock.step, time.time(), scope, stage, reduced, self.health))
