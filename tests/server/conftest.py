@@ -1,140 +1,85 @@
-"""A real server for tests: the app behind the gate on a real port, on a real SQLite file."""
+"""A real server on a real port and a real database file, in a thread of the test."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-from nanwatch_server.auth.credentials import Credentials, FailedAttempts
-from nanwatch_server.auth.gate import Gate
-from nanwatch_server.store.sql import SqlStore
+from nanwatch_server.app import Ready, run_server
+from nanwatch_server.settings import Settings
 
 
-class Answer:
-    """Status, headers and body of an HTTP answer."""
+class Running:
+    """A server that runs, and a logged-in browser's HTTP client."""
 
-    def __init__(self, raw: http.client.HTTPResponse) -> None:
-        self.status, self.headers, self.body = raw.status, raw.headers, raw.read()
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        self.data_dir = data_dir
+        listening = threading.Event()
+        self._web: Any = None
+
+        def on_ready(ready: Ready) -> None:
+            self.ready = ready
+            listening.set()
+
+        def run() -> None:
+            run_server(
+                Settings(data_dir=data_dir, port=0, **settings),
+                on_ready=on_ready,
+                handle=lambda web: setattr(self, "_web", web),
+            )
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        assert listening.wait(30), "the server did not start"
+        self.url, self.token = self.ready.url, self.ready.ingest_token
+        self.http = httpx.Client(
+            base_url=self.url,
+            trust_env=False,
+            headers={"X-Nanwatch": "1", "Content-Type": "application/json"},
+        )
+        code = self.ready.login_url.split("code=")[1]
+        self.http.post("/api/login", json={"code": code}).raise_for_status()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """JSON of a route that must answer 200."""
+        answer = self.http.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     @property
-    def json(self) -> Any:
-        return json.loads(self.body)
+    def cookie(self) -> str:
+        """The browser's session, as a header."""
+        return "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
 
-    @property
-    def code(self) -> str:
-        """The error code of the protocol."""
-        return self.json["error"]["code"]
-
-
-class Served:
-    """Where the server is, and plain ways to talk to it that add no header by themselves."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.host = f"127.0.0.1:{port}"
-        self.origin = f"http://{self.host}"
-
-    def raw(
-        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes = b""
-    ) -> Answer:
-        """Exactly these headers and this target, nothing normalised."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in headers:
-                connection.putheader(name, value)
-            if body or method not in ("GET", "HEAD"):
-                connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body or None)
-            return Answer(connection.getresponse())
-        finally:
-            connection.close()
-
-    def ask(self, method: str, target: str, json_body: Any = None, **headers: str | None) -> Answer:
-        """A well-formed request; a keyword (`_` for `-`) changes a header, None takes it out."""
-        wanted: dict[str, str | None] = {"Host": self.host}
-        body = b""
-        if method not in ("GET", "HEAD"):
-            wanted |= {"Content-Type": "application/json", "X-Nanwatch": "1"}
-            body = b"{}" if json_body is None else json.dumps(json_body).encode()
-        wanted |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.raw(method, target, [(k, v) for k, v in wanted.items() if v is not None], body)
-
-    def upgrade(self, target: str, **headers: str | None) -> int:
-        """Status of a WebSocket handshake: 101 if it was accepted."""
-        wanted: dict[str, str | None] = {
-            "Host": self.host,
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        }
-        wanted |= {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = [
-            f"GET {target} HTTP/1.1",
-            *(f"{k}: {v}" for k, v in wanted.items() if v is not None),
-        ]
-        return int(self.bytes("\r\n".join([*lines, "", ""]).encode()).split(b" ", 2)[1])
-
-    def bytes(self, request: bytes) -> bytes:
-        """The beginning of what comes back for these very bytes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain:
-            plain.sendall(request)
-            return plain.recv(65536)
-
-
-@contextlib.contextmanager
-def running(app: Any) -> Iterator[Served]:
-    """Serve an ASGI app on a free port of the loopback interface."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, log_config=None, proxy_headers=False, lifespan="off", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.01)
-    try:
-        yield Served(listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        assert not thread.is_alive(), "the server did not stop"
-        listener.close()
-
-
-def guarded(app: FastAPI, store: Any, **options: Any) -> Gate:
-    """The app with its state, behind its gate, as the composition root does it."""
-    credentials, failures = Credentials(store), FailedAttempts()
-    app.state.store, app.state.credentials, app.state.failures = store, credentials, failures
-    app.state.clock, app.state.version = time.time, "test"
-    return Gate(app, credentials, failures=failures, **options)
+    def stop(self) -> None:
+        """As SIGTERM would."""
+        self.http.close()
+        self._web.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the server did not stop"
 
 
 @pytest.fixture
-def server_kit() -> SimpleNamespace:
-    """`running` and `guarded` for test modules, which cannot import this file."""
-    return SimpleNamespace(running=running, guarded=guarded)
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts servers on the test's own data directory; stops what still runs."""
+    running: list[Running] = []
+
+    def begin(**settings: Any) -> Running:
+        running.append(Running(tmp_path / "data", **settings))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        if server._thread.is_alive():
+            server.stop()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    """A real store in its own directory."""
-    made = SqlStore(tmp_path / "data")
-    yield made
-    made.close()
+def server(start: Callable[..., Running]) -> Running:
+    """One server."""
+    return start()

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 
-class StoreError(Exception):
+class StoreError(RuntimeError):
     """Something is wrong with the data directory; the text says what and what to do."""
 
 

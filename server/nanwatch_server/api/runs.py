@@ -1,0 +1,36 @@
+"""Routes of runs: list and detail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from nanwatch_server.api.deps import StoreDep
+from nanwatch_server.api.errors import RunDep
+from nanwatch_server.api.views import ViewsDep
+from nanwatch_server.auth.gate import requires
+
+router = APIRouter()
+
+
+@router.get("/api/runs")
+@requires("view")
+def runs(
+    views: ViewsDep,
+    q: Annotated[str, Query(max_length=200)] = "",
+    project: Annotated[str, Query(max_length=200)] = "",
+    status: Annotated[str, Query(pattern="^(live|stalled|lost|ended)?$")] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str, Query(pattern="^[0-9]{0,18}$")] = "",
+) -> dict[str, Any]:
+    """Newest first."""
+    found, more = views.page(query=q, project=project, status=status, limit=limit, after=after)
+    return {"runs": found, "next": more}
+
+
+@router.get("/api/runs/{run}")
+@requires("view")
+def run(run: RunDep, views: ViewsDep, store: StoreDep) -> dict[str, Any]:
+    """Everything about one run but its points."""
+    return views.detail(run)

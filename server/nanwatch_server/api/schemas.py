@@ -1,0 +1,215 @@
+"""Models to the JSON of `docs/protocol.md`. Metrics become text here and only here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from nanwatch.contract.commands import ControlOffer, allowed_kinds
+from nanwatch.contract.frames import CheckpointSaved, Mark, NonFinite, Problem
+from nanwatch_server.domain.models import (
+    Checkpoint,
+    Finding,
+    Incident,
+    Run,
+    RunMark,
+    Series,
+    run_status,
+)
+from nanwatch_server.live.presence import Presence
+
+
+def number_text(value: float | None) -> str | None:
+    """A metric as text: the shortest that reads back as the same number."""
+    if value is None:
+        return None
+    value = float(value)
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return repr(value)
+
+
+def texts(value: Any) -> Any:
+    """The same structure with every float as text."""
+    if isinstance(value, float):
+        return number_text(value)
+    if isinstance(value, dict):
+        return {str(key): texts(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [texts(item) for item in value]
+    return value
+
+
+def offer_of(run: Run) -> ControlOffer | None:
+    """What the run lets people do."""
+    return None if run.control is None else msgspec.convert(run.control, ControlOffer, strict=False)
+
+
+def run_summary(
+    run: Run, presence: Presence, incidents: list[Incident], now: float
+) -> dict[str, Any]:
+    """RunSummary; `incidents` are the open ones of the run, newest first."""
+    worst = max(incidents, key=lambda one: (one.severity, one.opened_at), default=None)
+    seen = max(run.last_seen_at, presence.last_seen_at)
+    status = run_status(
+        run,
+        now=now,
+        connected=presence.connections > 0,
+        last_step_at=presence.last_step_at or run.last_seen_at,
+    )
+    return {
+        "id": run.id,
+        "project": run.project,
+        "name": run.name,
+        "status": status.value,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "last_seen_at": seen,
+        "last_step": max(run.last_step, presence.last_step),
+        "ended_at": run.ended_at,
+        "end_reason": run.end_reason,
+        "exit_code": run.exit_code,
+        "severity": None if worst is None else worst.severity.word,
+        "incident": None if worst is None else incident_brief(worst),
+        "controls": allowed_kinds(offer_of(run)) if run.ended_at is None else [],
+    }
+
+
+def run_detail(
+    run: Run,
+    presence: Presence,
+    incidents: list[Incident],
+    now: float,
+    *,
+    series: list[Series],
+    main_scope: str,
+) -> dict[str, Any]:
+    """RunDetail."""
+    beat = {
+        "queued": presence.queued,
+        "dropped": presence.dropped,
+        "overhead": number_text(presence.overhead),
+    }
+    return run_summary(run, presence, incidents, now) | {
+        "config": run.config,
+        "facts": run.facts,
+        "control": texts(run.control),
+        "series": [series_json(one) for one in series],
+        "beat": beat,
+        "main_scope": main_scope,
+    }
+
+
+def series_json(series: Series) -> dict[str, Any]:
+    """Series."""
+    names = ("id", "rank", "stage", "scope", "kind", "layer")
+    return {name: getattr(series, name) for name in names}
+
+
+def incident_brief(incident: Incident) -> dict[str, Any]:
+    """Incident brief."""
+    return {
+        "id": incident.id,
+        "title": incident.diagnosis.title,
+        "severity": incident.severity.word,
+        "state": incident.state.value,
+        "onset_step": incident.onset_step,
+        "syndrome": incident.diagnosis.syndrome,
+    }
+
+
+def incident_json(incident: Incident, run_name: str) -> dict[str, Any]:
+    """Incident."""
+    cause = incident.diagnosis
+    until = incident.snoozed_until
+    evidence = {
+        (one.label, one.kind, one.scope, one.layer): one
+        for finding in incident.findings
+        for one in finding.evidence
+    }
+    return incident_brief(incident) | {
+        "run_id": incident.run_id,
+        "run_name": run_name,
+        "what": cause.what,
+        "why": cause.why,
+        "confidence": round(cause.confidence, 3),
+        "fired_step": incident.fired_step,
+        "last_step": incident.last_step,
+        "opened_at": incident.opened_at,
+        "updated_at": incident.updated_at,
+        "resolved_step": incident.resolved_step,
+        "resolved_at": incident.resolved_at,
+        "acknowledged_by": incident.acknowledged_by,
+        "snoozed_until": -1 if until is not None and math.isinf(until) else until,
+        "count": incident.count,
+        "reopened": incident.reopened,
+        "forecast": cause.forecast,
+        "evidence_for": list(cause.evidence_for),
+        "evidence_against": list(cause.evidence_against),
+        "evidence": [
+            {
+                "label": one.label,
+                "value": one.value,
+                "limit": one.limit,
+                "kind": one.kind,
+                "scope": one.scope,
+                "layer": one.layer,
+            }
+            for one in evidence.values()
+        ],
+        "findings": [finding_json(finding) for finding in incident.findings],
+        "suggestions": [
+            {
+                "text": one.text,
+                "treats": one.treats,
+                "command": one.command,
+                "args": one.args,
+                "copy": one.copy,
+            }
+            for one in cause.suggestions
+        ],
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """A finding inside an incident."""
+    names = ("rule", "step", "onset_step", "time", "title", "message", "scope", "kind", "layer")
+    return {name: getattr(finding, name) for name in names} | {"severity": finding.severity.word}
+
+
+def checkpoint_json(saved: Checkpoint) -> dict[str, Any]:
+    """Checkpoint."""
+    names = ("step", "at", "path", "bytes", "sha256", "grade", "command_id")
+    return {name: getattr(saved, name) for name in names}
+
+
+def mark_json(mark: RunMark) -> dict[str, Any]:
+    """Mark."""
+    return {name: getattr(mark, name) for name in ("what", "step", "at", "text", "data")}
+
+
+def report_json(record: NonFinite | Problem, at: float) -> dict[str, Any]:
+    """A non-finite report or a problem of the SDK."""
+    if isinstance(record, Problem):
+        return {"at": at, "kind": record.kind, "count": record.count, "text": record.text}
+    names = ("step", "where", "scope", "nan", "inf", "total", "layers")
+    return {"at": at} | {name: getattr(record, name) for name in names}
+
+
+def event_json(
+    run_id: str, record: Mark | CheckpointSaved | NonFinite | Problem, at: float
+) -> dict[str, Any]:
+    """What a live `event` frame says of a record: one key, as in the answer of `/events`."""
+    if isinstance(record, Mark):
+        mark = {"what": record.what, "step": record.step, "at": at}
+        return {"mark": mark | {"text": record.text, "data": record.data}}
+    if isinstance(record, CheckpointSaved):
+        names = ("step", "path", "bytes", "sha256", "command_id")
+        saved = {name: getattr(record, name) for name in names}
+        return {"checkpoint": saved | {"at": at, "grade": "unverified"}}
+    key = "problem" if isinstance(record, Problem) else "nonfinite"
+    return {key: report_json(record, at)}

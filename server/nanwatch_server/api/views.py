@@ -1,0 +1,94 @@
+"""Puts together what the run pages and the live socket show of runs and incidents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from nanwatch_server.api.schemas import incident_json, run_detail, run_summary
+from nanwatch_server.api.vitals import Vitals
+from nanwatch_server.domain.models import Incident, Run
+from nanwatch_server.domain.ports import Store
+from nanwatch_server.live.frames import FrameWriter
+from nanwatch_server.live.presence import PresenceBook
+from nanwatch_server.live.wall import COLUMNS
+
+WALL_RUNS_MAX = 200
+
+
+class Views:
+    """Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        presence: PresenceBook,
+        vitals: Vitals,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._presence, self._vitals, self._clock = store, presence, vitals, clock
+
+    def summaries(self, runs: list[Run]) -> list[dict[str, Any]]:
+        """RunSummary of each."""
+        open_of: dict[str, list[Incident]] = {}
+        for incident in self._store.incidents(open_only=True):
+            open_of.setdefault(incident.run_id, []).append(incident)
+        now = self._clock()
+        return [
+            run_summary(run, self._presence.of(run.id), open_of.get(run.id, []), now)
+            for run in runs
+        ]
+
+    def page(
+        self, *, query: str, project: str, status: str, limit: int, after: str
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of the list of runs. The status is not stored, so it is sieved here."""
+        found: list[dict[str, Any]] = []
+        more: str | None = after
+        while more is not None and len(found) < limit:
+            runs, more = self._store.runs(
+                query=query, project=project, limit=limit - len(found), after=more
+            )
+            summaries = self.summaries(runs)
+            found += [one for one in summaries if not status or one["status"] == status]
+        return found, more
+
+    def detail(self, run: Run) -> dict[str, Any]:
+        """RunDetail."""
+        series = self._vitals.series(run.id)
+        return run_detail(
+            run,
+            self._presence.of(run.id),
+            self._store.incidents(run_id=run.id, open_only=True),
+            self._clock(),
+            series=series,
+            main_scope=self._vitals.main_scope(run, series),
+        )
+
+    def incident(self, incident: Incident) -> dict[str, Any]:
+        """Incident."""
+        run = self._store.run(incident.run_id)
+        return incident_json(incident, run.name if run else "")
+
+    def wall(self) -> bytes:
+        """The `wall` frame: newest runs, their vitals and sparklines."""
+        runs, _ = self._store.runs(limit=WALL_RUNS_MAX)
+        frame = FrameWriter("wall")
+        rows = [self._vitals.wall_row(run) for run in runs]
+        offset = frame.add([row for row, _ in rows] or [])
+        sparks = {
+            run.id: {"n": len(spark), "offset": frame.add(spark)}
+            for run, (_, spark) in zip(runs, rows, strict=True)
+        }
+        summaries = [one | {"row": i} for i, one in enumerate(self.summaries(runs))]
+        return frame.finish(runs=summaries, columns=list(COLUMNS), vitals=offset, sparks=sparks)
+
+
+def _views(request: Request) -> Views:
+    return request.app.state.views
+
+
+ViewsDep = Annotated[Views, Depends(_views)]

@@ -1,0 +1,101 @@
+"""The newest numbers of a run for the wall, the run page and the command desk, from the tail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from nanwatch.contract.frames import NonFinite
+from nanwatch_server.domain.models import Run, Series
+from nanwatch_server.domain.ports import Store
+from nanwatch_server.live.presence import PresenceBook
+from nanwatch_server.live.wall import SPARK_BUCKETS, spark, vitals
+from nanwatch_server.store.tail import Tail
+
+SERIES_TTL_S = 1.0
+_NONE = (np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+
+class Vitals:
+    """Thread-safe; remembers the series of a run for a second."""
+
+    def __init__(
+        self,
+        store: Store,
+        tail: Tail,
+        presence: PresenceBook,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._tail, self._presence, self._clock = store, tail, presence, clock
+        self._series: dict[str, tuple[float, list[Series]]] = {}
+
+    def series(self, run_id: str) -> list[Series]:
+        """All series of the run, at most a second old."""
+        known = self._series.get(run_id)
+        if known is None or time.monotonic() - known[0] > SERIES_TTL_S:
+            known = self._series[run_id] = (time.monotonic(), self._store.series_of(run_id))
+        return known[1]
+
+    def main_scope(self, run: Run, series: list[Series]) -> str:
+        """The scope whose attempts are the run's clock."""
+        said = run.facts.get("main_scope")
+        if said is not None:
+            return said
+        for kind in ("lr", "loss", "grad_norm"):
+            for one in series:
+                if one.kind == kind and one.rank == 0 and one.stage == "train":
+                    return one.scope.split("#")[0]
+        return ""
+
+    def wall_row(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
+        """Vitals and sparkline."""
+        series = self.series(run.id)
+        scope = self.main_scope(run, series)
+        ids = {
+            one.kind: one.id
+            for one in reversed(series)
+            if one.rank == 0 and one.stage == "train" and not one.layer and one.scope == scope
+        }
+
+        def newest(kind: str, count: int):
+            return self._tail.newest(run.id, ids[kind], count) if kind in ids else _NONE
+
+        presence = self._presence.of(run.id)
+        row = vitals(
+            newest,
+            step=max(run.last_step, presence.last_step),
+            age_s=self._clock() - max(run.last_seen_at, presence.last_seen_at),
+            nonfinite_total=self._nonfinite(run.id),
+        )
+        return row, spark(newest("loss", 100 * SPARK_BUCKETS)[2])
+
+    def _nonfinite(self, run_id: str) -> float:
+        total = 0
+        for report in self._store.reports(run_id):
+            if report["what"] == "nonfinite":
+                record = msgspec.msgpack.decode(report["data"], type=NonFinite)
+                total += record.nan + record.inf
+        return float(total)
+
+    def rates(self, run_id: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Learning rates in force and as scheduled, by scope (and group)."""
+        found: dict[str, dict[str, float]] = {"lr": {}, "lr_scheduled": {}}
+        for one in self.series(run_id):
+            if one.kind in found and one.rank == 0:
+                values = self._tail.newest(run_id, one.id, 1).values
+                name = f"{one.scope}#{one.layer}" if one.layer else one.scope
+                if len(values) and np.isfinite(values[-1]):
+                    found[one.kind][name] = float(values[-1])
+        return found["lr"], found["lr_scheduled"]
+
+    def median_step(self, run_id: str) -> float | None:
+        """Median time between two attempts in seconds, over the newest 200."""
+        for one in self.series(run_id):
+            if one.kind == "step_time" and one.rank == 0:
+                values = self._tail.newest(run_id, one.id, 200).values
+                values = values[np.isfinite(values)]
+                return float(np.median(values)) if len(values) else None
+        return None

@@ -1,0 +1,285 @@
+"""The composition root: makes every part, knows all of them, starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket as sockets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+
+from nanwatch.contract.frames import CommandResult, Record, Table
+from nanwatch.contract.limits import FRAME_BYTES_MAX
+from nanwatch_server.api import (
+    audit,
+    commands,
+    errors,
+    events,
+    health,
+    incidents,
+    live,
+    runs,
+    series,
+    session,
+    static,
+    tokens,
+)
+from nanwatch_server.api.schemas import event_json
+from nanwatch_server.api.views import Views
+from nanwatch_server.api.vitals import Vitals
+from nanwatch_server.auth.credentials import Credentials, FailedAttempts
+from nanwatch_server.auth.gate import Gate
+from nanwatch_server.auth.sessions import login_url, new_login_code
+from nanwatch_server.auth.tokens import ensure_ingest_token, write_server_file
+from nanwatch_server.control.queue import Desk
+from nanwatch_server.domain.models import Command, Incident
+from nanwatch_server.ingest import gateway
+from nanwatch_server.ingest.intake import Intake
+from nanwatch_server.live.frames import plain
+from nanwatch_server.live.hub import Hub
+from nanwatch_server.live.presence import PresenceBook
+from nanwatch_server.pipeline import Pipeline
+from nanwatch_server.settings import Settings
+from nanwatch_server.store.sql import SqlStore
+from nanwatch_server.store.tail import Tail
+
+_log = structlog.get_logger()
+
+
+class Server:
+    """Every part of one server, and its ASGI application (`app`)."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings, self.clock = settings, clock
+        self.url = ""
+        self.store = SqlStore(settings.data_dir)
+        self.hub, self.presence = Hub(), PresenceBook()
+        self.tail = Tail(self.store, points_max=settings.tail_points)
+        self.vitals = Vitals(self.store, self.tail, self.presence, clock)
+        self.views = Views(self.store, self.presence, self.vitals, clock)
+        self.live = live.Live(self.hub, self.views, self.store)
+        self.desk = Desk(
+            self.store,
+            on_change=self.command,
+            latest_lr=self.vitals.rates,
+            median_step=self.vitals.median_step,
+            clock=clock,
+        )
+        self.pipeline = Pipeline(self.store, self.tail, self.hub, self.desk, self, clock)
+        self.intake = Intake(self.store)
+        self.gateway = gateway.Gateway(
+            self.store,
+            self.intake,
+            self.desk,
+            self.presence,
+            committed=self.pipeline.committed,
+            run_url=lambda run_id: f"{self.url}/runs/{run_id}" if self.url else "",
+            changed=self.live.changed,
+            clock=clock,
+        )
+        credentials, failures = Credentials(self.store, clock), FailedAttempts()
+        hosts = settings.allowed_hosts
+        api = self._application(credentials, failures)
+        gate = Gate(api, credentials, allowed_hosts=hosts, failures=failures)
+        self.app = _SafeHeaders(gate)
+
+    def _application(self, credentials: Credentials, failures: FailedAttempts) -> FastAPI:
+        app = FastAPI(
+            title="nanwatch", openapi_url=None, docs_url=None, redoc_url=None, lifespan=self._life
+        )
+        parts = {
+            "store": self.store,
+            "desk": self.desk,
+            "credentials": credentials,
+            "failures": failures,
+            "clock": self.clock,
+            "version": _version(),
+            "tail": self.tail,
+            "vitals": self.vitals,
+            "views": self.views,
+            "hub": self.hub,
+            "live": self.live,
+            "pipeline": self.pipeline,
+            "gateway": self.gateway,
+            "static_files": static.static_files(),
+        }
+        for name, part in parts.items():
+            setattr(app.state, name, part)
+        errors.install(app)
+        modules = (health, session, runs, series, incidents, events, commands, tokens, audit, live)
+        for module in (*modules, gateway, static):  # the page last: it answers every other path
+            app.include_router(module.router)
+        return app
+
+    @contextlib.asynccontextmanager
+    async def _life(self, app: FastAPI) -> AsyncIterator[None]:
+        self.intake.start()
+        self.desk.start()
+        self.pipeline.start()
+        self.live.start()
+        try:
+            yield
+        finally:
+            self.live.stop()
+            await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        """Commit and judge what has arrived, then let go of the data directory."""
+        self.intake.close()
+        self.desk.close()
+        self.pipeline.close()
+        self.store.close()
+
+    # --- what browsers are told ---------------------------------------------------------------
+
+    def incident(self, incident: Incident) -> None:
+        """An incident is new or has changed."""
+        shown = self.views.incident(incident)
+        frame = plain("incident", run=incident.run_id, incident=shown)
+        self.hub.publish(incident.run_id, frame)
+        self.hub.publish("wall", frame)
+        self.live.changed(incident.run_id)
+
+    def record(self, run_id: str, record: Record) -> None:
+        """A mark, checkpoint or report has been stored."""
+        if not isinstance(record, Table | CommandResult):
+            event = event_json(run_id, record, self.clock())
+            self.hub.publish(run_id, plain("event", run=run_id, **event))
+
+    def command(self, command: Command) -> None:
+        """A command is new or has changed."""
+        shown = commands.command_json(command)
+        self.hub.publish(command.run_id, plain("command", run=command.run_id, command=shown))
+
+
+class _SafeHeaders:
+    """Security headers on every HTTP answer, also on those of the gate."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["content-security-policy"] = static.CSP
+                headers["x-content-type-options"] = "nosniff"
+                headers["referrer-policy"] = "no-referrer"
+                headers["cross-origin-opener-policy"] = "same-origin"
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _version() -> str:
+    try:
+        return version("nanwatch")
+    except PackageNotFoundError:
+        return "0"
+
+
+def create_app(settings: Settings) -> Any:
+    """The ASGI application; its parts start with the lifespan."""
+    return Server(settings).app
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a person needs once the server listens."""
+
+    url: str
+    port: int
+    login_url: str
+    ingest_token: str
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells clients to come back before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._server = server
+
+    async def shutdown(self, sockets: list[sockets.socket] | None = None) -> None:
+        self._server.gateway.shut()
+        await super().shutdown(sockets)
+
+
+def run_server(
+    settings: Settings,
+    *,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
+    handle: Callable[[uvicorn.Server], None] = lambda server: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. `on_ready` is called once the port listens.
+
+    `handle` is given the server before it starts, for programs that stop it themselves
+    (`should_exit = True`).
+    """
+    server = Server(settings)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except BaseException:
+        server.store.close()
+        raise
+    port = listener.getsockname()[1]
+    scheme = "https" if settings.ssl_certfile else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    name = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else host
+    server.url = f"{scheme}://{name}:{port}"
+    now = time.time()
+    token = ensure_ingest_token(server.store, settings.data_dir, now)
+    write_server_file(settings.data_dir, server.url, token)
+    link = login_url(server.url, new_login_code(server.store, "admin", now))
+    config = uvicorn.Config(
+        server.app,
+        ws="websockets-sansio",
+        ws_max_size=FRAME_BYTES_MAX,
+        ws_per_message_deflate=False,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+    )
+    web = _Uvicorn(config, server)
+    handle(web)
+    with listener:
+        asyncio.run(_serve(web, listener, lambda: on_ready(Ready(server.url, port, link, token))))
+
+
+async def _serve(web: uvicorn.Server, listener: sockets.socket, ready: Callable[[], None]) -> None:
+    serving = asyncio.create_task(web.serve([listener]))
+    while not web.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if web.started:
+        ready()
+    await serving
+
+
+def _listen(host: str, port: int) -> sockets.socket:
+    family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+    listener = sockets.socket(family, sockets.SOCK_STREAM)
+    listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,1 @@
+"""Training processes come in here: socket, checks, group commit, acks."""

@@ -1,0 +1,150 @@
+"""The one writer of what trainings send: jobs of all connections, committed together.
+
+A job is told that it is done only after COMMIT. If a common commit fails, each job is tried alone
+and only the culprit is told; if the database cannot be written at all, nothing is lost or acked and
+the same jobs are tried again until it can.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from nanwatch_server.domain.ports import Store, UnitOfWork
+from nanwatch_server.store.base import StoreUnavailableError
+
+_log = structlog.get_logger()
+
+GROUP_WINDOW_S = 0.005
+"""While the disk syncs the next group gathers; this adds a little when the server is idle."""
+GROUP_JOBS_MAX = 256
+RETRY_S = 0.5
+BUSY_JOBS = 1024
+
+
+@dataclass
+class Job:
+    """One piece of work. `write` may run more than once, each time in a fresh transaction."""
+
+    write: Callable[[UnitOfWork], Any]
+    done: Callable[[Any], None]
+    """With the result of `write`, after COMMIT."""
+    failed: Callable[[Exception], None]
+    """This job, alone, cannot be written."""
+    bury: Callable[[UnitOfWork], Any] | None = None
+    """What is written at once instead, before any later job, if this one fails."""
+    wait: Callable[[], None] = lambda: None
+    """The database cannot be written now; the job stays."""
+    result: Any = None
+
+
+class Intake:
+    """Owns the writer thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="nanwatch-intake", daemon=True)
+        self._stopping = threading.Event()
+        self.stalled = False
+        """True while the database cannot be written."""
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is queued, then stop. If the database cannot be written, it stays unacked."""
+        self._stopping.set()
+        self._jobs.put(None)
+        self._thread.join(timeout=10.0)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; order is kept. Safe from any thread."""
+        self._jobs.put(job)
+
+    @property
+    def depth(self) -> int:
+        """Jobs that wait."""
+        return self._jobs.qsize()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            jobs, last = self._gather()
+            while jobs and not self._commit(jobs):
+                for job in jobs:
+                    _call(job.wait)
+                if self._stopping.is_set():
+                    return
+                time.sleep(RETRY_S)
+
+    def _gather(self) -> tuple[list[Job], bool]:
+        """The next jobs, and whether they are the last."""
+        first = self._jobs.get()
+        if first is None:
+            return [], True
+        jobs, until = [first], time.monotonic() + GROUP_WINDOW_S
+        while len(jobs) < GROUP_JOBS_MAX:
+            try:
+                job = self._jobs.get(timeout=max(until - time.monotonic(), 0))
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
+
+    def _commit(self, jobs: list[Job]) -> bool:
+        """Write all jobs; False if the database cannot be written now."""
+        try:
+            self._write(jobs)
+        except StoreUnavailableError as error:
+            if not self.stalled:
+                _log.error("the database cannot be written; nothing is acked", error=str(error))
+            self.stalled = True
+            return False
+        except Exception as error:
+            if len(jobs) == 1:
+                _log.warning("a submission was refused by the database", error=repr(error)[:500])
+                self._bury(jobs[0], error)
+                return True
+            # One of them is poison: each alone, so that only the culprit is refused.
+            while jobs:
+                if not self._commit(jobs[:1]):
+                    return False  # the rest stays in the caller's list
+                jobs.pop(0)
+            return True
+        if self.stalled:
+            _log.info("the database can be written again")
+        self.stalled = False
+        for job in jobs:
+            _call(job.done, job.result)
+        return True
+
+    def _bury(self, job: Job, error: Exception) -> None:
+        if job.bury is not None:
+            try:
+                with self._store.write() as uow:
+                    job.bury(uow)
+            except Exception as second:
+                _log.error("a refused submission cannot be passed over", error=repr(second)[:500])
+        _call(job.failed, error)
+
+    def _write(self, jobs: list[Job]) -> None:
+        with self._store.write() as uow:
+            for job in jobs:
+                job.result = job.write(uow)
+
+
+def _call(listener: Callable[..., None], *args: Any) -> None:
+    try:
+        listener(*args)
+    except Exception:
+        _log.exception("a listener of the intake failed")

@@ -1,0 +1,1 @@
+"""Live data to browsers: the binary frame, bounded subscribers, who is connected, the wall."""

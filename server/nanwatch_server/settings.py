@@ -1,0 +1,43 @@
+"""The one place that reads the server's configuration: environment (`NANWATCH_…`) and arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nanwatch_server.auth.origin import KnownHosts
+
+
+def _default_data_dir() -> Path:
+    return Path.home() / ".local" / "share" / "nanwatch"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `nanwatch serve --data-dir X` is `Settings(data_dir=X)`."""
+
+    model_config = SettingsConfigDict(env_prefix="NANWATCH_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    """Database, lock and server file; made with mode 0700."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8787, ge=0, le=65535)
+    """0: any free port."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Other names the server answers for, as `name:port` or an origin like `https://name`."""
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    tail_points: int = Field(default=20_000_000, ge=100_000)
+    """Points kept in memory, over all runs (24 bytes each)."""
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        KnownHosts(hosts)  # raises with what was expected
+        return hosts

@@ -1,0 +1,84 @@
+"""Cuts a series down for the screen: min/max buckets, vectorised and deterministic. Pure.
+
+Buckets have a width that is a power of two and begin at multiples of it, so that the same range
+always gives the same picture and new points change only the last bucket.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+COLUMNS = (
+    "first_step",
+    "last_step",
+    "min",
+    "max",
+    "min_step",
+    "max_step",
+    "first",
+    "last",
+    "count",
+    "nan",
+    "pinf",
+    "ninf",
+)
+"""Columns of a bucket; min, max, first and last are over finite values (NaN without one)."""
+
+
+def width_for(x0: int, x1: int, buckets: int) -> int:
+    """Smallest power of two that cuts [x0, x1] into at most `buckets` buckets."""
+    width = 1
+    while x1 // width - x0 // width + 1 > max(buckets, 2):
+        width *= 2
+    return width
+
+
+def bucketed(steps: I64, values: F64, width: int) -> dict[str, F64]:
+    """Buckets of points whose steps do not fall; every column has one entry per bucket."""
+    if not len(steps):
+        return {name: np.empty(0) for name in COLUMNS}
+    bucket = steps // width
+    starts = np.flatnonzero(np.concatenate(([True], bucket[1:] != bucket[:-1])))
+    ends = np.append(starts[1:], len(steps))
+    lengths = ends - starts
+    finite = np.isfinite(values)
+    low = np.minimum.reduceat(np.where(finite, values, np.inf), starts)
+    high = np.maximum.reduceat(np.where(finite, values, -np.inf), starts)
+    place = np.arange(len(steps))
+
+    def first_place(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Position of the first True in each bucket; of its first point if there is none."""
+        hit = np.minimum.reduceat(np.where(mask, place, len(steps)), starts)
+        return np.where(hit < len(steps), hit, starts)
+
+    def count(mask: NDArray[np.bool_]) -> F64:
+        return np.add.reduceat(mask, starts, dtype=np.float64)
+
+    first = first_place(finite)
+    last = np.maximum.reduceat(np.where(finite, place, -1), starts)
+    empty = last < 0
+    last = np.where(empty, starts, last)
+    low_place = first_place(finite & (values == np.repeat(low, lengths)))
+    high_place = first_place(finite & (values == np.repeat(high, lengths)))
+
+    def or_nan(column: F64) -> F64:
+        return np.where(empty, np.nan, column)
+
+    return {
+        "first_step": steps[starts].astype(np.float64),
+        "last_step": steps[ends - 1].astype(np.float64),
+        "min": or_nan(low),
+        "max": or_nan(high),
+        "min_step": or_nan(steps[low_place].astype(np.float64)),
+        "max_step": or_nan(steps[high_place].astype(np.float64)),
+        "first": or_nan(values[first]),
+        "last": or_nan(values[last]),
+        "count": lengths.astype(np.float64),
+        "nan": count(np.isnan(values)),
+        "pinf": count(values == np.inf),
+        "ninf": count(values == -np.inf),
+    }

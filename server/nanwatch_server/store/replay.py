@@ -1,0 +1,60 @@
+"""Journal rows back to records: for the tail's first use and for rebuilding the rules' state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch.contract.frames import Batch, Record, Table, decode_client, table_shape
+from nanwatch_server.domain.models import Series, Stream
+from nanwatch_server.domain.ports import Store
+
+
+class Points(NamedTuple):
+    """Points of k series that share n steps, decoded once for all who read them."""
+
+    series: tuple[Series, ...]
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+    """f64[k, n]."""
+
+
+class Committed(NamedTuple):
+    """Records that are on disk, in commit order."""
+
+    row: int
+    """Number of the journal row."""
+    stream: Stream
+    lane: str
+    records: list[Record]
+    series: dict[int, Series]
+    """Wire id → Series of the stream; may hold more than these records use."""
+
+
+def points_of(table: Table, series: dict[int, Series]) -> Points:
+    """Views of a table's blocks (f32 is widened). Raises `KeyError` for an undeclared id."""
+    k, n = table_shape(table)
+    values = np.frombuffer(table.values, "<f8" if table.dtype == "f8" else "<f4").reshape(k, n)
+    return Points(
+        tuple(series[wire_id] for wire_id in table.ids),
+        np.frombuffer(table.steps, "<i8"),
+        np.frombuffer(table.times, "<f8"),
+        values.astype(np.float64, copy=False),
+    )
+
+
+def replay(store: Store, run_id: str, after: int = 0) -> Iterator[Committed]:
+    """Everything stored for the run behind journal row `after`, in commit order."""
+    known: dict[Stream, dict[int, Series]] = {}
+    while rows := store.journal(run_id, after=after):
+        for row in rows:
+            after = row.id
+            frame = decode_client(row.frame)
+            assert isinstance(frame, Batch)
+            if row.stream not in known:
+                known[row.stream] = store.declarations(row.stream)
+            yield Committed(row.id, row.stream, row.lane, frame.records, known[row.stream])
