@@ -24,7 +24,7 @@ from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
 from nanwatch_server.control.verify import SAMPLES, LrWatches, checkpoint_seen, stop_seen
 from nanwatch_server.control.worker import Worker
-from nanwatch_server.domain.models import Command, Principal, Transition
+from nanwatch_server.domain.models import Command, Principal, Run, Transition
 from nanwatch_server.domain.ports import RunSession, Store, UnitOfWork
 
 _log = structlog.get_logger(__name__)
@@ -89,12 +89,16 @@ class Desk:
     ) -> tuple[Command, bool]:
         """The command, and whether it is new (else the key was used before). Raises `Refused`."""
         policy.check_texts(key, reason)
-        now = self._clock()
+        cleaned = policy.clean_args(kind, args)
+        run = self._store.run(run_id)
+        if run is None:
+            raise Refused("not_found", f"there is no run {run_id[:64]!r}")
+        rates, now = self._latest_lr(run_id), self._clock()
         command = Command(
             id=uuid.uuid4().hex,
             run_id=run_id,
             kind=kind,
-            args=dict(policy.clean_args(kind, args)),
+            args=dict(cleaned),
             state="queued",
             actor=principal.actor,
             role=principal.role,
@@ -110,11 +114,10 @@ class Desk:
                 stored = uow.insert_command(command)
                 if stored.id != command.id:
                     return policy.same_request(stored, command), False
-                replaced = self._admit(uow, principal, command)
+                replaced = self._admit(uow, principal, run, command, rates)
                 ledger.record(uow, command, now, ledger.person(principal), "queued", {})
         except Refused as refused:
-            if refused.code != "not_found":
-                self._note_refusal(principal, command, refused)
+            self._note_refusal(principal, command, refused)
             raise
         for old in replaced:
             self._taken_back(old)
@@ -141,12 +144,10 @@ class Desk:
         self._taken_back(command)
         return command
 
-    def _admit(self, uow: UnitOfWork, principal: Principal, command: Command) -> list[Command]:
+    def _admit(
+        self, uow: UnitOfWork, principal: Principal, run: Run, command: Command, rates: Rates
+    ) -> list[Command]:
         """Check everything that may stand against it; the commands it replaces."""
-        run = self._store.run(command.run_id)
-        if run is None:
-            raise Refused("not_found", f"there is no run {command.run_id[:64]!r}")
-        rates = self._latest_lr(run.id)
         policy.check(principal, run, command.kind, command.args, rates)
         if self._session(run.id) is None:
             raise Refused(
