@@ -25,18 +25,19 @@ from nanwatch.config import data_directory
 
 CHECK_TIMEOUT_S = 110.0
 PACE_STEPS_PER_S = 40
+SERIES_PER_QUERY = 200
 
 
 def scenario_directory() -> Path:
-    """Where the scenarios lie: in the installed package, or beside it in a checkout."""
+    """Where the scenarios lie: beside the SDK in a checkout, or in the installed package."""
     import importlib.util
 
+    checkout = Path(__file__).resolve().parents[3] / "scenarios"
+    if (checkout / "sac.py").is_file():
+        return checkout
     spec = importlib.util.find_spec("nanwatch_scenarios")
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
-    checkout = Path(__file__).resolve().parents[3] / "scenarios"
-    if checkout.is_dir():
-        return checkout
     return fail("the scenarios are not part of this installation")
 
 
@@ -187,9 +188,11 @@ def _follow(
         return seen if seen["state"] == "verified" else None
 
     until("the command to be verified", verified)
-    ids = ",".join(str(s["id"]) for s in browser.get(f"/api/runs/{run}")["series"])
-    frame = browser.get_bytes(f"/api/runs/{run}/series?ids={ids}&buckets=1")
-    found.points_stored = points_in(frame)
+    ids = [str(series["id"]) for series in browser.get(f"/api/runs/{run}")["series"]]
+    for low in range(0, len(ids), SERIES_PER_QUERY):
+        some = ",".join(ids[low : low + SERIES_PER_QUERY])
+        frame = browser.get_bytes(f"/api/runs/{run}/series?ids={some}&buckets=10")
+        found.points_stored += points_in(frame)
     if found.points_stored == 0:
         raise RuntimeError("no point was stored")
 

@@ -110,7 +110,7 @@ class Browser:
 
 
 def points_in(frame: bytes) -> int:
-    """Number of points behind a series answer asked with one bucket (protocol section 3)."""
+    """Number of points behind a series answer asked with few buckets (protocol section 3)."""
     length = struct.unpack_from("<I", frame)[0]
     header = json.loads(frame[8 : 8 + length])
     blocks = 8 + length
