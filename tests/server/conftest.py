@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ import pytest
 
 from nanwatch_server.app import Ready, run_server
 from nanwatch_server.settings import Settings
+from nanwatch_server.store.sql import SqlStore
+from tests.server.serving import guarded, running
 
 
 class Running:
@@ -83,3 +86,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def server(start: Callable[..., Running]) -> Running:
     """One server."""
     return start()
+
+
+@pytest.fixture
+def server_kit() -> SimpleNamespace:
+    """`running` and `guarded`: an app of the test's own on a real port, behind the gate."""
+    return SimpleNamespace(running=running, guarded=guarded)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    """A real store in its own directory."""
+    made = SqlStore(tmp_path / "data")
+    yield made
+    made.close()
