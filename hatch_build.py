@@ -53,17 +53,34 @@ def build_page() -> None:
     stamp = STATIC / STAMP
     if stamp.is_file() and stamp.read_text() == digest:
         return
+    install_packages()
     npm, env = npm_command()
-    for step in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
-        print(f"nanwatch: building the page: npm {' '.join(step)}", file=sys.stderr, flush=True)
-        done = subprocess.run([*npm, *step], cwd=WEB, env=env, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(
-                f"npm {' '.join(step)} failed in {WEB} (exit {done.returncode}):\n"
-                f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}\n"
-                "Set NANWATCH_SKIP_WEB=1 to install without the page."
-            )
+    print("nanwatch: building the page: npm run build", file=sys.stderr, flush=True)
+    _run([*npm, "run", "build"], env)
     stamp.write_text(digest)
+
+
+def install_packages() -> None:
+    """The page's packages as locked, installed once per lock file."""
+    lock = (WEB / "package-lock.json").read_bytes()
+    digest = hashlib.sha256(lock).hexdigest()
+    stamp = WEB / "node_modules" / STAMP
+    if stamp.is_file() and stamp.read_text() == digest:
+        return
+    npm, env = npm_command()
+    print("nanwatch: fetching the page's packages: npm ci", file=sys.stderr, flush=True)
+    _run([*npm, "ci", "--no-audit", "--no-fund"], env)
+    stamp.write_text(digest)
+
+
+def _run(command: list[str], env: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=WEB, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} failed in {WEB} (exit {done.returncode}):\n"
+            f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}\n"
+            "Set NANWATCH_SKIP_WEB=1 to install without the page."
+        )
 
 
 class PageBuildHook(BuildHookInterface):
@@ -83,5 +100,15 @@ class PageBuildHook(BuildHookInterface):
         build_page()
 
 
+def main(arguments: list[str]) -> int:
+    """`hatch_build.py` builds the page; `hatch_build.py npm test` runs npm on it."""
+    if not arguments:
+        build_page()
+        return 0
+    install_packages()
+    npm, env = npm_command()
+    return subprocess.run([*npm, *arguments[1:]], cwd=WEB, env=env).returncode
+
+
 if __name__ == "__main__":
-    build_page()
+    sys.exit(main(sys.argv[1:]))
