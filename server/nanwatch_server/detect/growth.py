@@ -191,7 +191,7 @@ class GrowthBank(Stateful):
 
     def onset(self, row: int) -> int:
         """Step at which the present rise of a row began: the corner of the best hinge."""
-        depth = 1 if self.window[row] <= LENGTH * TICK else 2
+        depth = 1 if self.window[row] <= 2 * LENGTH else 2
         level = self.levels[depth]
         span = max(16, min(LENGTH, 4 * int(self.window[row]) // SCALES[depth]))
         return corner(level.values.window(span)[row], level.steps.window(span)[0])

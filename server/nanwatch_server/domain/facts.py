@@ -63,4 +63,4 @@ def short(value: float) -> str:
     """Two significant digits, for titles."""
     if not math.isfinite(value):
         return number(value)
-    return f"{value:.0f}" if 10 <= abs(value) < 1e4 else f"{value:.2g}"
+    return f"{float(f'{value:.2g}'):.0f}" if 10 <= abs(value) < 1e5 else f"{value:.2g}"

@@ -50,18 +50,15 @@ def is_consequence(finding: Finding, earlier: Sequence[Finding]) -> bool:
     )
 
 
-def keeps(finding: Finding, findings: Sequence[Finding]) -> bool:
-    """True if an incident stores it: the first of its key, or a rise since the last all-clear."""
-    worst = 0
-    for known in findings:
-        if key(known) == key(finding):
-            worst = 0 if known.cleared else max(worst, int(known.severity))
-    return finding.severity > worst
+def stored(findings: Sequence[Finding], new: Finding) -> tuple[Finding, ...]:
+    """What an incident keeps: per key the first finding of each severity and the newest.
 
-
-def without_old_clears(findings: Sequence[Finding], new: Finding) -> tuple[Finding, ...]:
-    """Stored findings with `new` at the end; of a key that flaps only the newest turn stays."""
+    Of a key that was cleared and fires again only the newest turn stays, so the tuple is bounded.
+    """
     if not new.cleared:
+        same = [f for f in findings if key(f) == key(new) and f.severity == new.severity]
+        if len(same) > 1 and not same[-1].cleared:
+            findings = [f for f in findings if f is not same[-1]]
         settled = {key(f) for f in findings if f.cleared}
         if key(new) in settled:
             return (*(f for f in findings if key(f) != key(new)), new)

@@ -84,7 +84,7 @@ class IncidentBook:
         elif finding.cleared:
             incident = replace(
                 incident,
-                findings=grouping.without_old_clears(incident.findings, finding),
+                findings=grouping.stored(incident.findings, finding),
                 updated_at=now,
             )
         else:
@@ -126,10 +126,9 @@ class IncidentBook:
     def _grown(self, incident: Incident, finding: Finding, now: float) -> Incident:
         """One more finding: stored if new or worse, counted in any case."""
         consequence = grouping.is_consequence(finding, incident.findings)
-        keep = not consequence and grouping.keeps(finding, incident.findings)
         findings = incident.findings
-        if keep:
-            findings = grouping.without_old_clears(findings, finding)
+        if not consequence:
+            findings = grouping.stored(findings, finding)
         grown = replace(
             incident,
             last_step=max(incident.last_step, finding.step),
@@ -138,12 +137,11 @@ class IncidentBook:
             findings=findings,
         )
         if not consequence:
-            known = findings if keep else (*findings, finding)
             grown = replace(
                 grown,
                 severity=max(incident.severity, finding.severity),
                 onset_step=min(incident.onset_step, finding.onset_step),
-                diagnosis=self._diagnose([f for f in known if not f.cleared], self.facts),
+                diagnosis=self._diagnose([f for f in findings if not f.cleared], self.facts),
             )
         if not _is_open(incident):
             return _reopened(grown)

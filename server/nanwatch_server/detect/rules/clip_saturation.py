@@ -58,6 +58,8 @@ class ClipSaturation(Rule):
             self.steps.push(block.steps[None, part])
             at = int(part[-1])
             self.last_clip = float(clip[at])
+            if tick and self.logs.count >= RECENT:
+                self._track()
             if tick and self.logs.count >= self.limits["window"]:
                 severities[at] = self._judge()
                 if severities[at] > 0:
@@ -89,7 +91,6 @@ class ClipSaturation(Rule):
             self.since = int(steps[int(np.argmax(recent >= far))])
 
     def _judge(self) -> int:
-        self._track()
         limits = self.limits
         logs, losses = self._window()
         ratio = math.exp(min(700.0, float(np.median(logs))))

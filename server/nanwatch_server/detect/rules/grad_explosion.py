@@ -250,7 +250,9 @@ class GradExplosion(Rule):
             title = f"{what} at {short(_exp(now))}, near the end of fp32"
             against = f"against a limit of {number(self.limits['absolute'])}"
         message = f"{what} is {value} at step {int(steps[-1])}, {against}, since step {onset}."
-        return self._said(title, message, row, logs[:, -1], layers, None), onset, base
+        doubling = float(self.bank.doubling[row]) * self.bank.steps_per_record()
+        pace = doubling if math.isfinite(doubling) else None
+        return self._said(title, message, row, logs[:, -1], layers, pace), onset, base
 
     def _say_growth(self, row: int, step: int) -> tuple[Said, int, float]:
         level = self.bank.level()
