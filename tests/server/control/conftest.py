@@ -18,6 +18,9 @@ from nanwatch.contract.limits import GO_WINDOW_S
 from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Principal
 from nanwatch_server.store.sql import SqlStore
+from tests.server.gatekit import server_kit
+
+__all__ = ["server_kit"]
 
 FULL = ControlOffer(lr=(1e-6, 1e-2), checkpoint=True, stop=True)
 WALL = 1_700_000_000.0

@@ -285,6 +285,16 @@ def test_reconnect_sends_again_what_is_in_time_and_only_that(bench):
     assert states(bench, command) == ["queued", "delivered", "armed", "applied"]
 
 
+def test_a_connection_hears_of_a_command_once(bench, kit):
+    """A command sent while the desk still takes up the connection; a second nonce would hurt."""
+    session = bench.run.session = kit.Session(bench.run.id, bench.clock)
+    bench.desk.run_connected(bench.run.id, session)
+    command = bench.send("checkpoint")
+    bench.desk.run_connected(bench.run.id, session)
+    bench.pump()
+    assert [frame["id"] for frame in session.sent("command")] == [command.id]
+
+
 def test_an_older_connection_does_not_end_the_newer_one(bench, kit):
     old = bench.connect()
     new = bench.connect()
