@@ -60,7 +60,14 @@ function describe(id, run, from, to, buckets, blocks) {
 }
 
 function bucket(steps, values, from, to) {
-  const row = { first_step: steps[from], last_step: steps[to - 1], count: 0, nan: 0, pinf: 0, ninf: 0 };
+  const row = {
+    first_step: steps[from],
+    last_step: steps[to - 1],
+    count: to - from,
+    nan: 0,
+    pinf: 0,
+    ninf: 0,
+  };
   for (const name of ["min", "max", "min_step", "max_step", "first", "last"]) row[name] = Number.NaN;
   for (let i = from; i < to; i++) {
     const value = values[i];
@@ -68,7 +75,6 @@ function bucket(steps, values, from, to) {
     else if (value === Number.POSITIVE_INFINITY) row.pinf++;
     else if (value === Number.NEGATIVE_INFINITY) row.ninf++;
     else {
-      row.count++;
       if (!(row.min <= value)) [row.min, row.min_step] = [value, steps[i]];
       if (!(row.max >= value)) [row.max, row.max_step] = [value, steps[i]];
       if (Number.isNaN(row.first)) row.first = value;

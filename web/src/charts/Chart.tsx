@@ -174,6 +174,11 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
       </div>
       <figcaption>
         <span class="visually-hidden">{figure?.summary}</span>
+        {figure?.rows ? (
+          <span class="chart-note">
+            1e-8 <i class="legend-heat" /> 1e3 · × not finite · hatched: no data
+          </span>
+        ) : null}
         {figure?.note ? <span class="chart-note">{figure.note}</span> : null}
         {flags.wide ? (
           <button type="button" class="quiet" onClick={() => setChartFlag(panel.id, "wide", false)}>

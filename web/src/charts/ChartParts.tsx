@@ -28,7 +28,7 @@ export function TableView({ table, title }: { table: Table; title: string }) {
   return (
     // Scrolls by keyboard too, hence the focus.
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a scroll container must be reachable by keyboard
-    <div class="table-scroll" tabIndex={0} role="region" aria-label={`${title} as table`}>
+    <section class="table-scroll" tabIndex={0} aria-label={`${title} as table`}>
       <table class="data">
         <thead>
           <tr>
@@ -49,6 +49,6 @@ export function TableView({ table, title }: { table: Table; title: string }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }

@@ -48,10 +48,10 @@ function Lane({ kind, spans, scale }: { kind: NonFiniteKind; spans: Span[]; scal
   );
   if (!inView.length) return null;
   return (
-    <div class="rail-lane" role="list" aria-label={`${word} values`}>
-      <span class="rail-word" title={`${formatStep(total)} × ${word}`}>
+    <ul class="rail-lane" aria-label={`${word} values`}>
+      <li class="rail-word" title={`${formatStep(total)} × ${word}`}>
         {word}
-      </span>
+      </li>
       {inView.map((span) => {
         const from = Math.max(MARGIN.left, scale.pixel(span.from));
         const to = Math.min(right, scale.pixel(span.to));
@@ -62,9 +62,8 @@ function Lane({ kind, spans, scale }: { kind: NonFiniteKind; spans: Span[]; scal
         const text = `${formatStep(span.count)} × ${word}, ${steps}`;
         const wide = to - from >= 40;
         return (
-          <span
+          <li
             key={span.from}
-            role="listitem"
             class={`rail-mark rail-${kind === "nonpositive" ? "nonpositive" : "nonfinite"}`}
             data-testid={kind === "nonpositive" ? "nonpositive-mark" : "nonfinite-mark"}
             data-kind={kind}
@@ -77,10 +76,10 @@ function Lane({ kind, spans, scale }: { kind: NonFiniteKind; spans: Span[]; scal
               {glyph}
               {span.count > 1 && wide ? <small> {formatStep(span.count)}</small> : null}
             </span>
-          </span>
+          </li>
         );
       })}
-    </div>
+    </ul>
   );
 }
 

@@ -119,5 +119,7 @@ export interface Palette {
   grid: string;
   border: string;
   surface: string;
+  /** Updates that happened: present, but nothing to look at. */
+  applied: string;
   series: string[];
 }

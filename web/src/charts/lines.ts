@@ -94,7 +94,8 @@ function tracesOf(line: Line, context: DrawContext): Trace[] {
     steps[i] = middle(columns, i);
     // A row that holds a non-finite value breaks the line: the gap is the message.
     const broken = columns.nan[i]! + columns.pinf[i]! + columns.ninf[i]! > 0;
-    raw[i] = shown(columns.mean[i]!) && !(broken && columns.raw) ? columns.mean[i]! : Number.NaN;
+    const value = line.smooth ? typical(columns, i, raw[i - 1]) : columns.mean[i]!;
+    raw[i] = shown(value) && !(broken && columns.raw) ? value : Number.NaN;
   }
   const x = steps.map(context.place);
   const traces: Trace[] = [];
@@ -124,6 +125,16 @@ function tracesOf(line: Line, context: DrawContext): Trace[] {
       color: line.color,
     });
   return traces;
+}
+
+/**
+ * What a bucket is mostly like: its mean if the server sends one, else whichever of its first and last
+ * value is nearer to the row before. The extremes are in the band; a mean line must not sample them.
+ */
+function typical(columns: Columns, i: number, before: number | undefined): number {
+  const [start, value, mean] = [columns.start[i]!, columns.value[i]!, columns.mean[i]!];
+  if (mean !== value || start === value || before === undefined || Number.isNaN(before)) return mean;
+  return Math.abs(start - before) < Math.abs(value - before) ? start : value;
 }
 
 function inside(value: number, range: [number, number], log: boolean): boolean {

@@ -24,8 +24,9 @@ export function robustRange(
     const q98 = quantile(sorted, 0.98);
     // Four decades beyond the body keep an explosion in view; 1e30 in a loss of 2 is off scale.
     const slack = log ? Math.max(q98 - q02, 4) : Math.max(1.5 * (q98 - q02), Math.abs(q98) * 0.05);
-    low = Math.max(least, q02 - slack);
-    high = Math.min(most, q98 + slack);
+    // The outermost values that are still within the slack: an empty decade is not kept for one far away.
+    low = sorted.find((value) => value >= q02 - slack) ?? least;
+    high = sorted.findLast((value) => value <= q98 + slack) ?? most;
     for (const value of latest.filter(usable).map(map)) {
       low = Math.min(low, value);
       high = Math.max(high, value);

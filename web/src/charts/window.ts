@@ -1,5 +1,5 @@
+import type { View } from "../state/address";
 import type { RunStore } from "../state/run";
-import type { View } from "../state/view";
 
 /** Steps on screen: the zoom, else the newest ones, else all. */
 export function shownSteps(store: RunStore, view: View): [number, number] {

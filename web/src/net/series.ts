@@ -15,10 +15,13 @@ export interface Columns {
   max: Float64Array;
   minStep: Float64Array;
   maxStep: Float64Array;
+  /** First finite value of the row, NaN without one. */
+  start: Float64Array;
   /** Last finite value of the row, NaN without one. */
   value: Float64Array;
   /** Mean of the finite values where the server sends sums, else the last finite value. */
   mean: Float64Array;
+  /** Finite values in the row. */
   count: Float64Array;
   nan: Float64Array;
   pinf: Float64Array;
@@ -76,8 +79,9 @@ function readRaw(frame: Frame, item: RawHeader): Columns {
 function readBuckets(frame: Frame, item: BucketHeader): Columns {
   const at = (offset: number) => frame.block(offset, item.n);
   const value = at(item.last);
-  const count = at(item.count);
   const [nan, pinf, ninf] = [at(item.nan), at(item.pinf), at(item.ninf)];
+  // On the wire a bucket counts all its points; here, the finite ones.
+  const count = at(item.count).map((all, i) => Math.max(0, all - nan[i]! - pinf[i]! - ninf[i]!));
   const sum = item.sum === undefined ? null : at(item.sum);
   return {
     id: item.id,
@@ -89,6 +93,7 @@ function readBuckets(frame: Frame, item: BucketHeader): Columns {
     max: at(item.max),
     minStep: at(item.min_step),
     maxStep: at(item.max_step),
+    start: at(item.first),
     value,
     mean: sum ? sum.map((total, i) => meanOf(total, count[i]!, value[i]!)) : value,
     count,
@@ -122,6 +127,7 @@ export function columnsFromPoints(
     max: finite,
     minStep: steps,
     maxStep: steps,
+    start: finite,
     value: finite,
     mean: finite,
     count: values.map((v) => (Number.isFinite(v) ? 1 : 0)),
@@ -139,6 +145,7 @@ const NUMBER_COLUMNS = [
   "max",
   "minStep",
   "maxStep",
+  "start",
   "value",
   "mean",
   "count",

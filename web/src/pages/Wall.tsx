@@ -1,5 +1,4 @@
 import { useMemo, useRef } from "preact/hooks";
-import { clockOffset } from "../net/signals";
 import { route, setSearch } from "../router";
 import { now } from "../state/clock";
 import { subject } from "../state/title";
@@ -97,13 +96,21 @@ function lossText({ vitals, spark }: WallRun): string {
     : "—";
 }
 
+/** The same for the gradient: a run that clips and has met non-finite values has a norm that is NaN. */
+function gradText({ vitals }: WallRun): string {
+  const norm = vitals.grad_norm ?? Number.NaN;
+  if (!Number.isNaN(norm)) return formatNumber(norm);
+  const clips = !Number.isNaN(vitals.clip_threshold ?? Number.NaN);
+  return clips && (vitals.nonfinite_total ?? 0) > 0 ? "NaN" : "—";
+}
+
 function known(value: number | undefined, format: (v: number) => string): string {
   return value === undefined || Number.isNaN(value) ? "—" : format(value);
 }
 
 function Tile({ one }: { one: WallRun }) {
   const { run, vitals, spark } = one;
-  const age = ageOf(one, now.value + clockOffset.peek() * 0);
+  const age = ageOf(one, now.value);
   const status = statusText(run, age);
   const trend = trendOf(vitals.loss_trend);
   const silent = run.status === "lost" || run.status === "stalled";
@@ -120,7 +127,7 @@ function Tile({ one }: { one: WallRun }) {
           <SeverityBadge severity={run.severity} state={run.incident?.state} testId="tile-severity" />
         ) : (
           <span class="badge badge-none" data-testid="tile-severity" data-severity="none">
-            {status.mark} {status.text}
+            {status.mark} {run.status === "lost" ? "Lost contact" : status.text}
           </span>
         )}
       </header>
@@ -132,13 +139,14 @@ function Tile({ one }: { one: WallRun }) {
         <div class="big">
           <dt>loss</dt>
           <dd>
-            {lossText(one)} <span title={trend.word}>{trend.sign}</span>
+            {lossText(one)}{" "}
+            {Number.isFinite(vitals.loss ?? Number.NaN) ? <span title={trend.word}>{trend.sign}</span> : null}
           </dd>
         </div>
         <div class="big">
           <dt>grad / clip</dt>
           <dd>
-            {known(vitals.grad_norm, formatNumber)}
+            {gradText(one)}
             <small> / {known(vitals.clip_threshold, formatNumber)}</small>
           </dd>
         </div>
@@ -155,7 +163,7 @@ function Tile({ one }: { one: WallRun }) {
           <dd>{known(vitals.steps_per_s, formatNumber)}</dd>
         </div>
         <div>
-          <dt>heard</dt>
+          <dt>heartbeat</dt>
           <dd>{formatAge(age)}</dd>
         </div>
       </dl>
@@ -175,6 +183,11 @@ function Rows({ title, runs }: { title: string; runs: WallRun[] }) {
         {title} <small>{runs.length}</small>
       </h2>
       <div class="rows">
+        <div class="row row-names" aria-hidden="true">
+          {["run", "loss", "grad / clip", "updates applied", "step/s", "step", "loss so far"].map((name) => (
+            <span key={name}>{name}</span>
+          ))}
+        </div>
         {runs.map((one) => (
           <Row key={one.run.id} one={one} />
         ))}
@@ -192,10 +205,7 @@ function Row({ one }: { one: WallRun }) {
         <strong>{run.name}</strong> <small>{run.project}</small>
       </span>
       <Cell name="loss" value={`${lossText(one)} ${trend.sign}`} />
-      <Cell
-        name="grad / clip"
-        value={`${known(vitals.grad_norm, formatNumber)} / ${known(vitals.clip_threshold, formatNumber)}`}
-      />
+      <Cell name="grad / clip" value={`${gradText(one)} / ${known(vitals.clip_threshold, formatNumber)}`} />
       <Cell name="applied" value={known(vitals.applied_share, formatShare)} />
       <Cell name="step/s" value={known(vitals.steps_per_s, formatNumber)} />
       <Cell name="step" value={formatStep(vitals.step ?? run.last_step)} />

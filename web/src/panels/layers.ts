@@ -108,6 +108,18 @@ function columnAt(grid: Grid, step: number | null): number {
   return Math.max(0, Math.min(count - 1, Math.floor(share * count)));
 }
 
+/** The newest column with data: the axis ends a little behind it. */
+function lastFilled(grid: Grid): number {
+  let last = grid.edges.length - 2;
+  while (
+    last > 0 &&
+    grid.values.every((row) => Number.isNaN(row[last]!)) &&
+    !grid.bad.some((cell) => cell.column === last)
+  )
+    last--;
+  return last;
+}
+
 function cellText(grid: Grid, row: number, column: number): string {
   const mark = grid.bad.find((cell) => cell.row === row && cell.column === column);
   const value = grid.values[row]?.[column] ?? Number.NaN;
@@ -119,7 +131,7 @@ function cellText(grid: Grid, row: number, column: number): string {
 }
 
 function readings(grid: Grid, step: number | null, row: number | null): Reading[] {
-  const column = columnAt(grid, step);
+  const column = step === null ? lastFilled(grid) : columnAt(grid, step);
   if (row !== null && grid.rows[row])
     return [{ label: grid.rows[row]!, color: "", text: cellText(grid, row, column) }];
   const largest = grid.values
@@ -142,7 +154,7 @@ function summary(grid: Grid): string {
 }
 
 function table(grid: Grid, number: (v: number) => string): Table {
-  const column = grid.edges.length - 2;
+  const column = lastFilled(grid);
   return {
     columns: ["layer", "newest norm", "largest in view"],
     rows: grid.rows.map((name, row) => [
@@ -163,5 +175,5 @@ function largestOf(values: Float64Array): number {
 
 /** The end of a layer's name says more than its beginning. */
 function shorten(name: string): string {
-  return name.length > 9 ? `…${name.slice(-8)}` : name;
+  return name.length > 8 ? `…${name.slice(-7)}` : name;
 }

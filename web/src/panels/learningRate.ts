@@ -11,7 +11,7 @@ interface Data {
 export const learningRate: Panel<Data> = {
   id: "lr",
   title: "Learning rate",
-  unit: "solid: used, dashed: asked by the schedule",
+  unit: "used; dashed: scheduled",
   testId: "chart-lr",
   log: true,
   mayLog: true,

@@ -31,7 +31,7 @@ export const updates: Panel<Data> = {
   testId: "chart-updates",
   log: false,
   mayLog: false,
-  height: 200,
+  height: 260,
   select: (source) => {
     const applied = named(source, "update_applied");
     return applied.length
@@ -40,7 +40,7 @@ export const updates: Panel<Data> = {
   },
   draw: (data, context) => {
     const cells = updateCells(data, context.from, context.to);
-    const { series, muted, text } = context.colors;
+    const { series, applied, text } = context.colors;
     const x = Float64Array.from(cells, (cell) => context.place(cell.from));
     const layer = (
       name: "applied" | "scaler" | "script" | "nonfinite",
@@ -56,7 +56,7 @@ export const updates: Panel<Data> = {
       }) satisfies Trace;
     const figure: Figure = {
       traces: [
-        layer("applied", context.colors.grid, ""),
+        layer("applied", applied, ""),
         layer("scaler", series[0]!, "/"),
         layer("script", series[4]!, "."),
         layer("nonfinite", text, "x"),
@@ -71,7 +71,7 @@ export const updates: Panel<Data> = {
         const cell = step === null ? cells.at(-1) : cells.find((one) => step >= one.from && step <= one.to);
         if (!cell) return [];
         return [
-          { label: "applied", color: muted, text: formatShare(cell.applied) },
+          { label: "applied", color: applied, text: formatShare(cell.applied) },
           { label: "skipped by scaler", color: series[0]!, text: formatShare(cell.scaler) },
           { label: "skipped by script", color: series[4]!, text: formatShare(cell.script) },
           { label: "non-finite", color: text, text: formatShare(cell.nonfinite) },
@@ -143,11 +143,17 @@ function emptyCell(from: number, to: number): Cell {
   return { from, to, total: 0, applied: 0, scaler: 0, script: 0, nonfinite: 0 };
 }
 
-/** Share of ones: exact for points and uniform buckets; otherwise the mean the server sent, or half and half. */
-function shareOfOnes(columns: Columns, i: number): number {
+/**
+ * Share of ones: exact for points, for uniform buckets and where the server sends sums. A bucket that
+ * holds both and begins and ends with the same value is taken to hold one exception.
+ */
+export function shareOfOnes(columns: Columns, i: number): number {
   if (columns.min[i] === columns.max[i]) return columns.min[i]! > 0 ? 1 : 0;
   const mean = columns.mean[i]!;
-  return mean > 0 && mean < 1 ? mean : 0.5;
+  if (mean > 0 && mean < 1) return mean;
+  if (columns.start[i] !== columns.value[i]) return 0.5;
+  const exception = 1 / Math.max(2, columns.count[i]!);
+  return columns.value[i]! > 0 ? 1 - exception : exception;
 }
 
 function lowerBound(columns: Columns, step: number): number {

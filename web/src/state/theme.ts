@@ -41,6 +41,7 @@ const LIGHT: Palette = {
   grid: "#E3E6EB",
   border: "#868E9C",
   surface: "#FFFFFF",
+  applied: "#CBD0D8",
   series: ["#2776B5", "#D7019A", "#1E4540", "#249E0E", "#68256F", "#2104EA"],
 };
 
@@ -51,6 +52,7 @@ const DARK: Palette = {
   grid: "#2A303A",
   border: "#6B7484",
   surface: "#171B22",
+  applied: "#3D4552",
   series: ["#BDD9EF", "#BC72A7", "#83C4BB", "#A2F992", "#CD96D3", "#8C7EED"],
 };
 

@@ -108,7 +108,8 @@ function ThemeToggle() {
       title={`Theme: ${choice}`}
       onClick={() => chooseTheme(next)}
     >
-      {choice === "system" ? "◐ Auto" : choice === "light" ? "○ Light" : "● Dark"}
+      <span aria-hidden="true">{choice === "system" ? "◐" : choice === "light" ? "○" : "●"}</span>
+      <span class="toggle-word"> {choice === "system" ? "Auto" : choice === "light" ? "Light" : "Dark"}</span>
     </button>
   );
 }

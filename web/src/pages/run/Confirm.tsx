@@ -55,6 +55,7 @@ export function Confirm({ change, trigger, detail, lrs, onDone }: Props) {
   };
 
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside the dialog closes it; Escape does so by keyboard
     <dialog
       ref={dialog}
       class={grave ? "confirm confirm-grave" : "confirm"}

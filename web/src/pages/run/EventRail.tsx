@@ -17,7 +17,7 @@ interface Item {
   kind: string;
 }
 
-const LANES = ["incidents", "commands", "run"];
+const LANES = ["incidents", "actions", "run"];
 
 /** What happened, on one line of time for all charts: click to go there. */
 export function EventRail({ store }: { store: RunStore }) {
@@ -83,14 +83,21 @@ function spread(items: Item[], pixel: (step: number) => number, width: number) {
   for (const item of [...items].sort((a, b) => a.step - b.step)) {
     const at = pixel(item.step);
     const last = shown.at(-1);
-    if (last && at - last.at < 24) last.more++;
-    else shown.push({ item, at, label: false, more: 0 });
+    if (last && at - last.at < 24) {
+      last.more++;
+      // The weightier of the two gives the sign: a fired incident hides its onset, not the other way round.
+      if (weight(item) > weight(last.item)) last.item = item;
+    } else shown.push({ item, at, label: false, more: 0 });
   }
   shown.forEach((one, i) => {
     const end = shown[i + 1]?.at ?? width;
     one.label = end - one.at > 30 + one.item.text.length * 6.6;
   });
   return shown;
+}
+
+function weight(item: Item): number {
+  return ["onset", "mark", "checkpoint", "notice", "command", "warning", "critical"].indexOf(item.kind);
 }
 
 function itemsOf(store: RunStore): Item[] {

@@ -32,7 +32,7 @@ export function Head({ store, detail }: { store: RunStore; detail: RunDetail }) 
         </span>
         {detail.status !== "ended" ? (
           <span>
-            heard <b data-testid="vital-heartbeat">{formatAge(age)}</b>
+            heartbeat <b data-testid="vital-heartbeat">{formatAge(age)}</b>
           </span>
         ) : null}
         {overhead !== null ? <span>nanwatch costs {formatShare(overhead)} of a step</span> : null}

@@ -1,6 +1,7 @@
 import { shownSteps } from "../../charts/window";
+import type { View } from "../../state/address";
 import type { RunStore } from "../../state/run";
-import { changeView, type View, view } from "../../state/view";
+import { changeView, view } from "../../state/view";
 import { CopyButton } from "../../ui/CopyButton";
 
 const TAILS = [500, 5000, 0];
