@@ -12,11 +12,14 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
+
+import structlog
 
 from nanwatch_server.domain.models import Principal
 from nanwatch_server.domain.ports import Store
+
+_log = structlog.get_logger(__name__)
 
 COOKIE = "nanwatch_session"
 SESSION_IDLE_S = 12 * 3600.0
@@ -48,11 +51,13 @@ def presented(headers: dict[str, str]) -> Presented | None:
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
         return Presented("token", digest(secret.strip()) if scheme.lower() == "bearer" else "")
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return Presented("session", digest(morsel.value)) if morsel and morsel.value else None
+    # Not the standard library's parser: it stops at the first odd cookie, and on localhost every
+    # program of the machine leaves its own.
+    for pair in headers.get("cookie", "").split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == COOKIE and value:
+            return Presented("session", digest(value))
+    return None
 
 
 class FailedAttempts:
@@ -114,8 +119,12 @@ class Credentials:
         if now >= row["expires_at"] or now - row["last_seen_at"] >= SESSION_IDLE_S:
             return None
         if now - row["last_seen_at"] > _TOUCH_EVERY_S:
-            with self._store.write() as uow:
-                uow.put_session({**row, "last_seen_at": now})
+            try:
+                with self._store.write() as uow:
+                    uow.put_session({**row, "last_seen_at": now})
+            except Exception:
+                # A full disk must not lock people out of looking at their runs.
+                _log.exception("the last use of a session could not be written")
         return Principal(actor=row["actor"], role=row["role"], via="session")
 
 

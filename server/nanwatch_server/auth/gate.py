@@ -12,12 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from nanwatch_server.auth.credentials import Credentials, FailedAttempts, Presented, presented
 from nanwatch_server.auth.origin import KnownHosts
 from nanwatch_server.auth.rules import Rule, UndeclaredRole, collect, find, is_clean, requires
 from nanwatch_server.domain.models import Principal, role_covers
 
 __all__ = ["Gate", "UndeclaredRole", "principal_of", "requires"]
+
+_log = structlog.get_logger(__name__)
 
 BODY_BYTES_MAX = 64 << 10
 BODY_TIMEOUT_S = 10.0
@@ -176,7 +180,12 @@ class Gate:
         while self._open:
             await asyncio.sleep(SWEEP_S)
             for secret in set(self._open.values()):
-                if await self._credentials.principal(secret) is None:
+                try:
+                    good = await self._credentials.principal(secret) is not None
+                except Exception:
+                    _log.exception("open sockets could not be checked; trying again")
+                    break
+                if not good:
                     for socket in [s for s, held in self._open.items() if held == secret]:
                         await socket.drop()
 

@@ -118,6 +118,17 @@ def test_a_session_ends_after_twelve_idle_hours_or_seven_days_or_at_logout(store
     assert who(store, fresh(), 1.0) is None
 
 
+def test_cookies_of_other_programs_on_the_same_host_do_no_harm():
+    mine = presented({"cookie": "nanwatch_session=s"})
+    assert mine is not None
+    odd = ['a={"json": [1, 2]}', "b", "=c", 'd="x\\"y', "nanwatch_session2=z", "ü=é", "e=a=b"]
+    for other in odd:
+        for line in (f"{other}; nanwatch_session=s", f"nanwatch_session=s;{other}"):
+            assert presented({"cookie": line}) == mine, line
+    for line in ("", ";;", "nanwatch_session", "nanwatch_session=", "Nanwatch_Session=s"):
+        assert presented({"cookie": line}) is None, line
+
+
 def test_failures_are_counted_by_address_and_minute():
     now = 0.0
     failed = FailedAttempts(lambda: now, limit=2)
