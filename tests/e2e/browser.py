@@ -46,7 +46,10 @@ def install() -> str:
     if shutil.which("apt-get") and os.geteuid() == 0:
         print("nanwatch: installing Chromium for the browser tests", file=sys.stderr, flush=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
+        for command in (
+            ["apt-get", "update", "-qq"],
+            ["apt-get", "install", "-y", "-qq", "chromium"],
+        ):
             subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, check=False)
         found = system_browser()
     if not found:
