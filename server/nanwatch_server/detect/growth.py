@@ -7,7 +7,7 @@ at least twice the first, above everything seen before it. Used by the rules on 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +24,10 @@ WINDOWS = ((32, 64, 128, 256), (64, 128, 256), (64, 128, 256))
 """Windows tested per level, in entries; 32 entries of a level are 256 of the one below."""
 
 
-class Trend(NamedTuple):
-    """Growth of one series at one tick."""
-
-    doubling: float
-    """Records per doubling."""
-    range: float
-    """Logarithm of the growth over the window."""
-    r2: float
-    window: int
-    """Length of the window in records."""
-
-
 class Level(Stateful):
     """One resolution of the pyramid: the entries, and per entry the maximum of all before it."""
 
-    STATE = ("values", "prior", "steps", "high", "runs")
+    STATE = ("values", "prior", "steps", "high", "runs", "slopes")
 
     def __init__(self, rows: int, windows: int) -> None:
         self.values = Ring(rows, LENGTH)
@@ -48,6 +36,8 @@ class Level(Stateful):
         self.high: F64 = np.full(rows, -np.inf)
         self.runs: NDArray[np.int32] = np.zeros((windows, rows), np.int32)
         """Evaluations in a row at which each window passed."""
+        self.slopes: F64 = np.zeros((windows, rows))
+        """Slope of the logarithm per entry where the window passed last."""
 
     def push_block(self, means: F64, step: int) -> None:
         """Append the mean of one cell of the level below."""
@@ -63,6 +53,7 @@ class Level(Stateful):
         keep = np.array(rows)
         self.high = np.where(keep >= 0, self.high[keep], -np.inf)
         self.runs = np.where(keep >= 0, self.runs[:, keep], 0).astype(np.int32)
+        self.slopes = np.where(keep >= 0, self.slopes[:, keep], 0.0)
 
 
 class GrowthBank(Stateful):
@@ -121,32 +112,32 @@ class GrowthBank(Stateful):
             first = np.add.reduce(blocks[:, -n : quarter - n], axis=1)
             # cheap and necessary: only series that rose to a new high get the full test
             maybe = (last - first > gate * quarter) & (last > prior[:, -n] * quarter)
+            rows = np.flatnonzero(maybe)
             passed = np.zeros(len(runs), bool)
-            for row in np.flatnonzero(maybe).tolist():
-                passed[row] = self._fit(level.values.window(width)[row]) is not None
+            if rows.size:
+                fits, slopes = self._fit(level.values.window(width)[rows])
+                passed[rows[fits]] = True
+                level.slopes[index, rows[fits]] = slopes[fits]
             np.multiply(runs + 1, passed, out=runs)
 
-    def _fit(self, logs: F64) -> Trend | None:
-        n = len(logs)
+    def _fit(self, logs: F64) -> tuple[NDArray[np.bool_], F64]:
+        """Which rows grow enough, straight enough in the logarithm and ever faster; slopes."""
+        n = logs.shape[1]
         t = np.arange(n) - (n - 1) / 2
-        mean = logs.mean()
         sxx = n * (n * n - 1) / 12
-        slope = float(t @ logs) / sxx
-        total = float(((logs - mean) ** 2).sum())
-        if not total > 0 or slope * n < math.log(self.limits["factor"]):
-            return None
-        r2 = slope * slope * sxx / total
+        slopes = logs @ t / sxx
+        total = ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
         quarter = n // 4
         middle = (n - quarter) // 2
-        low, mid, high = (
-            float(np.median(part))
-            for part in (logs[:quarter], logs[middle : middle + quarter], logs[-quarter:])
-        )
+        low = np.median(logs[:, :quarter], axis=1)
+        mid = np.median(logs[:, middle : middle + quarter], axis=1)
+        high = np.median(logs[:, -quarter:], axis=1)
         # gains in plain units, scaled by the last so that nothing overflows
-        early, late = math.exp(mid - high) - math.exp(low - high), 1 - math.exp(mid - high)
-        if r2 < self.limits["r2"] or late < self.limits["acceleration"] * max(early, 0.0):
-            return None
-        return Trend(math.log(2) / slope, slope * n, r2, n)
+        early, late = np.exp(mid - high) - np.exp(low - high), 1 - np.exp(mid - high)
+        fits = slopes * n >= math.log(self.limits["factor"])
+        fits &= slopes * slopes * sxx >= self.limits["r2"] * total
+        fits &= late >= self.limits["acceleration"] * np.maximum(early, 0.0)
+        return fits, slopes
 
     def _needed(self, depth: int, width: int) -> int:
         """Evaluations in a row: an eighth of the window, two at least."""
@@ -158,20 +149,16 @@ class GrowthBank(Stateful):
         self.reach.fill(0)
         self.window.fill(0)
         for depth, level in enumerate(self.levels[: len(SCALES)]):
+            if not level.runs.any():
+                continue
             for index, width in enumerate(WINDOWS[depth]):
                 held = level.runs[index] >= self._needed(depth, width)
-                if not held.any():
-                    continue
-                for row in np.flatnonzero(held).tolist():
-                    trend = self._fit(level.values.window(width)[row])
-                    if trend is None:
-                        continue
-                    scale = SCALES[depth]
-                    if not np.isfinite(self.doubling[row]):
-                        self.doubling[row] = trend.doubling * scale
-                    if trend.range > self.reach[row]:
-                        self.reach[row] = trend.range
-                        self.window[row] = width * scale
+                slopes = np.where(held, level.slopes[index], 0.0)
+                first = held & np.isinf(self.doubling)
+                self.doubling[first] = math.log(2) / slopes[first] * SCALES[depth]
+                further = slopes * width > self.reach
+                self.reach[further] = slopes[further] * width
+                self.window[further] = width * SCALES[depth]
 
     def reference(self, blocks: int = 16) -> F64:
         """Median of the last block means per row: the level of the last 128 records."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -40,7 +41,7 @@ class Trace:
 
     def blocks(self, cuts: Iterable[int], scope: str = "") -> list[Block]:
         edges = [0, *cuts, len(self)]
-        pairs = zip(edges, edges[1:], strict=False)
+        pairs = itertools.pairwise(edges)
         return [self.block(a, b, scope) for a, b in pairs if a < b]
 
 

@@ -1,0 +1,173 @@
+"""The named cause, its words and its remedies, for each kind of trouble in the incident reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nanwatch_server.diagnose.forecast import steps_left
+from nanwatch_server.diagnose.syndromes import SYNDROMES, diagnose
+from nanwatch_server.domain.models import Diagnosis, Evidence, Finding, Severity, Suggestion
+
+W, C = Severity.WARNING, Severity.CRITICAL
+
+
+def finding(rule: str, severity: Severity = W, **more: object) -> Finding:
+    base = Finding(
+        run_id="0" * 32,
+        rule=rule,
+        severity=severity,
+        step=500,
+        onset_step=300,
+        time=0.0,
+        title=f"{rule} 7",
+        message=f"{rule} says 7.",
+    )
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def growth(clip: str = "no clip", norm: str = "4096", **more: object) -> Finding:
+    evidence = (Evidence(label="Gradient norm", value=norm, limit=clip, kind="grad_norm"),)
+    more = {"evidence": evidence, "doubling_steps": 20.0} | more
+    return finding("grad_explosion", **more)  # type: ignore[arg-type]
+
+
+def saturated(severity: Severity = W, reward: str = "") -> Finding:
+    evidence = [
+        Evidence(label="Norm before clipping, median", value="4e4", limit="5", kind="grad_norm")
+    ]
+    if reward:
+        evidence.append(Evidence(label="Largest |reward|", value=reward, kind="reward"))
+    return finding("clip_saturation", severity, evidence=tuple(evidence))
+
+
+def q(reward: str = "") -> Finding:
+    evidence = [Evidence(label="|Q|", value="12400", limit="2000", kind="q_max")]
+    if reward:
+        evidence.append(Evidence(label="Largest |reward|", value=reward, kind="reward"))
+    return finding("q_growth", evidence=tuple(evidence), doubling_steps=900.0)
+
+
+def copies(diagnosis: Diagnosis) -> list[str]:
+    return [s.copy for s in diagnosis.suggestions if s.copy]
+
+
+def commands(diagnosis: Diagnosis) -> dict[str, Suggestion]:
+    return {s.command: s for s in diagnosis.suggestions if s.command}
+
+
+LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
+CASES = [
+    ("exploding-gradient", [growth()], {"recurrent": "1"}),
+    ("exploding-gradient", [growth(), finding("nonfinite", C, kind="loss")], {}),
+    ("exploding-gradient", [growth(), finding("skip_streak", W)], {}),
+    ("explosion-hidden-by-clipping", [growth("clip 1"), saturated()], LONG),
+    ("explosion-hidden-by-clipping", [saturated(C)], {}),
+    ("all-updates-skipped", [growth("clip 1"), saturated(), finding("skip_streak", C)], LONG),
+    ("all-updates-skipped", [finding("skip_streak", C)], {"gamma": "0.99"}),
+    ("reward-scale", [saturated(C, "2.2e+06")], {"gamma": "0.99"}),
+    ("reward-scale", [q("2.2e+06"), finding("nonfinite", C, kind="loss")], {"gamma": "0.99"}),
+    ("bootstrap-divergence", [q("1")], {"gamma": "0.99"}),
+    ("bootstrap-divergence", [q()], {}),
+    ("replay-corruption", [growth()], {"buffer_size": "500", "alpha": "0.3"}),
+    ("nonfinite-loss", [finding("nonfinite", C, kind="loss")], {}),
+    ("nonfinite-gradient", [finding("nonfinite", C, kind="grad_norm")], {}),
+    ("divergence", [finding("loss_divergence", onset_step=390)], {}),
+    ("loss-spike", [finding("loss_divergence", onset_step=455)], {}),
+    ("unnamed", [finding("a_rule_of_tomorrow")], {}),
+]
+
+
+@pytest.mark.parametrize(("name", "findings", "facts"), CASES)
+def test_cause_is_named(name: str, findings: list[Finding], facts: dict[str, str]) -> None:
+    assert diagnose(findings, facts).syndrome == name
+
+
+def test_every_syndrome_is_tested() -> None:
+    assert {s.name for s in SYNDROMES} == {name for name, _, _ in CASES} - {"unnamed"}
+
+
+@pytest.mark.parametrize(("name", "findings", "facts"), CASES)
+def test_every_case_can_be_acted_on(
+    name: str, findings: list[Finding], facts: dict[str, str]
+) -> None:
+    found = diagnose(findings, facts)
+    offered = commands(found)
+    assert offered["scale_lr"].args["factor"] == 0.1
+    assert "checkpoint" in offered
+    assert 0.1 <= found.confidence <= 0.97
+    assert len(found.title) <= 80
+    words = " ".join([found.title, found.what, found.why, *(s.text for s in found.suggestions)])
+    assert "anomaly detected" not in words.lower() and "!" not in words
+    if name != "unnamed":
+        assert found.evidence_for and found.why
+        # what treats the cause comes before what only masks it
+        assert found.suggestions[0].treats == "cause"
+
+
+def test_rollout_gets_the_missing_flag() -> None:
+    found = diagnose([growth("clip 1"), saturated(), finding("skip_streak", C)], LONG)
+    assert found.suggestions[0].copy == "--bptt-window 32"
+    assert commands(found)["stop"].args == {"checkpoint": True}
+    assert "300" in commands(found)["stop"].text
+    assert found.title == "skip_streak 7"
+    assert "Waiting will not recover it" in found.forecast
+    assert any("256 time steps" in line for line in found.evidence_for)
+
+
+def test_truncated_rollout_is_not_told_to_truncate() -> None:
+    facts = LONG | {"bptt_window": "32"}
+    found = diagnose([growth()], facts)
+    assert not any("bptt" in copy for copy in copies(found))
+
+
+def test_reward_scale_brings_rewards_to_about_one() -> None:
+    facts = {"gamma": "0.99", "tau": "0.01", "max_grad_norm": "5.0", "reward_scale": "1.0"}
+    found = diagnose([saturated(C, "2.2e+06"), q("2.2e+06")], facts)
+    assert copies(found)[:3] == ["reward_scale: 1e-06", "tau: 0.005", "--max-grad-norm 1"]
+    assert "Largest |reward| seen is 2.2e+06." in found.evidence_for
+
+
+def test_reward_scale_multiplies_what_is_already_set() -> None:
+    facts = {"gamma": "0.99", "algo.reward_scale": "0.1"}
+    assert copies(diagnose([q("500")], facts))[0] == "reward_scale: 0.001"
+
+
+def test_unclipped_recurrent_net_is_told_to_clip_and_start_orthogonal() -> None:
+    found = diagnose([growth(layer="gru.weight_hh_l0")], {"recurrent": "1", "lr": "1e-3"})
+    assert found.suggestions[0].copy.endswith("clip_grad_norm_(model.parameters(), 1)")
+    assert any("orthogonal_" in copy for copy in copies(found))
+    assert "0.001 → 0.0001" in commands(found)["scale_lr"].text
+    assert "Gradients are not clipped." in found.evidence_for
+
+
+def test_a_clip_in_use_is_evidence_against() -> None:
+    assert diagnose([growth("clip 1")], {}).evidence_against
+    assert not diagnose([growth()], {}).evidence_against
+
+
+def test_other_findings_are_told_with_their_onset() -> None:
+    found = diagnose([growth("clip 1", title="Norm 41"), saturated()], {})
+    assert "Also: Norm 41 (since step 300)" in found.what
+
+
+def test_forecast_counts_doublings_to_overflow() -> None:
+    found = diagnose([growth(norm="4096")], {})
+    left = steps_left(4096, 20, 3.4e38)
+    assert left == pytest.approx(20 * 116, rel=0.01)
+    assert found.forecast.startswith("fp32 overflow in about 2300 steps")
+    half = diagnose([growth(norm="4096")], {"mixed_precision": "fp16"})
+    assert half.forecast.startswith("fp16 overflow in about 80 steps")
+    squared = diagnose([q("1")], {})
+    assert "squared error" in squared.forecast
+
+
+def test_no_forecast_once_it_has_happened() -> None:
+    assert not diagnose([growth(), finding("nonfinite", C, kind="loss")], {}).forecast
+
+
+def test_cleared_findings_do_not_speak() -> None:
+    over = growth(cleared=True, title="Norm calm")
+    found = diagnose([growth(title="Norm 41"), over, q("1")], {"gamma": "0.9"})
+    assert not any("calm" in line for line in found.evidence_for)
