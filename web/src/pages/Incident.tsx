@@ -2,22 +2,30 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { errorText, getJson } from "../net/api";
 import { live } from "../net/live";
-import type { Incident, RunDetail } from "../net/types";
+import type { Incident } from "../net/types";
+import type { Draft } from "../state/commands";
+import { RunStore } from "../state/run";
 import { subject } from "../state/title";
 import { formatClock, formatDateTime, formatStep } from "../ui/format";
 import { SeverityBadge } from "../ui/SeverityBadge";
 import { Banner } from "./run/Banner";
+import { Confirm } from "./run/Confirm";
+import { Controls, currentLrs } from "./run/Controls";
 
 /** One incident in full: banner, evidence and how it came about. */
 export function IncidentPage({ id }: { id: string }) {
   const incident = useSignal<Incident | null>(null);
-  const detail = useSignal<RunDetail | null>(null);
+  const store = useSignal<RunStore | null>(null);
+  const asked = useSignal<{ change: Draft; trigger: HTMLElement } | null>(null);
   const failure = useSignal("");
   useEffect(() => {
     const load = async () => {
       try {
         incident.value = await getJson<Incident>(`/api/incidents/${encodeURIComponent(id)}`);
-        detail.value = await getJson<RunDetail>(`/api/runs/${encodeURIComponent(incident.value.run_id)}`);
+        if (store.peek()) return;
+        // The run's learning rates and commands: so that one can act from here.
+        store.value = new RunStore(incident.value.run_id);
+        store.value.start();
       } catch (error) {
         if (!incident.peek()) failure.value = errorText(error);
       }
@@ -32,6 +40,7 @@ export function IncidentPage({ id }: { id: string }) {
     ];
     return () => {
       for (const stop of stops) stop();
+      store.peek()?.stop();
     };
   }, [id]);
   const one = incident.value;
@@ -44,6 +53,10 @@ export function IncidentPage({ id }: { id: string }) {
       </section>
     );
   if (!one) return <p class="secondary">Loading…</p>;
+  const detail = store.value?.detail.value ?? null;
+  const ask = (change: Draft, trigger: HTMLElement) => {
+    if (!asked.peek()) asked.value = { change, trigger };
+  };
   const around = Math.max(100, Math.round((one.last_step - one.onset_step) * 0.5));
   const zoom = `?x0=${Math.max(0, one.onset_step - around)}&x1=${one.last_step + around}`;
   return (
@@ -54,7 +67,8 @@ export function IncidentPage({ id }: { id: string }) {
       </p>
       <Banner
         incident={one}
-        detail={detail.value}
+        detail={detail}
+        ask={ask}
         full
         onChange={(changed) => {
           incident.value = changed;
@@ -98,11 +112,24 @@ export function IncidentPage({ id }: { id: string }) {
           ) : null}
         </ol>
       </section>
+      {store.value && detail ? <Controls store={store.value} detail={detail} ask={ask} /> : null}
       <p>
-        <a class="button" href={`/r/${one.run_id}`}>
-          Open {one.run_name} to act
+        <a class="button" href={`/r/${one.run_id}${zoom}`}>
+          Open {one.run_name}
         </a>
       </p>
+      {asked.value && store.value && detail ? (
+        <Confirm
+          change={asked.value.change}
+          trigger={asked.value.trigger}
+          detail={detail}
+          lrs={currentLrs(store.value)}
+          onDone={(command) => {
+            if (command) store.value?.putCommand(command);
+            asked.value = null;
+          }}
+        />
+      ) : null}
     </div>
   );
 }

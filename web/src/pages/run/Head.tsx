@@ -36,7 +36,9 @@ export function Head({ store, detail }: { store: RunStore; detail: RunDetail }) 
           </span>
         ) : null}
         {overhead !== null ? <span>nanwatch costs {formatShare(overhead)} of a step</span> : null}
-        {detail.beat?.queued ? <span>{formatStep(detail.beat.queued)} frames waiting</span> : null}
+        {(detail.beat?.queued ?? 0) > 20 ? (
+          <span>{formatStep(detail.beat?.queued)} frames waiting</span>
+        ) : null}
         {dropped ? <span>{formatStep(dropped)} points lost on the way</span> : null}
         {status.detail ? <span class="run-truth">{status.detail}</span> : null}
       </p>
