@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket as sockets
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -38,7 +40,7 @@ from nanwatch_server.api.vitals import Vitals
 from nanwatch_server.auth.credentials import Credentials, FailedAttempts
 from nanwatch_server.auth.gate import Gate
 from nanwatch_server.auth.sessions import login_url, new_login_code
-from nanwatch_server.auth.tokens import ensure_ingest_token, write_server_file
+from nanwatch_server.auth.tokens import ensure_local_token, write_server_file
 from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Command, Incident
 from nanwatch_server.ingest import gateway
@@ -81,7 +83,7 @@ class Server:
             self.desk,
             self.presence,
             committed=self.pipeline.committed,
-            run_url=lambda run_id: f"{self.url}/runs/{run_id}" if self.url else "",
+            run_url=lambda run_id: f"{self.url}/r/{run_id}" if self.url else "",
             changed=self.live.changed,
             clock=clock,
         )
@@ -213,6 +215,20 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._server = server
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again: the exit code is 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        asked = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in asked}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     async def shutdown(self, sockets: list[sockets.socket] | None = None) -> None:
         self._server.gateway.shut()
         await super().shutdown(sockets)
@@ -241,8 +257,9 @@ def run_server(
     name = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else host
     server.url = f"{scheme}://{name}:{port}"
     now = time.time()
-    token = ensure_ingest_token(server.store, settings.data_dir, now)
-    write_server_file(settings.data_dir, server.url, token)
+    token = ensure_local_token(server.store, settings.data_dir, "ingest", now)
+    admin = ensure_local_token(server.store, settings.data_dir, "admin", now)
+    write_server_file(settings.data_dir, server.url, token, admin)
     link = login_url(server.url, new_login_code(server.store, "admin", now))
     config = uvicorn.Config(
         server.app,

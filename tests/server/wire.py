@@ -62,6 +62,7 @@ class Wire:
             subprotocols=options.pop("subprotocols", [PROTOCOL]),
             compression=None,
             proxy=None,
+            close_timeout=1,
             max_size=1 << 20,
             **options,
         )
