@@ -1,4 +1,4 @@
-"""Target 13: `import nanwatch` over a bare interpreter, at most 50 ms. Median of fresh processes."""
+"""Target 13: `import nanwatch` over a bare interpreter, at most 50 ms. Fresh processes, median."""
 
 from __future__ import annotations
 

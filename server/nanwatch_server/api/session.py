@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,11 +44,30 @@ def login(
         if wait is not None:
             return problem(429, "too_many", f"too many wrong codes: wait {wait:.0f} s")
         expected = "expected a login code that is unused and younger than 10 minutes"
-        return problem(401, "unauthenticated", f"{expected}: get a new link with `nanwatch serve`")
+        return problem(401, "unauthenticated", f"{expected}: get a new link with `nanwatch login`")
     answer = JSONResponse({"role": session.role, "actor": session.actor})
     secure = request.url.scheme == "https"
     answer.headers["set-cookie"] = sessions.cookie(session.secret, secure=secure)
     return answer
+
+
+class LoginCodeBody(BaseModel):
+    """Whom the link is for."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["view", "respond", "control", "admin"] = "admin"
+
+
+@router.post("/api/login-codes", status_code=201)
+@requires("admin")
+def new_link(
+    body: LoginCodeBody, request: Request, store: StoreDep, clock: ClockDep
+) -> dict[str, str]:
+    """A link that signs one browser in, once, within ten minutes."""
+    code = sessions.new_login_code(store, body.role, clock())
+    base = f"{request.url.scheme}://{request.headers['host']}"
+    return {"login_url": sessions.login_url(base, code)}
 
 
 @router.post("/api/logout")

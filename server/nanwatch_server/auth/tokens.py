@@ -92,24 +92,35 @@ def revoke_token(store: Store, token_id: str, now: float, *, by: Principal) -> d
     return row
 
 
-def ensure_ingest_token(store: Store, data_dir: Path, now: float) -> str:
-    """The ingest token for SDKs of the same user: the one in `server.json` if it still works."""
+def ensure_local_token(store: Store, data_dir: Path, role: str, now: float) -> str:
+    """A token for programs of the same user: the one in `server.json` if it still works.
+
+    `ingest` serves the SDK, `admin` serves `nanwatch login`; whoever can read that file can read
+    the database beside it too.
+    """
     path = data_dir / SERVER_FILE
     try:
-        token = json.loads(path.read_text())["ingest_token"]
+        token = json.loads(path.read_text())[f"{role}_token"]
         row = store.token(digest(token))
-        if row is not None and row["revoked_at"] is None and row["role"] == "ingest":
+        if row is not None and row["revoked_at"] is None and row["role"] == role:
             return token
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return new_token(store, "ingest", "", "for programs of this user on this machine", now)
+    return new_token(store, role, "", "for programs of this user on this machine", now)
 
 
-def write_server_file(data_dir: Path, url: str, ingest_token: str) -> Path:
+def write_server_file(data_dir: Path, url: str, ingest_token: str, admin_token: str) -> Path:
     """Say where the server is, readable by this user only, replaced in one move."""
     path = data_dir / SERVER_FILE
     fresh = data_dir / f".{SERVER_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-    text = json.dumps({"url": url, "ingest_token": ingest_token, "pid": os.getpid()})
+    text = json.dumps(
+        {
+            "url": url,
+            "ingest_token": ingest_token,
+            "admin_token": admin_token,
+            "pid": os.getpid(),
+        }
+    )
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(text)

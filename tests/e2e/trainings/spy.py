@@ -10,10 +10,11 @@ import json
 import runpy
 import sys
 
-import torch
+import torch  # noqa: F401
 
 log_path, script, *arguments = sys.argv[1:]
-arithmetic = torch.optim.adam.adam
+module = sys.modules["torch.optim.adam"]
+arithmetic = module.adam
 
 with open(log_path, "w", buffering=1) as log:
 
@@ -21,6 +22,6 @@ with open(log_path, "w", buffering=1) as log:
         log.write(json.dumps(float(settings["lr"])) + "\n")  # type: ignore[arg-type]
         arithmetic(*tensors, **settings)  # type: ignore[arg-type]
 
-    torch.optim.adam.adam = adam
+    module.adam = adam  # type: ignore[attr-defined]
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")

@@ -17,7 +17,7 @@ from nanwatch_server.auth.sessions import login, login_url, logout, new_login_co
 from nanwatch_server.auth.tokens import (
     TokenError,
     create_token,
-    ensure_ingest_token,
+    ensure_local_token,
     list_tokens,
     new_token,
     revoke_token,
@@ -141,25 +141,26 @@ def test_failures_are_counted_by_address_and_minute():
 
 
 def test_the_file_for_programs_of_the_same_user(store, tmp_path):
-    token = ensure_ingest_token(store, tmp_path, 1.0)
+    token = ensure_local_token(store, tmp_path, "ingest", 1.0)
     before = os.umask(0)
     try:
-        path = write_server_file(tmp_path, "http://127.0.0.1:8400", token)
+        path = write_server_file(tmp_path, "http://127.0.0.1:8400", token, "nw_admin_x")
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text()) == {
         "url": "http://127.0.0.1:8400",
         "ingest_token": token,
+        "admin_token": "nw_admin_x",
         "pid": os.getpid(),
     }
-    assert ensure_ingest_token(store, tmp_path, 2.0) == token
+    assert ensure_local_token(store, tmp_path, "ingest", 2.0) == token
     revoke_token(store, store.tokens()[0]["id"], 3.0, by=ADMIN)
-    other = ensure_ingest_token(store, tmp_path, 4.0)
+    other = ensure_local_token(store, tmp_path, "ingest", 4.0)
     assert other != token
     path.write_text('["not what we wrote"]')
-    assert ensure_ingest_token(store, tmp_path, 5.0) not in (token, other)
-    write_server_file(tmp_path, "http://127.0.0.1:8401", other)
+    assert ensure_local_token(store, tmp_path, "ingest", 5.0) not in (token, other)
+    write_server_file(tmp_path, "http://127.0.0.1:8401", other, "nw_admin_x")
     assert [p.name for p in tmp_path.iterdir() if "server" in p.name] == ["server.json"]
 
 
