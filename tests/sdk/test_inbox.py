@@ -73,6 +73,15 @@ def test_expired_at_the_last_moment_is_not_applied() -> None:
     assert inbox.take_armed() == [] and results(inbox) == [("c1", "expired")]
 
 
+def test_a_command_that_lay_in_a_socket_expires_with_its_go() -> None:
+    inbox, clock = make()
+    inbox.receive(scale(expires_in=60))
+    (answer,) = inbox.take_frames()
+    inbox.receive(Go(id="c1", nonce=answer.nonce, expires_in=2))
+    clock.now += 3
+    assert inbox.take_armed() == [] and results(inbox) == [("c1", "expired")]
+
+
 def test_a_finished_command_is_never_taken_again() -> None:
     inbox, _ = make()
     arm(inbox, scale())

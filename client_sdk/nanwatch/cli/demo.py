@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -30,8 +31,6 @@ SERIES_PER_QUERY = 200
 
 def scenario_directory() -> Path:
     """Where the scenarios lie: beside the SDK in a checkout, or in the installed package."""
-    import importlib.util
-
     checkout = Path(__file__).resolve().parents[3] / "scenarios"
     if (checkout / "sac.py").is_file():
         return checkout
@@ -61,9 +60,7 @@ def demo(
     if not script.is_file():
         known = sorted(p.stem for p in script.parent.glob("*.py") if not p.stem.startswith("_"))
         fail(f"no scenario {scenario!r}: expected one of {', '.join(known)}")
-    try:
-        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError:
+    if importlib.util.find_spec("torch") is None:
         fail("the demo trains a real network and needs PyTorch: pip install torch")
     command = [sys.executable, str(script), "--steps-per-second", str(steps_per_second)]
     if healthy:

@@ -110,7 +110,8 @@ def _lr_refusal(
         return f"{kind} expects a name in 'scope', got {scope!r}"
     groups = {k: v for k, v in lr_now.items() if not scope or k.split("#")[0] == scope}
     if scope and lr_now and not groups:
-        return f"no optimizer is named {scope!r}: expected one of {', '.join(sorted(lr_now))}"
+        known = ", ".join(sorted(name for name in lr_now if name)) or "none, this run has only one"
+        return f"no optimizer is named {scope!r}: expected one of {known}"
     for group, now in groups.items():
         first = lr_now.get(group.split("#")[0], now)
         ratio = float(value) / first if kind == "set_lr" and first > 0 else float(value)

@@ -271,6 +271,8 @@ class Go(_Base, tag="go"):
 
     id: str
     nonce: int
+    expires_in: float = 0.0
+    """Seconds left when it was sent; shortens what the client counts down. 0: not said."""
 
 
 class Revoke(_Base, tag="revoke"):

@@ -111,6 +111,9 @@ class Inbox:
             del self._waiting[go.id]
             now = self._clock()
             late = now > waiting.deadline_s or now > waiting.accepted_s + GO_WINDOW_S
+            if go.expires_in > 0:
+                # The command frame may have lain in a socket for long; this one is fresh.
+                waiting.deadline_s = min(waiting.deadline_s, now + go.expires_in)
             if not late:
                 self._armed.append(waiting)
         if late:

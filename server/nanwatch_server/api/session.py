@@ -62,10 +62,10 @@ class LoginCodeBody(BaseModel):
 @router.post("/api/login-codes", status_code=201)
 @requires("admin")
 def new_link(
-    body: LoginCodeBody, request: Request, store: StoreDep, clock: ClockDep
+    body: LoginCodeBody, request: Request, store: StoreDep, who: PrincipalDep, clock: ClockDep
 ) -> dict[str, str]:
     """A link that signs one browser in, once, within ten minutes."""
-    code = sessions.new_login_code(store, body.role, clock())
+    code = sessions.new_login_code(store, body.role, clock(), by=who)
     base = f"{request.url.scheme}://{request.headers['host']}"
     return {"login_url": sessions.login_url(base, code)}
 

@@ -26,8 +26,8 @@ class Session:
     secret: str
 
 
-def new_login_code(store: Store, role: str, now: float) -> str:
-    """A code for one login as `role`."""
+def new_login_code(store: Store, role: str, now: float, *, by: Principal | None = None) -> str:
+    """A code for one login as `role`; audited when somebody (`by`) asked for it."""
     if role not in ROLES or role == "ingest":
         raise ValueError(
             f"expected a role of a person (view, respond, control, admin), got {role!r}"
@@ -42,6 +42,15 @@ def new_login_code(store: Store, role: str, now: float) -> str:
                 "expires_at": now + LOGIN_CODE_S,
             }
         )
+        if by is not None:
+            uow.audit(
+                at=now,
+                actor=by.actor,
+                role=by.role,
+                via=by.via,
+                action="login_code.create",
+                detail={"role": role},
+            )
     return code
 
 

@@ -95,8 +95,8 @@ def revoke_token(store: Store, token_id: str, now: float, *, by: Principal) -> d
 def ensure_local_token(store: Store, data_dir: Path, role: str, now: float) -> str:
     """A token for programs of the same user: the one in `server.json` if it still works.
 
-    `ingest` serves the SDK, `admin` serves `nanwatch login`; whoever can read that file can read
-    the database beside it too.
+    `ingest` serves the SDK, `admin` serves `nanwatch login`. Programs of the same user can read
+    the file; they can replace the database beside it as well, so that is where the line runs.
     """
     path = data_dir / SERVER_FILE
     try:

@@ -277,11 +277,12 @@ class Desk:
         # Written before `go`: after a crash the page says unknown, never "not armed".
         if self._step(command_id, {"delivered"}, "armed") is None:
             return
-        if self._left(command) <= 0:
+        left = self._left(command)
+        if left <= 0:
             self._step(command_id, {"armed"}, "expired", "ran out while it was being armed")
             session.send(frames.Revoke(id=command_id))
             return
-        session.send(frames.Go(id=command_id, nonce=nonce))
+        session.send(frames.Go(id=command_id, nonce=nonce, expires_in=left))
 
     def _expire(self, command_id: str) -> None:
         expired = self._step(command_id, UNARMED, "expired", "the run did not take it in time")
