@@ -60,47 +60,58 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
   const figureRef = useRef<HTMLElement>(null);
   const width = useSignal(0);
   const near = useSignal(false);
+  const seen = useSignal(false);
+  const latest = useRef<Drawn | null>(null);
   const [drawn, setDrawn] = useState<Drawn | null>(null);
   const [failed, setFailed] = useState<unknown>(null);
   const [tableOpen, setTableOpen] = useState(false);
   if (failed) throw failed;
 
-  const redraw = useCallback(() => {
+  // Two frames: first the figure and what is HTML in it, then the plot. Neither makes a long task.
+  const paint = useCallback(() => {
     const element = plot.current;
-    if (!element || !near.peek() || width.peek() < 40) return;
+    const next = latest.current;
+    if (!element || !next || dragging.peek()) return;
+    const { place } = next;
+    const range: [number, number] = [place.toX(next.steps[0]), place.toX(next.steps[1])];
+    const frame = {
+      width: next.scale.width,
+      height: panel.height,
+      range,
+      ticks: positionTicks(range[0], range[1], view.peek().x, next.scale.width < 420 ? 3 : 5),
+      palette: palette.peek(),
+      place: place.toX,
+      frozen: COARSE,
+    };
+    draw(element, next.figure, frame, (zoom) => onZoom(zoom, place)).catch(setFailed);
+  }, [panel]);
+  const redraw = useCallback(() => {
+    if (!near.peek() || width.peek() < 40) return;
     try {
       const next = compose(panel, store, width.peek());
+      latest.current = next;
       setDrawn(next);
-      if (!next) return;
-      const place = next.place;
-      const range: [number, number] = [place.toX(next.steps[0]), place.toX(next.steps[1])];
-      void draw(
-        element,
-        next.figure,
-        {
-          width: width.peek(),
-          height: panel.height,
-          range,
-          ticks: positionTicks(range[0], range[1], view.peek().x, width.peek() < 420 ? 3 : 5),
-          palette: palette.peek(),
-          place: place.toX,
-          frozen: COARSE,
-        },
-        (zoom) => onZoom(zoom, place),
-      ).catch(setFailed);
+      if (next) enqueue(paint);
     } catch (error) {
       setFailed(error);
     }
-  }, [panel, store]);
+  }, [panel, store, paint]);
 
   useSignalEffect(() => {
     // Read everything that changes the picture, then draw in a later frame.
-    void [store.version.value, store.detail.value, store.commands.value, view.value, palette.value];
-    void [width.value, near.value, dragging.value];
+    void [store.detail.value?.series.length, store.commands.value, view.value, palette.value, width.value];
+    // Live points redraw only what is on screen; what is near it is drawn once and then left alone.
+    if (seen.value) void store.picture.value;
     if (near.value && !dragging.value) enqueue(redraw);
   });
-  useNear(figureRef, plot, near, width);
-  useEffect(() => () => dequeue(redraw), [redraw]);
+  useNear(figureRef, plot, near, seen, width);
+  useEffect(
+    () => () => {
+      dequeue(redraw);
+      dequeue(paint);
+    },
+    [redraw, paint],
+  );
 
   const flags = view.value.flags[panel.id] ?? {};
   const log = flags.log ?? panel.log;
@@ -313,6 +324,7 @@ function useNear(
   figure: RefObject<HTMLElement | null>,
   plot: RefObject<HTMLDivElement | null>,
   near: { value: boolean },
+  seen: { value: boolean },
   width: { value: number },
 ): void {
   useEffect(() => {
@@ -320,7 +332,10 @@ function useNear(
     const canvas = plot.current;
     if (!box || !canvas) return;
     let timer = 0;
-    const seen = new IntersectionObserver(
+    const onScreen = new IntersectionObserver((entries) => {
+      seen.value = entries.at(-1)!.isIntersecting;
+    });
+    const around = new IntersectionObserver(
       (entries) => {
         near.value = entries.at(-1)!.isIntersecting;
         clearTimeout(timer);
@@ -333,11 +348,13 @@ function useNear(
       // A hidden chart measures zero: keep the last width.
       if (next > 0 && next !== width.value) width.value = next;
     });
-    seen.observe(box);
+    around.observe(box);
+    onScreen.observe(box);
     sized.observe(canvas);
     return () => {
       clearTimeout(timer);
-      seen.disconnect();
+      around.disconnect();
+      onScreen.disconnect();
       sized.disconnect();
       void purge(canvas);
     };

@@ -1,6 +1,7 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { Chart, sourceOf } from "../charts/Chart";
+import { loadPlotly } from "../charts/plot";
 import type { Panel, Source } from "../panels/panel";
 import { panelsOf } from "../panels/registry";
 import type { Draft } from "../state/commands";
@@ -19,6 +20,8 @@ export function RunPage({ id }: { id: string }) {
   const store = useMemo(() => new RunStore(id), [id]);
   useEffect(() => {
     store.start();
+    // The chart library comes while the run is being asked for, not after it.
+    void loadPlotly();
     return () => store.stop();
   }, [store]);
   useSignalEffect(() => {

@@ -37,8 +37,10 @@ export class RunStore {
   readonly commands = signal<Map<string, Command>>(new Map());
   readonly marks = signal<Mark[]>([]);
   readonly checkpoints = signal<Checkpoint[]>([]);
-  /** Grows when points came: what draws subscribes to it. */
+  /** Grows when points came, at most four times a second: numbers subscribe to it. */
   readonly version = signal(0);
+  /** Grows at most once a second by live points, at once by an answer: charts subscribe to it. */
+  readonly picture = signal(0);
   readonly failure = signal("");
   readonly loaded = signal(false);
   readonly timeline = new Timeline();
@@ -51,6 +53,7 @@ export class RunStore {
   private stops: (() => void)[] = [];
   private requeryTimer = 0;
   private bumpTimer = 0;
+  private pictureTimer = 0;
   private sinceQuery = 0;
   private knownSeries = 0;
 
@@ -70,6 +73,7 @@ export class RunStore {
     this.abort?.abort();
     clearTimeout(this.requeryTimer);
     clearTimeout(this.bumpTimer);
+    clearTimeout(this.pictureTimer);
   }
 
   seriesOf(...kinds: string[]): SeriesInfo[] {
@@ -155,7 +159,7 @@ export class RunStore {
       this.query(),
     ]);
     this.loaded.value = true;
-    this.bump();
+    this.bump(true);
   }
 
   private async load<T>(path: string, apply: (answer: T) => void): Promise<void> {
@@ -263,8 +267,16 @@ export class RunStore {
     this.commands.value = new Map([[command.id, command], ...this.commands.peek()]).set(command.id, command);
   }
 
-  /** At most four times a second: charts draw from `version`. */
-  private bump(): void {
+  private bump(atOnce = false): void {
+    if (atOnce) clearTimeout(this.pictureTimer);
+    if (atOnce || !this.pictureTimer)
+      this.pictureTimer = window.setTimeout(
+        () => {
+          this.pictureTimer = 0;
+          this.picture.value++;
+        },
+        atOnce ? 20 : 1000,
+      );
     if (this.bumpTimer) return;
     this.bumpTimer = window.setTimeout(() => {
       this.bumpTimer = 0;
@@ -327,7 +339,7 @@ export class RunStore {
         const frame = await getFrame(this.path(ids, this.range, buckets), abort.signal);
         if (abort.signal.aborted) return;
         for (const [id, columns] of readSeries(frame)) this.putHistory(id, columns);
-        this.bump();
+        this.bump(true);
       }
     } catch (error) {
       if (!abort.signal.aborted && !this.history.size) this.failure.value = errorText(error);
