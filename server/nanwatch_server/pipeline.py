@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -34,6 +35,9 @@ QUEUE_MAX = 512
 
 REBUILD_WITHIN_S = 86_400.0
 """At start, unfinished runs seen this recently are rebuilt; others when they come back."""
+
+STATES_MAX = 512
+"""Runs whose rules are in memory; the one unused for longest is rebuilt when it comes back."""
 
 
 class Listener(Protocol):
@@ -82,7 +86,7 @@ class Pipeline:
         self._listener, self._clock = listener, clock
         self._queue: queue.Queue[Committed | str | None] = queue.Queue(QUEUE_MAX)
         self._lock = threading.Lock()
-        self._states: dict[str, _State] = {}
+        self._states: OrderedDict[str, _State] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="nanwatch-rules", daemon=True)
 
     def start(self) -> None:
@@ -152,6 +156,7 @@ class Pipeline:
         """The run's rules, rebuilt from the journal if they are not in memory."""
         state = self._states.get(run_id)
         if state is not None:
+            self._states.move_to_end(run_id)
             return state
         run = self._store.run(run_id)
         if run is None:
@@ -160,6 +165,8 @@ class Pipeline:
         stored = self._store.incidents(run_id=run_id)
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = self._states[run_id] = _State(run, RunDetector(run_id, facts), book)
+        if len(self._states) > STATES_MAX:
+            self._states.popitem(last=False)
         findings: list[Finding] = []
         for committed in replay(self._store, run_id):
             findings += self._findings(state, committed, None)

@@ -32,7 +32,7 @@ class SnoozeBody(BaseModel):
     until_worse: bool = False
 
 
-class Desk:
+class Changes:
     """Changes an incident and writes who did it."""
 
     def __init__(
@@ -60,11 +60,11 @@ class Desk:
         return self._views.incident(changed)
 
 
-def _changes(request: Request, store: StoreDep, views: ViewsDep, clock: ClockDep) -> Desk:
-    return Desk(request.app.state.pipeline, store, views, clock)
+def _changes(request: Request, store: StoreDep, views: ViewsDep, clock: ClockDep) -> Changes:
+    return Changes(request.app.state.pipeline, store, views, clock)
 
 
-ChangesDep = Annotated[Desk, Depends(_changes)]
+ChangesDep = Annotated[Changes, Depends(_changes)]
 
 
 @router.get("/api/runs/{run}/incidents")

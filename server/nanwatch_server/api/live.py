@@ -62,7 +62,8 @@ class Live:
     def __init__(self, hub: Hub, views: Views, store: Store) -> None:
         self._hub, self._views, self._store = hub, views, store
         self._changed: set[str] = set()
-        self._wall_body = b""
+        self._wall_sign = 0
+        self._statuses: dict[str, str] = {}
         self._tasks: list[asyncio.Task] = []
 
     def start(self) -> None:
@@ -100,7 +101,7 @@ class Live:
 
     def _snapshot(self, topic: str) -> bytes | None:
         if topic == WALL:
-            return self._views.wall()
+            return self._views.wall()[0]
         run = self._store.run(topic)
         return None if run is None else plain("run", run=self._views.detail(run))
 
@@ -118,14 +119,19 @@ class Live:
     async def _wall(self) -> None:
         changed, self._changed = self._changed, set()
         watched = self._hub.watched()
-        for run_id in (watched & changed) - {WALL}:
-            frame = await asyncio.to_thread(self._snapshot, run_id)
-            if frame is not None:
-                self._hub.publish(run_id, frame)
+        for run_id in watched - {WALL}:
+            # A status also changes by silence, which nobody reports.
+            status = await asyncio.to_thread(self._views.status, run_id)
+            if run_id in changed or self._statuses.get(run_id, status) != status:
+                frame = await asyncio.to_thread(self._snapshot, run_id)
+                if frame is not None:
+                    self._hub.publish(run_id, frame)
+            self._statuses[run_id] = status
+        self._statuses = {run_id: self._statuses[run_id] for run_id in watched - {WALL}}
         if WALL in watched:
-            frame = await asyncio.to_thread(self._views.wall)
-            if frame != self._wall_body:
-                self._wall_body = frame
+            frame, sign = await asyncio.to_thread(self._views.wall)
+            if sign != self._wall_sign:
+                self._wall_sign = sign
                 self._hub.publish(WALL, frame)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import Depends, Request
 
 from nanwatch_server.api.schemas import incident_json, run_detail, run_summary
@@ -73,18 +74,29 @@ class Views:
         run = self._store.run(incident.run_id)
         return incident_json(incident, run.name if run else "")
 
-    def wall(self) -> bytes:
-        """The `wall` frame: newest runs, their vitals and sparklines."""
+    def status(self, run_id: str) -> str:
+        """The run's status now; empty if there is no such run."""
+        run = self._store.run(run_id)
+        return "" if run is None else self.summaries([run])[0]["status"]
+
+    def wall(self) -> tuple[bytes, int]:
+        """The `wall` frame (newest runs, vitals, sparklines), and a number that changes with it.
+
+        Ages grow by themselves and do not count as a change.
+        """
         runs, _ = self._store.runs(limit=WALL_RUNS_MAX)
         frame = FrameWriter("wall")
         rows = [self._vitals.wall_row(run) for run in runs]
-        offset = frame.add([row for row, _ in rows] or [])
+        offset = frame.add([row for row, _ in rows])
         sparks = {
             run.id: {"n": len(spark), "offset": frame.add(spark)}
             for run, (_, spark) in zip(runs, rows, strict=True)
         }
         summaries = [one | {"row": i} for i, one in enumerate(self.summaries(runs))]
-        return frame.finish(runs=summaries, columns=list(COLUMNS), vitals=offset, sparks=sparks)
+        age = COLUMNS.index("age_s")
+        numbers = b"".join(np.delete(row, age).tobytes() + spark.tobytes() for row, spark in rows)
+        data = frame.finish(runs=summaries, columns=list(COLUMNS), vitals=offset, sparks=sparks)
+        return data, hash((repr(summaries), numbers))
 
 
 def _views(request: Request) -> Views:

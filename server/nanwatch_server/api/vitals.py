@@ -11,8 +11,8 @@ import numpy as np
 from nanwatch.contract.frames import NonFinite
 from nanwatch_server.domain.models import Run, Series
 from nanwatch_server.domain.ports import Store
-from nanwatch_server.live.presence import PresenceBook
-from nanwatch_server.live.wall import SPARK_BUCKETS, spark, vitals
+from nanwatch_server.live.presence import Presence, PresenceBook
+from nanwatch_server.live.wall import COLUMNS, SPARK_BUCKETS, spark, vitals
 from nanwatch_server.store.tail import Tail
 
 SERIES_TTL_S = 1.0
@@ -31,6 +31,7 @@ class Vitals:
     ) -> None:
         self._store, self._tail, self._presence, self._clock = store, tail, presence, clock
         self._series: dict[str, tuple[float, list[Series]]] = {}
+        self._wall_rows: dict[str, tuple[tuple, np.ndarray, np.ndarray]] = {}
 
     def series(self, run_id: str) -> list[Series]:
         """All series of the run, at most a second old."""
@@ -51,7 +52,18 @@ class Vitals:
         return ""
 
     def wall_row(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
-        """Vitals and sparkline."""
+        """Vitals and sparkline; counted anew only when the run has shown a sign of life."""
+        presence = self._presence.of(run.id)
+        seen_at = max(run.last_seen_at, presence.last_seen_at)
+        sign = (seen_at, max(run.last_step, presence.last_step), presence.connections)
+        known = self._wall_rows.get(run.id)
+        if known is None or known[0] != sign or presence.connections:
+            known = self._wall_rows[run.id] = (sign, *self._wall_row(run, presence))
+        row = known[1].copy()
+        row[COLUMNS.index("age_s")] = self._clock() - seen_at
+        return row, known[2]
+
+    def _wall_row(self, run: Run, presence: Presence) -> tuple[np.ndarray, np.ndarray]:
         series = self.series(run.id)
         scope = self.main_scope(run, series)
         ids = {
@@ -63,11 +75,10 @@ class Vitals:
         def newest(kind: str, count: int):
             return self._tail.newest(run.id, ids[kind], count) if kind in ids else _NONE
 
-        presence = self._presence.of(run.id)
         row = vitals(
             newest,
             step=max(run.last_step, presence.last_step),
-            age_s=self._clock() - max(run.last_seen_at, presence.last_seen_at),
+            age_s=0.0,
             nonfinite_total=self._nonfinite(run.id),
         )
         return row, spark(newest("loss", 100 * SPARK_BUCKETS)[2])

@@ -243,6 +243,7 @@ class Gateway:
         connection.last_step = max(connection.last_step, beat.step)
         self._presence.beat(connection.run_id, beat, self._clock())
         connection.touch()
+        self._changed(connection.run_id)
 
     def _odd(self, connection: Connection, data: bytes, error: FrameError) -> None:
         """Something wire v1 cannot read: bad records and unknown frames are refused alone."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import Connection, Table, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nanwatch.contract.frames import RunInfo, SeriesDecl
@@ -91,10 +91,16 @@ class SqlUnit:
     def touch_run(self, run_id: str, *, last_seen_at: float, last_step: int) -> None:
         """Sign of life; neither value goes back."""
         run = t.runs.c
-        for column, value in ((run.last_seen_at, last_seen_at), (run.last_step, last_step)):
-            self._db.execute(
-                update(t.runs).where(run.id == run_id, column < value).values({column: value})
+        self._db.execute(
+            update(t.runs)
+            .where(run.id == run_id)
+            .values(
+                last_seen_at=case(
+                    (run.last_seen_at < last_seen_at, last_seen_at), else_=run.last_seen_at
+                ),
+                last_step=case((run.last_step < last_step, last_step), else_=run.last_step),
             )
+        )
 
     def end_run(self, run_id: str, *, at: float | None, reason: str, exit_code: int | None) -> None:
         """The run has ended; `at=None` takes that back."""
@@ -138,25 +144,35 @@ class SqlUnit:
 
     def declare(self, stream: Stream, decls: Sequence[SeriesDecl]) -> dict[int, Series]:
         """Insert or find the series; wire id → Series."""
-        place = ["run_id", "rank", "stage", "scope", "kind", "layer"]
-        found: dict[int, Series] = {}
-        for decl in decls:
-            row = {
-                "run_id": stream.run_id,
-                "rank": stream.rank,
-                "stage": decl.stage,
-                "scope": decl.scope,
-                "kind": decl.kind,
-                "layer": decl.layer,
-            }
-            self._insert_or_ignore(t.series, place, row)
-            found[decl.id] = to_series(self._db.execute(select(t.series).filter_by(**row)).one())
-            self._upsert(
-                t.declarations,
-                ["run_id", "rank", "epoch", "wire_id"],
-                {**of_stream(stream), "wire_id": decl.id, "series_n": found[decl.id].id},
+        owner = {"run_id": stream.run_id, "rank": stream.rank}
+        keys = {decl.id: (decl.stage, decl.scope, decl.kind, decl.layer) for decl in decls}
+        known = self._series(owner)
+        fresh = [
+            owner | dict(zip(("stage", "scope", "kind", "layer"), key, strict=True))
+            for key in dict.fromkeys(keys.values())
+            if key not in known
+        ]
+        if fresh:
+            self._db.execute(t.series.insert(), fresh)
+            known = self._series(owner)
+        found = {wire_id: known[key] for wire_id, key in keys.items()}
+        if found:
+            place = ["run_id", "rank", "epoch", "wire_id"]
+            query = self._insert(t.declarations)
+            self._db.execute(
+                query.on_conflict_do_update(
+                    index_elements=place, set_={"series_n": query.excluded.series_n}
+                ),
+                [
+                    {**of_stream(stream), "wire_id": wire_id, "series_n": series.id}
+                    for wire_id, series in found.items()
+                ],
             )
         return found
+
+    def _series(self, owner: dict[str, Any]) -> dict[tuple[str, str, str, str], Series]:
+        rows = self._db.execute(select(t.series).filter_by(**owner)).all()
+        return {(row.stage, row.scope, row.kind, row.layer): to_series(row) for row in rows}
 
     def append_journal(
         self, stream: Stream, lane: str, first: int, last: int, frame: bytes, now: float

@@ -53,12 +53,12 @@ def test_points_events_and_status_reach_who_watches(server):
         run = until(page, "run", lambda h: len(h["run"]["series"]) == 2)[0]["run"]
         assert (run["name"], run["status"]) == ("lstm", "live")
         wire.send(scalars(1, [1, 2], [[math.nan, -0.0], [math.inf, 1e-320]], (1, 2)))
-        header, blocks = until(page, "points", lambda h: h["tables"][0]["n"] == 2)
-        [one] = header["tables"]
+        header, blocks = until(page, "points", lambda h: h["tables"][0]["n"] >= 2)
+        [one] = header["tables"]  # with the first point, if that was still on its way
         assert one["series"] == [series["id"] for series in run["series"]]
-        values = block(blocks, one["values"], 2, 2)
+        values = block(blocks, one["values"], 2, one["n"])[:, -2:]
         assert values.tobytes() == np.array([[math.nan, -0.0], [math.inf, 1e-320]]).tobytes()
-        assert block(blocks, one["steps"], 2).tolist() == [1, 2]
+        assert block(blocks, one["steps"], one["n"]).tolist()[-2:] == [1, 2]
         bad = f.NonFinite(step=1, time=1.0, where="loss", nan=1, total=1, layers=["head"])
         wire.send(f.Batch(lane="events", first=0, records=[bad]))
         event = until(page, "event")[0]

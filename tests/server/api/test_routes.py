@@ -1,0 +1,181 @@
+"""The HTTP routes of runs, points, incidents and the page, on a real server."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nanwatch.contract import frames as f
+from nanwatch.contract.commands import ControlOffer
+from nanwatch_server.api import static
+from tests.server.ingest.test_first_light import eventually, ids_of, query
+from tests.server.wire import RUN, Wire, table
+
+
+def train(server, run=RUN, steps=0, **given):
+    """A run with `steps` points of a loss; the connection is closed again."""
+    with Wire(server.url, server.token) as wire:
+        wire.hello(run=run, **given)
+        wire.send(f.Declare(series=[f.SeriesDecl(1, "loss")]))
+        for first, begin in enumerate(range(0, steps, 4096)):
+            numbers = np.arange(begin, min(begin + 4096, steps))
+            wire.send(
+                f.Batch(
+                    lane="scalars",
+                    first=first,
+                    records=[table([1], numbers, [np.sin(numbers / 99.0)])],
+                )
+            )
+            wire.acked("scalars", first)
+
+
+def test_a_run_says_what_it_is_and_allows(server):
+    offer = ControlOffer(lr=(1e-7, math.inf), checkpoint=True)
+    with Wire(server.url, server.token) as wire:
+        wire.hello(name="my run/1", config={"lr": "nan"}, facts={"host": "h"}, control=offer)
+        run = server.get(f"/api/runs/{RUN}")
+        assert (run["name"], run["project"], run["status"]) == ("my_run/1", "p", "live")
+        assert run["controls"] == ["set_lr", "scale_lr", "checkpoint"]
+        assert run["control"]["lr"] == ["1e-07", "Infinity"]
+        assert run["config"] == {"lr": "nan"} and run["severity"] is None
+
+
+def test_runs_are_found_and_paged(server):
+    for i in range(5):
+        train(server, run=f"{i:032x}", name=f"run-{i}", project="a" if i % 2 else "b")
+    page = server.get("/api/runs", limit=3)
+    rest = server.get("/api/runs", limit=3, after=page["next"])
+    names = [run["name"] for run in page["runs"] + rest["runs"]]
+    assert names == [f"run-{i}" for i in (4, 3, 2, 1, 0)] and rest["next"] is None
+    assert [r["name"] for r in server.get("/api/runs", q="run-2")["runs"]] == ["run-2"]
+    assert len(server.get("/api/runs", project="a")["runs"]) == 2
+    assert server.get("/api/runs", status="ended")["runs"] == []
+    assert len(server.get("/api/runs", status="live", limit=2)["runs"]) == 2
+
+
+def test_points_of_any_range(server):
+    train(server, steps=20_000)
+    ids = [*ids_of(server).values()]
+    eventually(lambda: query(server, ids, buckets=20_000)[1][0]["steps"].size == 20_000)
+    header, [columns] = query(server, ids, buckets=500)
+    assert columns["mode"] == "buckets" and len(columns["count"]) <= 500
+    assert columns["count"].sum() == 20_000 and (header["x0"], header["x1"]) == (0, 19_999)
+    header, [columns] = query(server, ids, x0=100, x1=149, buckets=500)
+    assert columns["mode"] == "raw" and columns["steps"].tolist() == list(range(100, 150))
+    assert (columns["values"] == np.sin(np.arange(100, 150) / 99.0)).all()
+    twice = [
+        server.http.get(f"/api/runs/{RUN}/series", params={"ids": ids[0], "buckets": 99}).content
+        for _ in range(2)
+    ]
+    assert twice[0] == twice[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/runs/nope", 404),
+        ("/api/runs/nope/incidents", 404),
+        ("/api/incidents/nope", 404),
+        ("/api/nope", 404),
+        ("/api/runs?limit=0", 422),
+        ("/api/runs?limit=x", 422),
+        ("/api/runs?after=-1", 422),
+        ("/api/runs?after=999999999999999999", 200),
+        (f"/api/runs/{RUN}/series", 422),
+        (f"/api/runs/{RUN}/series?ids=1,x", 422),
+        (f"/api/runs/{RUN}/series?ids=99999", 422),
+        (f"/api/runs/{RUN}/series?ids=1&x0=9&x1=3", 422),
+        (f"/api/runs/{RUN}/series?ids=1&x0=99999999999999999999", 422),
+    ],
+)
+def test_errors_have_one_form(server, path, status):
+    train(server)
+    answer = server.http.get(path)
+    assert answer.status_code == status
+    if status != 200:
+        error = answer.json()["error"]
+        assert set(error) == {"code", "message"} and error["message"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_writes_are_strict(server):
+    for path, body in (
+        ("/api/incidents/x/snooze", {"seconds": "60"}),
+        ("/api/incidents/x/snooze", {"seconds": True}),
+        ("/api/incidents/x/snooze", {"seconds": 60, "until_worse": True}),
+        ("/api/incidents/x/snooze", {}),
+        ("/api/incidents/x/snooze", {"other": 1}),
+    ):
+        assert server.http.post(path, json=body).status_code == 422, body
+    assert server.http.post("/api/incidents/x/resolve", json={}).status_code == 404
+    assert server.http.post("/api/incidents/x/snooze", json={"seconds": 60}).status_code == 404
+
+
+def test_every_answer_forbids_scripts_of_others(server):
+    for path in ("/", "/api/runs", "/api/nope", "/healthz"):
+        headers = server.http.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "script-src 'self';" in policy
+        assert "unsafe-eval" not in policy and "frame-ancestors 'none'" in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A built page in a folder of the test."""
+    root = tmp_path / "static"
+    (root / "assets").mkdir(parents=True)
+    (root / "index.html").write_text("<title>page</title>")
+    (root / "assets" / "app-1a2b.js").write_text("1;")
+    (root / "assets" / "app-1a2b.js.br").write_bytes(b"packed")
+    (root / ".built-from").write_text("digest")
+    (tmp_path / "secret").write_text("secret")
+    files = static.static_files
+    monkeypatch.setattr(static, "static_files", lambda: files(root))
+
+
+def test_the_page_its_own_routes_and_nothing_else(built, start):
+    server = start()
+    for path in ("/", "/login", f"/r/{RUN}", "/.built-from", "/secret"):
+        answer = server.http.get(path)
+        assert answer.text == "<title>page</title>", path
+        assert answer.headers["cache-control"] == "no-cache"
+    packed = server.http.get("/assets/app-1a2b.js", headers={"Accept-Encoding": "gzip"})
+    assert packed.text == "1;" and "immutable" in packed.headers["cache-control"]
+    assert "javascript" in packed.headers["content-type"]
+    with server.http.stream(
+        "GET", "/assets/app-1a2b.js", headers={"Accept-Encoding": "br"}
+    ) as answer:
+        assert answer.headers["content-encoding"] == "br"
+        assert b"".join(answer.iter_raw()) == b"packed"
+    for path in ("/assets/%2e%2e/%2e%2e/secret", "/..%2fsecret", "//secret"):
+        assert "secret" not in server.http.get(path).text
+
+
+def test_without_a_built_page_the_root_says_how_to_build_it(monkeypatch, start):
+    monkeypatch.setattr(static, "static_files", dict)
+    assert "hatch_build.py" in start().http.get("/").text
+
+
+def test_no_metric_travels_as_a_json_number(server):
+    """Values of incidents are text, whatever they are; JSON stays valid for any parser."""
+    with Wire(server.url, server.token) as wire:
+        wire.hello(control=ControlOffer(lr=(1e-6, 1e-2)))
+        wire.send(f.Declare(series=[f.SeriesDecl(1, "loss"), f.SeriesDecl(2, "grad_norm")]))
+        steps = np.arange(400)
+        values = np.array([np.where(steps < 350, 2.0, math.nan), np.where(steps < 340, 1.0, 1e30)])
+        wire.send(f.Batch(lane="scalars", first=0, records=[table([1, 2], steps, values)]))
+        wire.acked("scalars", 0)
+        eventually(lambda: server.get(f"/api/runs/{RUN}/incidents")["incidents"])
+
+    def refuse(text):
+        raise AssertionError(f"not JSON: {text}")
+
+    for path in (f"/api/runs/{RUN}", f"/api/runs/{RUN}/incidents", "/api/runs", "/api/incidents"):
+        json.loads(server.http.get(path).text, parse_constant=refuse)
+    for incident in server.get("/api/incidents")["incidents"]:
+        assert all(isinstance(one["value"], str) for one in incident["evidence"])
