@@ -11,6 +11,7 @@ from nanwatch.contract.commands import ControlOffer, allowed_kinds
 from nanwatch.contract.frames import CheckpointSaved, Mark, NonFinite, Problem
 from nanwatch_server.domain.models import (
     Checkpoint,
+    Evidence,
     Finding,
     Incident,
     Run,
@@ -150,17 +151,7 @@ def incident_json(incident: Incident, run_name: str) -> dict[str, Any]:
         "forecast": cause.forecast,
         "evidence_for": list(cause.evidence_for),
         "evidence_against": list(cause.evidence_against),
-        "evidence": [
-            {
-                "label": one.label,
-                "value": one.value,
-                "limit": one.limit,
-                "kind": one.kind,
-                "scope": one.scope,
-                "layer": one.layer,
-            }
-            for one in evidence.values()
-        ],
+        "evidence": [evidence_json(one) for one in evidence.values()],
         "findings": [finding_json(finding) for finding in incident.findings],
         "suggestions": [
             {
@@ -173,6 +164,12 @@ def incident_json(incident: Incident, run_name: str) -> dict[str, Any]:
             for one in cause.suggestions
         ],
     }
+
+
+def evidence_json(one: Evidence) -> dict[str, str]:
+    """One observed number or fact; its value is text already."""
+    names = ("label", "value", "limit", "kind", "scope", "layer")
+    return {name: getattr(one, name) for name in names}
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
