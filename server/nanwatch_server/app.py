@@ -266,8 +266,7 @@ def run_server(
         ws="websockets-sansio",
         ws_max_size=FRAME_BYTES_MAX,
         ws_per_message_deflate=False,
-        access_log=False,
-        log_level="warning",
+        log_config=None,  # the process's own logging is left alone; warnings go to stderr
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
