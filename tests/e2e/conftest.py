@@ -61,7 +61,10 @@ class Server(LocalServer):
     def points(self, run: str, kind: str, layer: str = "") -> tuple[list[int], list[float]]:
         """Every stored point of one series, through the public API."""
         series = self.client.get(f"/api/runs/{run}")["series"]
-        (found,) = [s["id"] for s in series if (s["kind"], s["layer"]) == (kind, layer)]
+        ids = [s["id"] for s in series if (s["kind"], s["layer"]) == (kind, layer)]
+        if not ids:
+            return [], []
+        (found,) = ids
         frame = self.client.get_bytes(f"/api/runs/{run}/series?ids={found}&buckets=20000")
         length = struct.unpack_from("<I", frame)[0]
         (entry,) = json.loads(frame[8 : 8 + length])["series"]

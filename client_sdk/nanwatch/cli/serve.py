@@ -48,9 +48,12 @@ def serve(
             f"(ssh -L {port}:127.0.0.1:{port} this-machine), a TLS proxy, or --insecure-http"
         )
     directory = (data_dir or data_directory()).expanduser()
-    settings = Settings(
-        data_dir=directory, host=host, port=port, allowed_hosts=tuple(allowed_host or ())
-    )
+    try:
+        settings = Settings(
+            data_dir=directory, host=host, port=port, allowed_hosts=tuple(allowed_host or ())
+        )
+    except ValueError as error:
+        fail(f"a setting is not right (options, or NANWATCH_… in the environment): {error}")
 
     def ready(info: Any) -> None:
         _announce(info, directory)

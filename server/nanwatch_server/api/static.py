@@ -1,6 +1,7 @@
 """The page: files built from `web/`, compressed at build, hashed names cached for ever.
 
-Every path that is no file gets `index.html`, because the page has its own routes.
+Every path that is no file gets `index.html`, because the page has its own routes; a missing asset
+is 404, so that a browser never takes HTML for a script of an older build.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def page(path: str, request: Request) -> Response:
     file = files.get(path) or files.get("index.html")
     if file is None:
         return HTMLResponse(_UNBUILT)
+    if path.startswith("assets/") and path not in files:
+        return Response(status_code=404)
     hashed = path in files and path.startswith("assets/")
     headers = {
         "cache-control": "public, max-age=31536000, immutable" if hashed else "no-cache",

@@ -19,7 +19,7 @@ class KnownHosts:
         self._fixed: dict[str, str] = {}
         for entry in allowed:
             scheme, mark, host = entry.strip().lower().rpartition("://")
-            if not host or "/" in host or (mark and scheme not in _DEFAULT_PORT):
+            if not host or set(host) & set("/ \t@?#") or (mark and scheme not in _DEFAULT_PORT):
                 raise ValueError(
                     f"allowed host {entry!r}: expected name:port, or an origin like https://name"
                 )
