@@ -1,18 +1,17 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
 import type { RefObject } from "preact";
-import { useCallback, useEffect, useErrorBoundary, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import type { Panel, Source } from "../panels/panel";
 import type { RunStore } from "../state/run";
 import { palette } from "../state/theme";
 import { changeView, setChartFlag, view } from "../state/view";
-import { formatStep } from "../ui/format";
 import { Readings, TableView } from "./ChartParts";
 import { saveCsv } from "./csv";
-import { cursor, cursorRow, dragging } from "./cursor";
-import type { Figure } from "./figure";
+import { dragging } from "./cursor";
+import { Crosshair, type Drawn, Edges, leave, onKey, onPointer } from "./Overlay";
 import { draw, MARGIN, purge } from "./plot";
 import { dequeue, enqueue } from "./queue";
-import { Rails, type Scale, Strip } from "./Rails";
+import { Rails, Strip } from "./Rails";
 import { positionTicks } from "./ticks";
 import { type Placing, placing, shownSteps } from "./window";
 
@@ -46,13 +45,6 @@ export function Chart(props: { panel: Panel; store: RunStore }) {
       </figure>
     );
   return <ChartBody {...props} />;
-}
-
-interface Drawn {
-  figure: Figure;
-  scale: Scale;
-  place: Placing;
-  steps: [number, number];
 }
 
 function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
@@ -165,10 +157,15 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
       {figure ? <Readings figure={figure} /> : <div class="readings" />}
       <div class="plot-wrap" style={{ minHeight: `${panel.height}px` }}>
         {drawn ? <Rails figure={drawn.figure} scale={drawn.scale} /> : null}
-        <div
+        <fieldset
           class="plot-area"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: the arrow keys move the cursor over the values
+          tabIndex={0}
+          aria-label={`${figure?.summary ?? panel.title} Arrow keys move the cursor.`}
           onPointerMove={(event) => drawn && onPointer(event, drawn)}
           onPointerLeave={leave}
+          onBlur={leave}
+          onKeyDown={(event) => drawn && onKey(event, drawn)}
         >
           <div
             ref={plot}
@@ -180,7 +177,7 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
           />
           {drawn ? <Crosshair drawn={drawn} height={panel.height} /> : null}
           {drawn ? <Edges panel={panel} drawn={drawn} /> : null}
-        </div>
+        </fieldset>
         {drawn ? <Strip figure={drawn.figure} scale={drawn.scale} /> : null}
       </div>
       <figcaption>
@@ -241,82 +238,6 @@ function onZoom(zoom: [number, number] | null, place: Placing): void {
   const steps: [number, number] = [place.toStep(zoom[0]), place.toStep(zoom[1])];
   if (steps[1] - steps[0] < 1) return;
   changeView({ zoom: steps }, true);
-}
-
-function onPointer(event: PointerEvent, drawn: Drawn): void {
-  const area = (event.currentTarget as HTMLElement).getBoundingClientRect();
-  const share = (event.clientX - area.left - MARGIN.left) / (drawn.scale.width - MARGIN.left - MARGIN.right);
-  if (share < 0 || share > 1) {
-    cursor.value = null;
-    return;
-  }
-  const [from, to] = drawn.steps.map(drawn.place.toX) as [number, number];
-  cursor.value = drawn.place.toStep(from + share * (to - from));
-  const rows = drawn.figure.rows?.length;
-  if (rows) {
-    const inner = area.height - MARGIN.top - MARGIN.bottom;
-    const row = Math.floor(((event.clientY - area.top - MARGIN.top) / inner) * rows);
-    cursorRow.set(drawn.figure, row >= 0 && row < rows ? row : null);
-  }
-}
-
-function leave(): void {
-  cursor.value = null;
-}
-
-function Crosshair({ drawn, height }: { drawn: Drawn; height: number }) {
-  const step = cursor.value;
-  if (step === null || step < drawn.steps[0] || step > drawn.steps[1]) return null;
-  return (
-    <div
-      class="crosshair"
-      style={{
-        transform: `translateX(${drawn.scale.pixel(step)}px)`,
-        top: `${MARGIN.top}px`,
-        height: `${height - MARGIN.top - MARGIN.bottom}px`,
-      }}
-    />
-  );
-}
-
-/** Counts of what lies above and below the axis, and names of the dashed lines. */
-function Edges({ panel, drawn }: { panel: Panel; drawn: Drawn }) {
-  const { figure } = drawn;
-  const inner = panel.height - MARGIN.top - MARGIN.bottom;
-  const top = (value: number) => {
-    const at = figure.y.log ? Math.log10(value) : value;
-    return MARGIN.top + (1 - (at - figure.y.range[0]) / (figure.y.range[1] - figure.y.range[0])) * inner;
-  };
-  const arrow = (side: "above" | "below") => {
-    const off = figure[side];
-    if (!off) return null;
-    const text = `${formatStep(off.count)} off scale, newest at step ${formatStep(off.at)}: show all`;
-    return (
-      <button
-        type="button"
-        class={`offscale offscale-${side}`}
-        data-testid={`offscale-${side}`}
-        data-count={off.count}
-        title={text}
-        aria-label={text}
-        onClick={() => setChartFlag(panel.id, "wide", true)}
-      >
-        {side === "above" ? "▲" : "▼"} {formatStep(off.count)}
-      </button>
-    );
-  };
-  const labels = useMemo(() => figure.levels, [figure]);
-  return (
-    <>
-      {arrow("above")}
-      {arrow("below")}
-      {labels.map((level) => (
-        <span key={level.y} class="level-label" style={{ top: `${top(level.y) - 16}px` }}>
-          {level.label}
-        </span>
-      ))}
-    </>
-  );
 }
 
 /** Charts near the screen are drawn, those long gone are purged; the width is measured once a change. */

@@ -1,5 +1,6 @@
+import { getJson } from "./api";
 import { decodeFrame, type Frame } from "./frame";
-import { clockOffset, connection, lastFrameAt, signedOut } from "./signals";
+import { clockOffset, connection, lastFrameAt, outdated, serverVersion, signedOut } from "./signals";
 
 type Listener = (frame: Frame) => void;
 
@@ -74,9 +75,16 @@ class LiveSocket {
   private receive(data: ArrayBuffer): void {
     const frame = decodeFrame(data);
     lastFrameAt.value = Date.now();
-    if (frame.type === "hello" && typeof frame.header.time === "number")
-      clockOffset.value = frame.header.time - Date.now() / 1000;
+    if (frame.type === "hello") this.greet(frame);
     for (const listener of this.listeners) listener(frame);
+  }
+
+  private greet(frame: Frame): void {
+    const { time, version } = frame.header;
+    if (typeof time === "number") clockOffset.value = time - Date.now() / 1000;
+    if (typeof version !== "string") return;
+    if (serverVersion.value && serverVersion.value !== version) outdated.value = true;
+    else serverVersion.value = version;
   }
 
   private lost(code: number): void {
@@ -87,6 +95,8 @@ class LiveSocket {
       signedOut.value = true;
       return;
     }
+    // A browser is not told why a socket was refused: the session's answer tells whether to sign in.
+    if (attempts % 8 === 1) getJson("/api/session").catch(() => undefined);
     // Half a second, doubling to ten, with jitter so that many pages do not return at once.
     const wait = Math.min(10_000, 500 * 2 ** Math.min(attempts - 1, 5)) * (0.75 + Math.random() / 2);
     this.timer = window.setTimeout(() => {

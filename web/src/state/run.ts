@@ -15,6 +15,7 @@ const LAYERS_PER_QUERY = 64;
 const RAW_TAIL = 220;
 /** After so many live points a fresh query is cheaper to draw than ever more raw points. */
 const REQUERY_AFTER = 1200;
+const REQUERY_EVERY_MS = 5000;
 
 interface PointsTable {
   series: number[];
@@ -55,6 +56,7 @@ export class RunStore {
   private bumpTimer = 0;
   private pictureTimer = 0;
   private sinceQuery = 0;
+  private queriedAt = 0;
   private knownSeries = 0;
 
   constructor(readonly id: string) {}
@@ -218,10 +220,9 @@ export class RunStore {
       this.sinceQuery += table.n;
     }
     // Only a view at the newest data grows; a zoomed view needs no new query.
-    if (this.sinceQuery > REQUERY_AFTER && !this.shown.zoom) {
-      this.sinceQuery = 0;
-      this.scheduleQuery(1000);
-    }
+    // A fast run must neither push the query off for ever nor ask all the time.
+    if (this.sinceQuery > REQUERY_AFTER && !this.shown.zoom && !this.requeryTimer)
+      this.scheduleQuery(Math.max(500, this.queriedAt + REQUERY_EVERY_MS - performance.now()));
     this.bump();
   }
 
@@ -286,7 +287,10 @@ export class RunStore {
 
   private scheduleQuery(wait: number): void {
     clearTimeout(this.requeryTimer);
-    this.requeryTimer = window.setTimeout(() => void this.query(), wait);
+    this.requeryTimer = window.setTimeout(() => {
+      this.requeryTimer = 0;
+      void this.query();
+    }, wait);
   }
 
   private lineIds(): number[] {
@@ -327,6 +331,7 @@ export class RunStore {
     const abort = new AbortController();
     this.abort = abort;
     this.sinceQuery = 0;
+    this.queriedAt = performance.now();
     const lines = this.lineIds();
     const layers = this.layerIds();
     const jobs: [number[], number][] = [];

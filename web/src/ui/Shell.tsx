@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { connection, lastFrameAt } from "../net/signals";
+import { connection, lastFrameAt, outdated } from "../net/signals";
 import { route } from "../router";
 import { session } from "../state/session";
 import { chooseTheme, themeChoice } from "../state/theme";
@@ -28,6 +28,14 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <ThemeToggle />
       </header>
       {lost ? <LostBanner /> : null}
+      {outdated.value ? (
+        <div class="lost-banner" role="status">
+          The server was updated.{" "}
+          <button type="button" onClick={() => location.reload()}>
+            Reload the page
+          </button>
+        </div>
+      ) : null}
       <main id="main" tabIndex={-1}>
         {children}
       </main>

@@ -20,6 +20,8 @@ interface Props {
 /** What is wrong, since when, why we think so, and what to try. */
 export function Banner({ incident, detail, onChange, ask, full }: Props) {
   const open = useSignal(Boolean(full));
+  // Headings follow the title: it is the page's own on the incident page.
+  const Sub = full ? "h2" : "h3";
   return (
     <section
       class={`banner banner-${incident.severity} banner-${incident.state}`}
@@ -30,9 +32,13 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
     >
       <header class="banner-head">
         <SeverityBadge severity={incident.severity} state={incident.state} />
-        <h2 data-testid="incident-title">
-          {full ? incident.title : <a href={`/a/${incident.id}`}>{incident.title}</a>}
-        </h2>
+        {full ? (
+          <h1 data-testid="incident-title">{incident.title}</h1>
+        ) : (
+          <h2 data-testid="incident-title">
+            <a href={`/a/${incident.id}`}>{incident.title}</a>
+          </h2>
+        )}
         <Actions incident={incident} onChange={onChange} />
       </header>
       <p class="banner-facts">
@@ -42,6 +48,7 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
         {incident.reopened ? `; reopened ${incident.reopened} times` : ""}
         {incident.resolved_step !== null ? `; over since step ${formatStep(incident.resolved_step)}` : ""}
         {incident.acknowledged_by ? `; acknowledged by ${incident.acknowledged_by}` : ""}
+        {incident.state === "snoozed" ? `; quiet ${snoozeWords(incident.snoozed_until)}` : ""}
       </p>
       <div class="banner-body">
         <div class="banner-why">
@@ -52,7 +59,7 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
               <strong>{incident.forecast}</strong>
             </p>
           ) : null}
-          {open.value ? <EvidenceList incident={incident} /> : null}
+          {open.value ? <EvidenceList incident={incident} full={full} /> : null}
           {!full ? (
             <button
               type="button"
@@ -70,7 +77,7 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
         </div>
         {incident.suggestions.length ? (
           <div class="banner-try">
-            <h3>Try</h3>
+            <Sub class="subhead">Try</Sub>
             <ol class="suggestions">
               {incident.suggestions.map((one, i) => (
                 <SuggestionRow
@@ -131,6 +138,10 @@ function SuggestionRow({
   );
 }
 
+function snoozeWords(until: number | null): string {
+  return until === null || until < 0 ? "until it gets worse" : `until ${formatClock(until)}`;
+}
+
 /** Verb and object, with the value filled in. */
 function buttonWords(one: Suggestion, detail: RunDetail): string {
   const scope = one.args.scope ? ` of ${one.args.scope}` : "";
@@ -148,7 +159,7 @@ function buttonWords(one: Suggestion, detail: RunDetail): string {
   }
 }
 
-export function EvidenceList({ incident }: { incident: Incident }) {
+function EvidenceList({ incident, full }: { incident: Incident; full?: boolean }) {
   return (
     <div class="evidence">
       {incident.evidence.length ? (
@@ -169,8 +180,8 @@ export function EvidenceList({ incident }: { incident: Incident }) {
           ))}
         </dl>
       ) : null}
-      <ForAgainst title="For" texts={incident.evidence_for} />
-      <ForAgainst title="Against" texts={incident.evidence_against} />
+      <ForAgainst title="For" texts={incident.evidence_for} full={full} />
+      <ForAgainst title="Against" texts={incident.evidence_against} full={full} />
       <p class="small-print">
         {incident.syndrome.replaceAll("-", " ")}, confidence {Math.round(incident.confidence * 100)} %
       </p>
@@ -178,11 +189,12 @@ export function EvidenceList({ incident }: { incident: Incident }) {
   );
 }
 
-function ForAgainst({ title, texts }: { title: string; texts: string[] }) {
+function ForAgainst({ title, texts, full }: { title: string; texts: string[]; full?: boolean }) {
+  const Sub = full ? "h2" : "h3";
   if (!texts.length) return null;
   return (
     <>
-      <h4>{title}</h4>
+      <Sub class="subhead">{title}</Sub>
       <ul>
         {texts.map((text) => (
           <li key={text}>{text}</li>

@@ -167,7 +167,7 @@ function Buttons({ store, detail, ask, allowed }: Props & { allowed: Set<string>
             Save checkpoint
           </button>
         ) : null}
-        {allowed.has("stop") ? (
+        {allowed.has("stop") && mayControl.value ? (
           <button
             type="button"
             class="danger"

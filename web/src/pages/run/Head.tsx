@@ -62,7 +62,7 @@ export function Vitals({ store, detail }: { store: RunStore; detail: RunDetail }
         <div key={vital.name} class={vital.standout ? "vital standout" : "vital"}>
           <dt>{vital.label}</dt>
           <dd data-testid={`vital-${vital.name}`}>{vital.value}</dd>
-          {vital.note ? <small>{vital.note}</small> : null}
+          {vital.note ? <dd class="vital-note">{vital.note}</dd> : null}
         </div>
       ))}
     </dl>
