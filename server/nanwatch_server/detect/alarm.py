@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.state import Stateful
 
 REPEAT = 1000
@@ -31,6 +32,14 @@ class Event(NamedTuple):
     """Records that fired since the alarm went up."""
     fresh: bool = False
     """The trouble begins here: a fire, or a notice that became an alarm."""
+
+
+def unknown(values: F64) -> NDArray[np.int8]:
+    """No severity, except that values that are not finite keep a firing alarm up.
+
+    They say nothing of the condition, so they must not count as its absence.
+    """
+    return np.where(np.isfinite(values), 0, KEEP).astype(np.int8)
 
 
 class Alarm(Stateful):

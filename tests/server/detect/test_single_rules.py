@@ -92,6 +92,15 @@ def test_nan_between_does_not_blind_the_growth_rules() -> None:
     assert {"grad_explosion", "clip_saturation"} <= rules
 
 
+def test_nan_is_no_all_clear() -> None:
+    """What exploded into NaN has not calmed down."""
+    trace = exploding(np.random.default_rng(0), 1500, 5, 1.0)
+    trace.scalars["loss"][840:] = np.nan
+    found = watch(trace)
+    assert {f.rule for f in found} >= {"grad_explosion", "clip_saturation", "nonfinite"}
+    assert not any(f.cleared for f in found)
+
+
 def test_clipping_most_steps_is_a_notice_once() -> None:
     trace = Trace({"grad_norm": np.full(3000, 4.0), "clip_threshold": np.ones(3000)})
     found = watch(trace)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import (
@@ -46,7 +46,7 @@ class ClipSaturation(Rule):
         # values that are not finite are rule 1's; they must not blind this one
         known = np.flatnonzero(np.isfinite(ratio))
         loss = block.scalars.get("loss")
-        severities = np.zeros(len(block), np.int8)
+        severities = unknown(norm)
         said: dict[int, Said] = {}
         onsets: dict[int, int] = {}
         for start, stop, tick in cells(self.logs.count, len(known)):

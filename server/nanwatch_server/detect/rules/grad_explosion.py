@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, REPEAT, Alarm
+from nanwatch_server.detect.alarm import KEEP, REPEAT, Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.growth import GrowthBank
@@ -43,7 +43,7 @@ class GradExplosion(Rule):
 
     name = "grad_explosion"
     reads = ("grad_norm",)
-    STATE = ("names", "alarm", "bank", "last", "reference", "hits", "losses", "clip",
+    STATE = ("names", "alarm", "bank", "last", "reference", "start", "hits", "losses", "clip",
              "base")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
@@ -54,6 +54,8 @@ class GradExplosion(Rule):
         self.last: F64 = np.full(1, np.nan)
         self.reference: F64 = np.full(1, np.nan)
         """Median logarithm of the last 128 records per row, as of the last tick."""
+        self.start: F64 = np.full(1, np.nan)
+        """First logarithm per row: stands in while there is no reference."""
         self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
         """Which of the last 4 records stood far above the reference."""
         self.losses = Ring(1, 256)
@@ -73,7 +75,7 @@ class GradExplosion(Rule):
             end = int(known[stop - 1]) + 1
             found += self._cell(block, inputs, start, stop, known[start:stop] - done, done, end)
             done = end
-        return found + self._sweep(block, np.zeros(len(block) - done, np.int8), done, {})
+        return found + self._sweep(block, unknown(total[done:]), done, {})
 
     def _align(self, block: Block) -> None:
         """Follow the set of layers: known ones keep their windows, new ones start empty."""
@@ -90,6 +92,7 @@ class GradExplosion(Rule):
         self.bank.select(rows)
         self.last = np.where(keep >= 0, self.last[keep], np.nan)
         self.reference = np.where(keep >= 0, self.reference[keep], np.nan)
+        self.start = np.where(keep >= 0, self.start[keep], np.nan)
         self.hits = np.where(keep[:, None] >= 0, self.hits[keep], 0).astype(np.int8)
         self.names = names
 
@@ -125,7 +128,7 @@ class GradExplosion(Rule):
         """The known records `start` to `stop`: attempts `done` to `end` of the block."""
         logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
         self.losses.push(inputs.loss[None, start:stop])
-        jumps, jumped_row = self._jumps(logs, inputs.floor[start:stop])
+        jumps, held = self._jumps(logs, inputs.floor[start:stop])
         words: dict[int, tuple[Said, int, float]] = {}
         if jumps.any():
             # worded from what was known at that record, whatever came with it in the batch
@@ -134,10 +137,12 @@ class GradExplosion(Rule):
             history_steps = np.concatenate([past.steps.window(PAST)[0], steps])
             for column in self._speaking(jumps):
                 upto = history.shape[1] - logs.shape[1] + column + 1
+                # the total is the loudest witness; a layer is named only where it alone rises
+                row = int(np.argmax(held[:, column]))
                 words[int(part[column]) + done] = self._say_jump(
-                    jumped_row, history[:, :upto], history_steps[:upto]
+                    row, history[:, :upto], history_steps[:upto]
                 )
-        severities = np.zeros(end - done, np.int8)
+        severities = unknown(block.scalars["grad_norm"][done:end])
         severities[part] = jumps
         if self.bank.push(logs, steps):
             level, row = self._growth(float(inputs.floor[stop - 1]))
@@ -178,29 +183,35 @@ class GradExplosion(Rule):
             found.append(finding(self.context, self.name, block, at, self.alarm.onset, said))
         return found
 
-    def _jumps(self, logs: F64, floor: F64) -> tuple[NDArray[np.int8], int]:
-        """Severity per record of "3 of the last 5 stand 100 times above the window's median"."""
+    def _jumps(self, logs: F64, floor: F64) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Severity per record of "3 of the last 5 stand 100 times above the window's median".
+
+        Also which rows show it. Before there is a median the first record stands in, with
+        limits a hundred and a thousand times higher: untrained models move a lot.
+        """
         n = logs.shape[1]
         limits = self.limits
-        above = logs - self.reference[:, None]
+        np.copyto(self.start, logs[:, 0], where=np.isnan(self.start))
+        early = np.isnan(self.reference)
+        base = np.where(early, self.start + math.log(limits["early"]), self.reference)
+        above = logs - base[:, None]
+        floor = floor[None, :] + np.where(early, math.log(limits["early_floor"]), 0.0)[:, None]
         absolute = math.log(limits["absolute"])
         far = (above >= math.log(limits["jump"])) & (logs >= floor)
         far |= logs >= absolute
         if not far.any() and not self.hits.any():
-            return np.zeros(n, np.int8), 0
+            return np.zeros(n, np.int8), far
         joined = np.concatenate([self.hits, far.astype(np.int8)], axis=1)
         self.hits = joined[:, -4:].copy()
         sums = np.cumsum(np.pad(joined, ((0, 0), (1, 0))), axis=1)
         held = far & (sums[:, 5:] - sums[:, :-5] >= 3)
-        rows = np.flatnonzero(held.any(axis=1))
-        if not rows.size:
-            return np.zeros(n, np.int8), 0
+        if not held.any():
+            return np.zeros(n, np.int8), held
         huge = (above >= math.log(limits["jump_critical"])) | (logs >= absolute)
         huge |= (logs >= math.log(limits["huge"])) & (above >= math.log(limits["jump"]))
         severities = np.where(held.any(axis=0), 2, 0).astype(np.int8)
         severities[(held & huge).any(axis=0)] = 3
-        # the total is the loudest witness; a layer is named only where it alone rises
-        return severities, 0 if held[0].any() else int(rows[0])
+        return severities, held
 
     def _growth(self, floor: float) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
@@ -233,7 +244,8 @@ class GradExplosion(Rule):
         )
 
     def _say_jump(self, row: int, logs: F64, steps: I64) -> tuple[Said, int, float]:
-        base = float(self.reference[row])
+        early = bool(np.isnan(self.reference[row]))
+        base = float((self.start if early else self.reference)[row])
         now = float(logs[row, -1])
         far = logs[row] >= base + math.log(3.0)
         onset = _stretch_start(far, steps)
@@ -245,7 +257,8 @@ class GradExplosion(Rule):
         jumped = math.isfinite(base) and now - base >= math.log(self.limits["jump"])
         if jumped:
             title = f"{what} jumped {short(_exp(now - base))}x to {short(_exp(now))}"
-            against = f"against a median of {number(_exp(base))} over the 128 records before"
+            before = "at the first record" if early else "as median of the 128 records before"
+            against = f"against {number(_exp(base))} {before}"
         else:
             title = f"{what} at {short(_exp(now))}, near the end of fp32"
             against = f"against a limit of {number(self.limits['absolute'])}"
@@ -308,6 +321,7 @@ class GradExplosion(Rule):
     def restart(self) -> None:
         self.bank.restart()
         self.reference = np.full(len(self.names), np.nan)
+        self.start = np.full(len(self.names), np.nan)
         self.hits = np.zeros((len(self.names), 4), np.int8)
         self.losses = Ring(1, 256)
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP, Alarm, Event
+from nanwatch_server.detect.alarm import KEEP, Alarm, Event, unknown
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import Ring, cells
@@ -41,7 +41,7 @@ class LossDivergence(Rule):
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
         known = np.flatnonzero(np.isfinite(loss))
-        severities = np.zeros(len(block), np.int8)
+        severities = unknown(loss)
         words: dict[int, tuple[Said, int]] = {}
         for start, stop, tick in cells(self.losses.count, len(known)):
             part = known[start:stop]

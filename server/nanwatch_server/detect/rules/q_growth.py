@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.growth import GrowthBank, corner
@@ -46,7 +46,7 @@ class QGrowth(Rule):
         std = block.scalars.get("q_std", np.full(len(block), np.nan))[known]
         rewards = self.context.reward_limits[known]
         steps = block.steps[known]
-        severities = np.zeros(len(block), np.int8)
+        severities = unknown(size)
         words: dict[int, tuple[Said, int]] = {}
         for start, stop, _ in cells(self.bank.count, len(known)):
             self._count_beyond(logs[0, start:stop], rewards[start:stop], steps[start:stop])
