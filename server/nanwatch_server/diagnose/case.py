@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_s
 CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
               "max_norm", "clip_grad_norm")  # fmt: skip
 REWARD_LARGE = 100.0
+_TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
+"""Names of modules that carry a state through time; short ones only as whole words."""
 
 
 def parse(text: str) -> float:
@@ -93,10 +96,9 @@ class Case:
         """A recurrent module or a state-space scan carries gradients through time."""
         if is_on(self.facts, "recurrent"):
             return True
-        words = ("gru", "lstm", "rnn", "mamba", "ssm", "s4", "recurrent")
-        layers = [item.layer.lower() for f in self.findings for item in f.evidence]
-        model = (fact(self.facts, "model", "arch", "layers") or "").lower()
-        return any(word in text for text in (*layers, model) for word in words)
+        names = [item.layer.lower() for f in self.findings for item in f.evidence]
+        names.append((fact(self.facts, "model", "arch", "layers") or "").lower())
+        return any(_TIME.search(name) for name in names)
 
     @property
     def length(self) -> int:

@@ -142,6 +142,22 @@ def test_unclipped_recurrent_net_is_told_to_clip_and_start_orthogonal() -> None:
     assert "Gradients are not clipped." in found.evidence_for
 
 
+@pytest.mark.parametrize(
+    ("layer", "recurrent"),
+    [
+        ("gru.weight_hh_l0", True),
+        ("cell.weight_hh", True),
+        ("blocks.0.mamba.A_log", True),
+        ("layers4.weight", False),
+        ("congruence.weight", False),
+    ],
+)
+def test_recurrent_layers_are_known_by_name(layer: str, recurrent: bool) -> None:
+    evidence = Evidence(label="Layer", value="7", kind="grad_norm_layer", layer=layer)
+    found = diagnose([growth(evidence=(evidence,))], {})
+    assert any("recurrent" in line for line in found.evidence_for) == recurrent
+
+
 def test_a_clip_in_use_is_evidence_against() -> None:
     assert diagnose([growth("clip 1")], {}).evidence_against
     assert not diagnose([growth()], {}).evidence_against
