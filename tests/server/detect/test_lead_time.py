@@ -49,6 +49,14 @@ def test_jump_that_stays() -> None:
     assert found[0].severity == Severity.CRITICAL
 
 
+def test_two_steps_from_calm_to_nan() -> None:
+    """A small transformer under plain SGD: 25, 893, 2e7, NaN."""
+    norm = noise(np.random.default_rng(7), 200, 0.2)
+    norm[100:104] = [25, 893, 2.06e7, np.nan]
+    first = alarms(watch(Trace({"grad_norm": norm, "loss": np.ones(200)})))[0]
+    assert (first.rule, first.step, first.onset_step) == ("grad_explosion", 102, 100)
+
+
 @pytest.mark.parametrize("reward", [1.0, 5000.0])
 @pytest.mark.parametrize("doubling", [10, 60, 250])
 def test_q_growth(doubling: int, reward: float) -> None:

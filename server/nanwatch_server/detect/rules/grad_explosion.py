@@ -184,7 +184,8 @@ class GradExplosion(Rule):
         return found
 
     def _jumps(self, logs: F64, floor: F64) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Severity per record of "3 of the last 5 stand 100 times above the window's median".
+        """Severity per record of "3 of the last 5 stand 100 times above the window's median",
+        or one a million times.
 
         Also which rows show it. Before there is a median the first record stands in, with
         limits a hundred and a thousand times higher: untrained models move a lot.
@@ -205,6 +206,8 @@ class GradExplosion(Rule):
         self.hits = joined[:, -4:].copy()
         sums = np.cumsum(np.pad(joined, ((0, 0), (1, 0))), axis=1)
         held = far & (sums[:, 5:] - sums[:, :-5] >= 3)
+        # a model that goes from 25 to 2e7 in two steps leaves no time for three of five
+        held |= far & (above >= math.log(limits["single"]))
         if not held.any():
             return np.zeros(n, np.int8), held
         huge = (above >= math.log(limits["jump_critical"])) | (logs >= absolute)
