@@ -106,7 +106,7 @@ function tracesOf(line: Line, context: DrawContext): Trace[] {
   } else if (smooth) {
     traces.push({ type: "line", x, y: raw, color: line.color, width: 1, opacity: 0.35 });
   }
-  const y = smooth ? ema(steps, raw, SMOOTHING, context.to - context.from) : raw;
+  const y = smooth ? smoothed(steps, raw, context) : raw;
   traces.push({
     type: "line",
     x,
@@ -125,6 +125,13 @@ function tracesOf(line: Line, context: DrawContext): Trace[] {
       color: line.color,
     });
   return traces;
+}
+
+/** On a logarithmic axis the mean is geometric: else it would ride on the largest values. */
+function smoothed(steps: Float64Array, raw: Float64Array, context: DrawContext): Float64Array {
+  const span = context.to - context.from;
+  if (!context.log) return ema(steps, raw, SMOOTHING, span);
+  return ema(steps, raw.map(Math.log10), SMOOTHING, span).map((value) => 10 ** value);
 }
 
 /**

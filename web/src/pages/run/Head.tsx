@@ -1,3 +1,4 @@
+import { connection } from "../../net/signals";
 import type { RunDetail } from "../../net/types";
 import { now } from "../../state/clock";
 import type { RunStore } from "../../state/run";
@@ -13,6 +14,8 @@ export function Head({ store, detail }: { store: RunStore; detail: RunDetail }) 
   const wall = wallRuns.value.get(detail.id);
   const age = wall ? ageOf(wall, now.value) : now.value - detail.last_seen_at;
   const status = statusText(detail, age);
+  // What this page knows of the process is as old as its connection.
+  const silent = connection.value.state === "lost" && detail.status !== "ended";
   const overhead = parseMetric(detail.beat?.overhead ?? "");
   const dropped = Object.values(detail.beat?.dropped ?? {}).reduce((sum, n) => sum + n, 0);
   return (
@@ -21,7 +24,8 @@ export function Head({ store, detail }: { store: RunStore; detail: RunDetail }) 
         <h1>{detail.name}</h1>
         {detail.severity ? <SeverityBadge severity={detail.severity} state={detail.incident?.state} /> : null}
         <span class={`status status-${detail.status}`} data-testid="run-status" data-status={detail.status}>
-          <span aria-hidden="true">{status.mark}</span> {status.text}
+          <span aria-hidden="true">{silent ? "◌" : status.mark}</span> {silent ? "was " : ""}
+          {silent ? status.text.toLowerCase() : status.text}
         </span>
       </div>
       <p class="run-facts">
