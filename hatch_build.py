@@ -68,8 +68,10 @@ def install_packages() -> None:
     if stamp.is_file() and stamp.read_text() == digest:
         return
     npm, env = npm_command()
-    print("nanwatch: fetching the page's packages: npm ci", file=sys.stderr, flush=True)
-    _run([*npm, "ci", "--no-audit", "--no-fund"], env)
+    print("nanwatch: fetching the page's packages: npm install", file=sys.stderr, flush=True)
+    # Not `npm ci`: it refuses a lock file that was made where a registry did not know the optional
+    # packages of other platforms. This one takes the locked versions too, and writes nothing.
+    _run([*npm, "install", "--no-save", "--no-audit", "--no-fund"], env)
     stamp.write_text(digest)
 
 
