@@ -182,9 +182,10 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
       </div>
       <figcaption>
         <span class="visually-hidden">{figure?.summary}</span>
-        {figure?.rows ? (
+        {figure?.legend ? (
           <span class="chart-note">
-            1e-8 <i class="legend-heat" /> 1e3 · × not finite · hatched: no data
+            {figure.legend.low} <i class="legend-heat" /> {figure.legend.high} · × not finite · hatched: no
+            data
           </span>
         ) : null}
         {figure?.note ? <span class="chart-note">{figure.note}</span> : null}

@@ -42,6 +42,8 @@ export interface HeatTrace {
   x: Float64Array;
   /** One row for each layer, values already log10; NaN cells stay empty. */
   z: Float64Array[];
+  /** Upper end of the colours, log10. */
+  high: number;
 }
 
 export type Trace = LineTrace | MarkerTrace | BandTrace | StackTrace | HeatTrace;
@@ -92,6 +94,8 @@ export interface Figure {
   note?: string;
   /** A strip under the plot: shares from 0 to 1 between steps. */
   strip?: { label: string; cells: { from: number; to: number; share: number }[] };
+  /** What the colours mean. */
+  legend?: { low: string; high: string };
   /** Rows of a chart with layers, top first. */
   rows?: string[];
   table: () => Table;

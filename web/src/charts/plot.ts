@@ -209,7 +209,7 @@ function toPlotly(trace: Trace, figure: Figure): object {
         y: (figure.rows ?? []).map((_, i) => i),
         z: trace.z,
         zmin: -8,
-        zmax: 3,
+        zmax: trace.high,
         colorscale: "Cividis",
         showscale: false,
         xgap: 0,

@@ -5,7 +5,7 @@ import { errorText, getJson } from "../net/api";
 import type { AuditRow } from "../net/types";
 import { route } from "../router";
 import { subject } from "../state/title";
-import { formatDateTime, formatUtc } from "../ui/format";
+import { formatDateTime, formatText, formatUtc } from "../ui/format";
 
 interface Answer {
   rows: AuditRow[];
@@ -76,13 +76,17 @@ export function Audit() {
             <tbody>
               {rows.value.map((row) => (
                 <tr key={row.id} data-action={row.action}>
-                  <td title={formatUtc(row.at)}>{formatDateTime(row.at)}</td>
+                  <td class="nowrap" title={formatUtc(row.at)}>
+                    {formatDateTime(row.at)}
+                  </td>
                   <td>{row.actor}</td>
                   <td>{row.role}</td>
                   <td>{row.via}</td>
                   <td>{row.action}</td>
                   <td>{row.run_id ? <a href={`/r/${row.run_id}`}>{row.run_id.slice(0, 8)}</a> : "—"}</td>
-                  <td class="mono">{row.target}</td>
+                  <td class="mono" title={row.target}>
+                    {row.target.length > 14 ? `${row.target.slice(0, 12)}…` : row.target}
+                  </td>
                   <td class="mono wrap">{detailText(row.detail)}</td>
                 </tr>
               ))}
@@ -101,6 +105,15 @@ export function Audit() {
 
 function detailText(detail: Record<string, unknown> | null): string {
   return Object.entries(detail ?? {})
-    .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`)
+    .map(([name, value]) => `${name} ${valueText(value)}`)
     .join(" · ");
+}
+
+/** Values by scope in one line; numbers that travel as text in the page's notation. */
+function valueText(value: unknown): string {
+  if (typeof value === "string") return formatText(value);
+  if (typeof value !== "object" || value === null) return String(value);
+  return Object.entries(value)
+    .map(([name, one]) => [name, valueText(one)].filter(Boolean).join(" "))
+    .join(", ");
 }

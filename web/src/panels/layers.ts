@@ -36,10 +36,11 @@ export const layers: Panel<NamedSeries[]> = {
       context.place((grid.edges[i]! + grid.edges[i + 1]!) / 2),
     );
     const rows = grid.rows.length;
+    const high = colorEnd(grid);
     const stride = Math.max(1, Math.ceil(rows / 16));
     const figure: Figure = {
       traces: [
-        { type: "heat", x: middles, z: grid.values.map((row) => row.map((v) => Math.log10(v))) },
+        { type: "heat", x: middles, z: grid.values.map((row) => row.map((v) => Math.log10(v))), high },
         {
           type: "markers",
           x: Float64Array.from(grid.bad.slice(0, 600), (cell) => middles[cell.column]!),
@@ -60,6 +61,7 @@ export const layers: Panel<NamedSeries[]> = {
       levels: [],
       verticals: [],
       rows: grid.rows,
+      legend: { low: "1e-8", high: `1e${high}` },
       readings: (step, row) => readings(grid, step, row ?? null),
       summary: summary(grid),
       table: () => table(grid, formatNumber),
@@ -99,6 +101,12 @@ export function layerGrid(series: NamedSeries[], from: number, to: number): Grid
     values,
     bad,
   };
+}
+
+/** The same colours for every run, 1e-8 to 1e3, except where an explosion would be all one colour. */
+function colorEnd(grid: Grid): number {
+  const most = Math.log10(Math.max(0, ...grid.values.map((row) => largestOf(row)).filter(Number.isFinite)));
+  return [3, 6, 12].find((end) => most <= end) ?? 12;
 }
 
 function columnAt(grid: Grid, step: number | null): number {

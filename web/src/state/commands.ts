@@ -13,7 +13,34 @@ export interface Draft {
 }
 
 export function draft(kind: string, args: CommandArgs, label: string, incidentId = ""): Draft {
-  return { kind, args, key: randomKey(), incidentId, label };
+  return { kind, args: numeric(args), key: randomKey(), incidentId, label };
+}
+
+/** Learning rates and factors may come as text, like every metric value; the API takes strict numbers. */
+function numeric(args: CommandArgs): CommandArgs {
+  const copy: CommandArgs = { ...args };
+  for (const name of ["lr", "factor"] as const) {
+    const value: unknown = copy[name];
+    if (typeof value === "string") copy[name] = parseMetric(value) ?? Number.NaN;
+  }
+  return copy;
+}
+
+/** Verb, object and value: what a confirm button says. */
+export function draftLabel(kind: string, args: CommandArgs, runName: string): string {
+  const scope = args.scope ? ` of ${args.scope}` : "";
+  switch (kind) {
+    case "scale_lr":
+      return `${Number(args.factor) > 1 ? "Raise" : "Lower"} LR${scope} to ×${args.factor}`;
+    case "set_lr":
+      return `Set LR${scope} to ${args.lr}`;
+    case "checkpoint":
+      return "Save checkpoint";
+    case "stop":
+      return `Stop ${runName}`;
+    default:
+      return kind;
+  }
 }
 
 export const TERMINAL = new Set(["verified", "rejected", "expired", "cancelled", "superseded", "failed"]);

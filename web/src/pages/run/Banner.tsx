@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { errorText, postJson } from "../../net/api";
 import type { Incident, RunDetail, Suggestion } from "../../net/types";
-import { type Draft, draft } from "../../state/commands";
+import { type Draft, draft, draftLabel } from "../../state/commands";
 import { mayRespond } from "../../state/session";
 import { keepIncident } from "../../state/wall";
 import { CopyButton } from "../../ui/CopyButton";
@@ -123,7 +123,10 @@ function SuggestionRow({
           disabled={!reachable}
           data-testid="suggestion-button"
           onClick={(event) =>
-            ask(draft(one.command, one.args, buttonWords(one, detail!), incident.id), event.currentTarget)
+            ask(
+              draft(one.command, one.args, draftLabel(one.command, one.args, detail!.name), incident.id),
+              event.currentTarget,
+            )
           }
         >
           {buttonWords(one, detail!)}…
