@@ -281,7 +281,7 @@ function FirstRun() {
         <pre>nanwatch run train.py</pre>
         <CopyButton text="nanwatch run train.py" />
       </div>
-      <p>To see what trouble looks like, play four short trainings, one of them sick:</p>
+      <p>To see what trouble looks like, watch a real training go wrong:</p>
       <div class="snippet">
         <pre>nanwatch demo</pre>
         <CopyButton text="nanwatch demo" />

@@ -8,7 +8,7 @@ import { mergeLive, PointRing } from "./ring";
 import { Timeline } from "./timeline";
 import { keepIncident } from "./wall";
 
-const LINE_BUCKETS = 1000;
+const LINE_BUCKETS = 1200;
 const LAYER_BUCKETS = 240;
 const LAYERS_PER_QUERY = 64;
 /** Vital signs look at the last hundred attempts; the newest 200 steps are kept raw. */

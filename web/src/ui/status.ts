@@ -26,7 +26,7 @@ export function statusText(run: RunSummary, age: number): { mark: string; text: 
 function endText(run: RunSummary): { mark: string; text: string; detail: string } {
   const reason = run.end_reason.replaceAll("_", " ");
   if (run.exit_code !== null && run.exit_code !== 0)
-    return { mark: "✖", text: `Exited (${run.exit_code})`, detail: reason };
+    return { mark: "✖", text: `Exited (${run.exit_code})${reason ? `: ${reason}` : ""}`, detail: "" };
   const finished = reason === "" || reason === "finished";
   return { mark: "✓", text: finished ? "Finished" : `Ended: ${reason}`, detail: "" };
 }

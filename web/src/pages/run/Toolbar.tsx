@@ -25,7 +25,7 @@ export function Toolbar({ store }: { store: RunStore }) {
         title={following ? "Following the newest step" : "Go back to the newest step"}
         onClick={() => changeView({ zoom: following ? frozen(store) : null })}
       >
-        Live ▸
+        {store.detail.value?.status === "ended" ? "End ▸" : "Live ▸"}
       </button>
       <fieldset class="segments">
         <legend class="visually-hidden">Steps shown</legend>
