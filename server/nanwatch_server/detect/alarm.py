@@ -91,5 +91,6 @@ class Alarm(Stateful):
         due = self.last_hit + CLEAR
         if self.level and due < record:
             # `due` cannot lie before this block: an earlier sweep would have cleared it
-            events.append(Event(due - base, "clear", self.level))
+            if self.level >= WARNING:  # the end of a notice is not worth a line
+                events.append(Event(due - base, "clear", self.level))
             self.level = 0
