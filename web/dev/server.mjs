@@ -1,9 +1,8 @@
 // A server with made-up runs that speaks docs/protocol.md: to work on the page without Python.
 //   node dev/server.mjs [--port 8123] [--empty] [--role view]
-import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
-import { extname, join, normalize } from "node:path";
 import { Blocks, encode, seriesFrame } from "./frames.mjs";
+import { answer, fail, serveFile } from "./http.mjs";
 import { makeIncidents } from "./incidents.mjs";
 import { makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
@@ -14,16 +13,6 @@ const option = (name, fallback) => {
 };
 const PORT = Number(option("port", "8123"));
 const ROLE = option("role", "admin");
-const STATIC = new URL("../../server/nanwatch_server/static/", import.meta.url).pathname;
-const CSP =
-  "default-src 'none'; script-src 'self'; style-src-elem 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-const TYPES = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript",
-  ".css": "text/css",
-  ".svg": "image/svg+xml",
-};
-
 const runs = makeRuns(process.argv.includes("--empty"));
 const incidents = new Map(makeIncidents(runs).map((one) => [one.id, one]));
 const commands = new Map();
@@ -266,12 +255,6 @@ function log(action, run, target, more) {
   });
 }
 
-function answer(response, status, body) {
-  response.writeHead(status, { "Content-Type": "application/json" });
-  response.end(JSON.stringify(body));
-}
-const fail = (response, status, code, message) => answer(response, status, { error: { code, message } });
-
 function get(path, query, response) {
   const [, , kind, id, part] = path.split("/");
   const run = runs.find((one) => one.id === id);
@@ -376,19 +359,6 @@ function post(path, body, headers, response) {
     return answer(response, 201, command);
   }
   return fail(response, 404, "not_found", "There is nothing here.");
-}
-
-function serveFile(path, response) {
-  let file = join(STATIC, normalize(path));
-  if (!file.startsWith(STATIC) || !existsSync(file) || !statSync(file).isFile())
-    file = join(STATIC, "index.html");
-  const immutable = path.startsWith("/assets/");
-  response.writeHead(200, {
-    "Content-Type": TYPES[extname(file)] ?? "application/octet-stream",
-    "Content-Security-Policy": CSP,
-    "Cache-Control": immutable ? "public, max-age=31536000, immutable" : "no-cache",
-  });
-  createReadStream(file).pipe(response);
 }
 
 const server = createServer((request, response) => {
