@@ -203,3 +203,19 @@ export function makeRuns(empty) {
   ];
   return specs.map(([name, spec], i) => new Run(i, name, spec));
 }
+
+export function checkpointsOf(run) {
+  const grades = run.spec.sick ? ["healthy", "suspect", "bad"] : ["healthy", "healthy", "unverified"];
+  return [0.25, 0.6, 0.97].map((share, i) => {
+    const step = Math.floor(run.steps.length * share);
+    return {
+      step,
+      at: run.times[step],
+      path: `/checkpoints/${run.name}/${step}.pt`,
+      bytes: 48_234_496,
+      sha256: "ab".repeat(32),
+      grade: grades[i],
+      command_id: "",
+    };
+  });
+}

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { Blocks, encode, seriesFrame } from "./frames.mjs";
 import { answer, fail, serveFile } from "./http.mjs";
 import { makeIncidents } from "./incidents.mjs";
-import { makeRuns } from "./runs.mjs";
+import { checkpointsOf, makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
 
 const option = (name, fallback) => {
@@ -22,22 +22,6 @@ const checkpoints = new Map(runs.map((run) => [run.id, checkpointsOf(run)]));
 const clients = new Set();
 let signedIn = option("signed-out", "no") === "no";
 const now = () => Date.now() / 1000;
-
-function checkpointsOf(run) {
-  const grades = run.spec.sick ? ["healthy", "suspect", "bad"] : ["healthy", "healthy", "unverified"];
-  return [0.25, 0.6, 0.97].map((share, i) => {
-    const step = Math.floor(run.steps.length * share);
-    return {
-      step,
-      at: run.times[step],
-      path: `/checkpoints/${run.name}/${step}.pt`,
-      bytes: 48_234_496,
-      sha256: "ab".repeat(32),
-      grade: grades[i],
-      command_id: "",
-    };
-  });
-}
 
 function incidentOf(run) {
   const rank = { critical: 3, warning: 2, notice: 1 };
