@@ -118,7 +118,10 @@ export function commandWords(command: Command): string {
 export function stateWords(command: Command): string {
   switch (command.state) {
     case "applied":
-      return command.applied_step === null ? "applied" : `applied at step ${command.applied_step}`;
+    case "verified": {
+      const at = command.applied_step === null ? "applied" : `applied at step ${command.applied_step}`;
+      return command.state === "verified" ? `${at}, verified` : at;
+    }
     case "expired":
       return "expired: it will not be applied later";
     case "unknown":
