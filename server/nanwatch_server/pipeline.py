@@ -186,6 +186,10 @@ class Pipeline:
         for record in committed.records:
             if isinstance(record, Mark):
                 state.detector.mark(record.what, record.step, record.data)
+                if record.what == "config":
+                    # What the run found out about itself (recurrent layers, scopes) is a reason
+                    # for a diagnosis, too.
+                    state.book.facts.update(record.data)
             elif isinstance(record, Table):
                 points = next(decoded) if decoded else points_of(record, committed.series)
                 found += self._update(state, points, live=tables is not None)
