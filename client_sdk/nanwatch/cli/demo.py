@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from nanwatch.cli.local_server import Browser, LocalServer, environment, points_in
-from nanwatch.cli.output import busy, console, fail, has_desktop
+from nanwatch.cli.output import busy, console, fail, has_desktop, program
 from nanwatch.cli.serve import PORT
 from nanwatch.config import data_directory
 
@@ -77,12 +77,14 @@ def _watch(command: list[str], port: int, open_page: bool | None) -> None:
     try:
         console.print(f"[bold]Open once:[/] {server.login_url}", soft_wrap=True)
         console.print(
-            f"Server log: {server.log_path}. Training starts now; Ctrl-C ends both.\n",
+            f"  another link:  {program()} login --data-dir {server.data_dir}\n"
+            f"  server log:    {server.log_path}\n"
+            "Training starts now; Ctrl-C ends both.\n",
             soft_wrap=True,
         )
         if open_page or (open_page is None and has_desktop()):
             webbrowser.open(server.login_url)
-        training = subprocess.Popen(command, env=environment(server))
+        training = subprocess.Popen(command, env=environment(server), start_new_session=True)
         code = training.wait()
         console.print(
             f"\nThe training has ended (exit {code}). The page stays at {server.url} "

@@ -39,6 +39,8 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Ctrl-C is for the demo, which then ends its children in order.
+                start_new_session=True,
             )
         info = self._wait(ready)
         self.url: str = info["url"]

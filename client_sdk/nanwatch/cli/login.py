@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from nanwatch.cli.output import fail, has_desktop
+from nanwatch.cli.output import fail, has_desktop, program
 from nanwatch.config import data_directory
 
 
@@ -30,7 +30,7 @@ def login(
         server = json.loads((directory / "server.json").read_text())
         url, token = server["url"], server["admin_token"]
     except (OSError, ValueError, KeyError):
-        fail(f"no running server in {directory}: start one with `nanwatch serve`")
+        fail(f"no running server in {directory}: start one with `{program()} serve`")
     request = urllib.request.Request(
         f"{url}/api/login-codes",
         method="POST",

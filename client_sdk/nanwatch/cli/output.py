@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import AbstractContextManager
 from typing import NoReturn
@@ -26,6 +27,14 @@ def busy(text: str, quiet: bool = False) -> AbstractContextManager[object]:
         console.print(f"nanwatch: {text} …", soft_wrap=True)
         return open(os.devnull)
     return console.status(text + " …")
+
+
+def program() -> str:
+    """How a person calls this program from where they are."""
+    if shutil.which("nanwatch"):
+        return "nanwatch"
+    path = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "nanwatch"))
+    return path if os.path.exists(path) else "python -m nanwatch"
 
 
 def has_desktop() -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nanwatch.cli.output import console, fail, has_desktop
+from nanwatch.cli.output import console, fail, has_desktop, program
 from nanwatch.config import data_directory
 
 PORT = 8787
@@ -76,7 +76,10 @@ def serve(
 def _announce(info: Any, directory: Path) -> None:
     console.print(f"[bold]nanwatch[/] is ready at {info.url}  (data: {directory})", soft_wrap=True)
     console.print(f"  open once:  {info.login_url}", soft_wrap=True)
-    console.print("  another link, later or for another browser:  nanwatch login")
+    where = "" if directory == data_directory() else f" --data-dir {directory}"
+    console.print(
+        f"  another link, later or for another browser:  {program()} login{where}", soft_wrap=True
+    )
     console.print(
         f"  trainings of this user find the server by themselves; elsewhere set\n"
         f"  export NANWATCH_URL={info.url} NANWATCH_TOKEN={info.ingest_token}",
