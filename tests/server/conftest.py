@@ -55,6 +55,11 @@ class Running:
         return answer.json()
 
     @property
+    def parts(self) -> Any:
+        """The `app.Server` itself, for what no answer shows."""
+        return self._web._server
+
+    @property
     def cookie(self) -> str:
         """The browser's session, as a header."""
         return "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())

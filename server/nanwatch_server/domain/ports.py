@@ -30,6 +30,10 @@ from nanwatch_server.domain.models import (
 class UnitOfWork(Protocol):
     """One transaction. Everything that must be true together is written through one of these."""
 
+    def run(self, run_id: str) -> Run | None:
+        """The run as this transaction sees it."""
+        ...
+
     def upsert_run(self, info: RunInfo, control: dict[str, Any] | None, now: float) -> Run: ...
     def touch_run(self, run_id: str, *, last_seen_at: float, last_step: int) -> None: ...
     def end_run(

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import structlog
@@ -124,10 +125,7 @@ class Gateway:
         if problem is not None:
             raise ProtocolError(limits.CLOSE_PROTOCOL, problem)
         hello = msgspec.structs.replace(hello, run=checks.tidy_info(hello.run))
-        known = await asyncio.to_thread(self._store.run, hello.run.id)
-        if (principal.project and principal.project != hello.run.project) or (
-            known is not None and known.project != hello.run.project
-        ):
+        if principal.project and principal.project != hello.run.project:
             raise ProtocolError(
                 limits.CLOSE_FORBIDDEN, f"this token may not write to {hello.run.project}"
             )
@@ -135,51 +133,67 @@ class Gateway:
 
     async def _session(self, socket: WebSocket, connection: Connection) -> None:
         welcome = await self._open_stream(connection)
-        place = (connection.run_id, connection.stream.rank)
+        leads = connection.live and connection.stream.rank == 0
+        sender: asyncio.Task[None] | None = None
+        self._enter(connection)
+        try:
+            await socket.send_bytes(encode(welcome))
+            sender = asyncio.create_task(self._send(socket, connection))
+            if leads:
+                await asyncio.to_thread(self._desk.run_connected, connection.run_id, connection)
+            self._changed(connection.run_id)
+            await self._read(socket, connection)
+        finally:
+            if sender is not None:
+                sender.cancel()
+            self._leave(connection)
+            if leads:
+                await asyncio.to_thread(self._desk.run_gone, connection.run_id, connection)
+
+    def _enter(self, connection: Connection) -> None:
         if connection.live:
+            place = (connection.run_id, connection.stream.rank)
             older = self._live.get(place)
             self._live[place] = connection
             if older is not None:
                 older.shut(limits.CLOSE_FENCED, "a newer process of this run has connected")
         self._open.add(connection)
         self._presence.connected(connection.run_id, self._clock())
-        await socket.send_bytes(encode(welcome))
-        sender = asyncio.create_task(self._send(socket, connection))
-        leads = connection.live and connection.stream.rank == 0
-        try:
-            if leads:
-                await asyncio.to_thread(self._desk.run_connected, connection.run_id, connection)
-            self._changed(connection.run_id)
-            await self._read(socket, connection)
-        finally:
-            sender.cancel()
-            self._open.discard(connection)
-            if self._live.get(place) is connection:
-                del self._live[place]
-            self._presence.gone(connection.run_id, self._clock())
-            self._changed(connection.run_id)
-            if leads:
-                await asyncio.to_thread(self._desk.run_gone, connection.run_id, connection)
+
+    def _leave(self, connection: Connection) -> None:
+        place = (connection.run_id, connection.stream.rank)
+        self._open.discard(connection)
+        if self._live.get(place) is connection:
+            del self._live[place]
+        self._presence.gone(connection.run_id, self._clock())
+        self._changed(connection.run_id)
+
+    def _register(self, connection: Connection, uow: UnitOfWork) -> dict[str, int] | None:
+        """Write the run and its epoch down: high-water marks, or None if it is another's run.
+
+        What other connections wrote in the same transaction is seen only through `uow`.
+        """
+        hello, stream, now = connection.hello, connection.stream, self._clock()
+        known = uow.run(stream.run_id)
+        if known is not None and known.project != hello.run.project:
+            return None
+        connection.live = uow.open_epoch(
+            stream,
+            started_at=hello.run.started_at,
+            parent_epoch=hello.parent_epoch,
+            now=now,
+        )
+        if connection.live and stream.rank == 0:
+            control = None if hello.control is None else msgspec.to_builtins(hello.control)
+            uow.upsert_run(hello.run, control, now)
+        elif known is None:
+            uow.upsert_run(hello.run, None, now)
+        return {lane: uow.high_water(stream, lane) for lane in LANES}
 
     async def _open_stream(self, connection: Connection) -> Welcome:
-        """Write the run and its epoch down; learn where to resume."""
+        """Register the connection after COMMIT of what came before; learn where to resume."""
         opened: asyncio.Future = asyncio.get_running_loop().create_future()
-        loop, hello, stream = asyncio.get_running_loop(), connection.hello, connection.stream
-
-        def write(uow: UnitOfWork) -> tuple[bool, dict[str, int]]:
-            now = self._clock()
-            live = uow.open_epoch(
-                stream,
-                started_at=hello.run.started_at,
-                parent_epoch=hello.parent_epoch,
-                now=now,
-            )
-            if live and stream.rank == 0:
-                control = None if hello.control is None else msgspec.to_builtins(hello.control)
-                uow.upsert_run(hello.run, control, now)
-            elif self._store.run(stream.run_id) is None:
-                uow.upsert_run(hello.run, None, now)
-            return live, {lane: uow.high_water(stream, lane) for lane in LANES}
+        loop, stream = asyncio.get_running_loop(), connection.stream
 
         def settle(method: str, value: object) -> None:
             def call() -> None:
@@ -189,12 +203,19 @@ class Gateway:
             loop.call_soon_threadsafe(call)
 
         self._intake.submit(
-            Job(write, lambda r: settle("set_result", r), lambda e: settle("set_exception", e))
+            Job(
+                partial(self._register, connection),
+                lambda high: settle("set_result", high),
+                lambda error: settle("set_exception", error),
+            )
         )
         try:
-            connection.live, high = await opened
+            high = await opened
         except Exception as error:
             raise ProtocolError(limits.CLOSE_PROTOCOL, "the run could not be stored") from error
+        if high is None:
+            message = f"this run is not of project {connection.hello.run.project}"
+            raise ProtocolError(limits.CLOSE_FORBIDDEN, message)
         series: dict[int, Series] = await asyncio.to_thread(self._store.declarations, stream)
         connection.resume(high, series)
         return Welcome(

@@ -54,7 +54,7 @@ class SqlUnit:
 
     def upsert_run(self, info: RunInfo, control: dict[str, Any] | None, now: float) -> Run:
         """A run says hello: insert, or refresh what it says of itself and reopen it."""
-        known = self._run(info.id)
+        known = self.run(info.id)
         fresh = {
             "name": info.name,
             "config": pack({**(known.config if known else {}), **info.config}),
@@ -80,11 +80,12 @@ class SqlUnit:
                     end_reason="",
                 )
             )
-        run = self._run(info.id)
+        run = self.run(info.id)
         assert run is not None
         return run
 
-    def _run(self, run_id: str) -> Run | None:
+    def run(self, run_id: str) -> Run | None:
+        """The run as this transaction sees it."""
         row = self._db.execute(select(t.runs).where(t.runs.c.id == run_id)).first()
         return None if row is None else to_run(row)
 
