@@ -36,7 +36,7 @@ class Config:
     max_grad_norm: float = 1.0
     batch_size: int = 4
     grid: int = 16
-    hidden: int = 32
+    hidden: int = 64
     omega: float = 3.0
     n_samples: int = 256
     log_every: int = 25
