@@ -6,11 +6,13 @@ deterministic ids, so rules that see the same points again add nothing.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,11 +23,12 @@ from nanwatch.contract.frames import Mark, Record, Table
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.diagnose.syndromes import diagnose
-from nanwatch_server.domain.models import Finding, Incident, Run, Series
-from nanwatch_server.domain.ports import CommandDesk, Store
+from nanwatch_server.domain.models import Finding, Incident, Run, Series, Stream
+from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.incidents.lifecycle import IncidentBook
 from nanwatch_server.live.hub import Hub
-from nanwatch_server.store.replay import Committed, Points, points_of, replay
+from nanwatch_server.store.base import StoreUnavailableError
+from nanwatch_server.store.replay import Committed, Points, joined, replay, tables_of
 from nanwatch_server.store.tail import Tail
 
 _log = structlog.get_logger()
@@ -38,6 +41,17 @@ REBUILD_WITHIN_S = 86_400.0
 
 STATES_MAX = 512
 """Runs whose rules are in memory; the one unused for longest is rebuilt when it comes back."""
+
+PLANS_MAX = 256
+"""Different sets of series in the tables of one run, before they are worked out anew."""
+
+JOIN_POINTS = 1 << 20
+"""Points of the journal that the rules see at a time when they catch up."""
+
+CLOSE_S = 2.0
+RETRY_S = 0.5
+
+Note = Callable[[UnitOfWork, Incident], None]
 
 
 class Listener(Protocol):
@@ -57,7 +71,8 @@ class _State:
     upto: int = 0
     """Journal row the rules have seen."""
     step: int = -1
-    plans: dict[tuple[Series, ...], list[_Plan]] = field(default_factory=dict)
+    plans: dict[tuple[int, ...], list[_Plan]] = field(default_factory=dict)
+    """By the ids of a table's series."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +99,40 @@ class Pipeline:
     ) -> None:
         self._store, self._tail, self._hub, self._desk = store, tail, hub, desk
         self._listener, self._clock = listener, clock
-        self._queue: queue.Queue[Committed | str | None] = queue.Queue(QUEUE_MAX)
+        self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUE_MAX)
+        self._backlog: deque[str] = deque()
+        self._stop_at = math.inf
         self._lock = threading.Lock()
         self._states: OrderedDict[str, _State] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="nanwatch-rules", daemon=True)
 
     def start(self) -> None:
-        """Begin; rules of unfinished runs catch up with their journals first."""
-        self._thread.start()
+        """Begin; rules of unfinished runs catch up with their journals while nothing else waits."""
+        now = self._clock()
         for run in self._store.runs(limit=200)[0]:
-            if run.ended_at is None and self._clock() - run.last_seen_at < REBUILD_WITHIN_S:
-                self._queue.put(run.id)
+            if run.ended_at is None and now - run.last_seen_at < REBUILD_WITHIN_S:
+                self._backlog.append(run.id)
+        self._thread.start()
 
     def close(self) -> None:
-        """Handle what is queued, then stop."""
-        self._queue.put(None)
-        self._thread.join(timeout=10.0)
+        """Judge what is queued, but not for long: the rest is judged at the next start."""
+        self._stop_at = time.monotonic() + CLOSE_S
+        self._backlog.clear()
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=CLOSE_S)
+        self._thread.join(timeout=2 * CLOSE_S)
 
     def committed(self, committed: Committed) -> None:
         """Records that are on disk. Called by the intake's thread, in commit order."""
-        self._queue.put(committed)
+        while not self._late():
+            with suppress(queue.Full):
+                self._queue.put(committed, timeout=0.5)
+                return
 
-    def change(self, incident_id: str, edit: Callable[[Incident], Incident]) -> Incident | None:
-        """A person's change of an incident; None if there is no such incident."""
+    def change(
+        self, incident_id: str, edit: Callable[[Incident], Incident], note: Note
+    ) -> Incident | None:
+        """A person's change and its note, in one transaction; None if there is no incident."""
         with self._lock:
             incident = self._store.incident(incident_id)
             if incident is None:
@@ -114,6 +140,7 @@ class Pipeline:
             changed = edit(incident)
             with self._store.write() as uow:
                 uow.put_incident(changed)
+                note(uow, changed)
             state = self._states.get(changed.run_id)
             if state is not None:
                 state.book.replace(changed)
@@ -122,24 +149,33 @@ class Pipeline:
 
     # --- the thread ---------------------------------------------------------------------------
 
+    def _late(self) -> bool:
+        return time.monotonic() > self._stop_at
+
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None and not self._late():
             try:
-                with self._lock:
-                    if isinstance(item, str):
-                        self._state(item)
-                    else:
-                        self._handle(item)
+                if isinstance(item, str):
+                    self._learn(item, None, [])
+                else:
+                    tables = self._show(item)
+                    self._learn(item.stream.run_id, item, tables)
             except Exception:
                 _log.exception("the pipeline failed on one item")
 
-    def _handle(self, committed: Committed) -> None:
+    def _next(self) -> Committed | str | None:
+        """What came from a training before what an earlier server left."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            with suppress(IndexError):
+                return self._backlog.popleft()
+            return self._queue.get()
+
+    def _show(self, committed: Committed) -> list[Points]:
+        """To the tail and the browsers; the decoded tables."""
         run_id = committed.stream.run_id
-        tables = [
-            points_of(record, committed.series)
-            for record in committed.records
-            if isinstance(record, Table)
-        ]
+        tables = tables_of(committed)
         if tables:
             self._tail.append(run_id, committed.row, tables)
         for points in tables:
@@ -148,9 +184,23 @@ class Pipeline:
         for record in committed.records:
             if not isinstance(record, Table):
                 self._listener.record(run_id, record)
-        state = self._state(run_id)
-        if state is not None and committed.row > state.upto:
-            self._judge(state, self._findings(state, committed, tables))
+        return tables
+
+    def _learn(self, run_id: str, committed: Committed | None, tables: list[Points]) -> None:
+        """The rules see what was committed, whatever the database does meanwhile."""
+        while not self._late():
+            try:
+                with self._lock:
+                    state = self._state(run_id)
+                    if state is not None and committed is not None and committed.row > state.upto:
+                        state.upto = committed.row
+                        self._judge(state, self._findings(state, committed, tables))
+                return
+            except StoreUnavailableError as error:
+                _log.error("findings cannot be written; trying again", error=str(error))
+                with self._lock:  # the rules are ahead of what is stored: start from there again
+                    self._states.pop(run_id, None)
+                time.sleep(RETRY_S)
 
     def _state(self, run_id: str) -> _State | None:
         """The run's rules, rebuilt from the journal if they are not in memory."""
@@ -164,47 +214,61 @@ class Pipeline:
         facts = {**run.facts, **run.config}
         stored = self._store.incidents(run_id=run_id)
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
-        state = self._states[run_id] = _State(run, RunDetector(run_id, facts), book)
-        if len(self._states) > STATES_MAX:
-            self._states.popitem(last=False)
-        findings: list[Finding] = []
-        for committed in replay(self._store, run_id):
-            findings += self._findings(state, committed, None)
+        state = _State(run, RunDetector(run_id, facts), book)
+        findings = self._replay(state)
         if findings:
             self._judge(state, findings)
+        self._states[run_id] = state
+        if len(self._states) > STATES_MAX:
+            self._states.popitem(last=False)
         return state
 
-    def _findings(
-        self, state: _State, committed: Committed, tables: list[Points] | None
-    ) -> list[Finding]:
+    def _replay(self, state: _State) -> list[Finding]:
+        """The whole journal through the rules, in few long tables: they do not mind the size."""
+        found: list[Finding] = []
+        held: list[Points] = []
+        size = 0
+        stream: Stream | None = None
+        for committed in replay(self._store, state.run.id):
+            if self._late():
+                return []
+            state.upto = committed.row
+            if committed.stream.rank != 0:
+                continue
+            marked = any(isinstance(record, Mark) for record in committed.records)
+            if committed.stream != stream or marked or size >= JOIN_POINTS:
+                found += self._update(state, joined(held))
+                held, size, stream = [], 0, committed.stream
+            tables = tables_of(committed)
+            if marked:
+                found += self._findings(state, committed, tables)
+            else:
+                held += tables
+                size += sum(table.values.size for table in tables)
+        return found + self._update(state, joined(held))
+
+    def _findings(self, state: _State, committed: Committed, tables: list[Points]) -> list[Finding]:
         """Points and marks through the rules, in order. Rank 0 speaks for the run."""
-        state.upto = committed.row
         if committed.stream.rank != 0:
             return []
         found: list[Finding] = []
-        decoded = iter(tables) if tables is not None else None
+        decoded = iter(tables)
         for record in committed.records:
             if isinstance(record, Mark):
                 state.detector.mark(record.what, record.step, record.data)
-                if record.what == "config":
-                    # What the run found out about itself (recurrent layers, scopes) is a reason
-                    # for a diagnosis, too.
-                    state.book.facts.update(record.data)
             elif isinstance(record, Table):
-                points = next(decoded) if decoded else points_of(record, committed.series)
-                found += self._update(state, points, live=tables is not None)
+                found += self._update(state, [next(decoded)])
         return found
 
-    def _update(self, state: _State, points: Points, live: bool) -> list[Finding]:
+    def _update(self, state: _State, tables: list[Points]) -> list[Finding]:
         found: list[Finding] = []
-        for block in _blocks(state.plans, points):
-            if len(block):
-                state.step = max(state.step, int(block.steps[-1]))
+        for block in (block for points in tables for block in _blocks(state.plans, points)):
+            state.step = max(state.step, int(block.steps[-1]))
             try:
                 found += state.detector.update(block)
             except Exception:
                 _log.exception("a rule failed", run=state.run.id, scope=block.scope)
-            if live and "lr" in block.scalars:
+            if "lr" in block.scalars:
                 self._desk.observe(state.run.id, block.scope, block.steps, block.scalars)
         return found
 
@@ -225,10 +289,13 @@ class Pipeline:
             self._listener.incident(incident)
 
 
-def _blocks(plans: dict[tuple[Series, ...], list[_Plan]], points: Points) -> list[Block]:
+def _blocks(plans: dict[tuple[int, ...], list[_Plan]], points: Points) -> list[Block]:
     """One block per scope and stage of the table; steps rising."""
-    if points.series not in plans:
-        plans[points.series] = _plan(points.series)
+    key = tuple(series.id for series in points.series)
+    if key not in plans:
+        if len(plans) >= PLANS_MAX:
+            plans.clear()
+        plans[key] = _plan(points.series)
     steps, times, values = points.steps, points.times, points.values
     if len(steps) > 1 and (np.diff(steps) < 0).any():
         order = np.argsort(steps, kind="stable")
@@ -242,7 +309,7 @@ def _blocks(plans: dict[tuple[Series, ...], list[_Plan]], points: Points) -> lis
             {kind: values[row] for kind, row in plan.scalars.items()},
             {kind: (names, values[rows]) for kind, (names, rows) in plan.layers.items()},
         )
-        for plan in plans[points.series]
+        for plan in plans[key]
     ]
 
 

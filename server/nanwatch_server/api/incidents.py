@@ -16,7 +16,7 @@ from nanwatch_server.api.errors import NotFound, RunDep
 from nanwatch_server.api.views import Views, ViewsDep
 from nanwatch_server.auth.gate import requires
 from nanwatch_server.domain.models import Incident, Principal
-from nanwatch_server.domain.ports import Store
+from nanwatch_server.domain.ports import UnitOfWork
 from nanwatch_server.incidents import lifecycle
 from nanwatch_server.pipeline import Pipeline
 
@@ -35,19 +35,15 @@ class SnoozeBody(BaseModel):
 class Changes:
     """Changes an incident and writes who did it."""
 
-    def __init__(
-        self, pipeline: Pipeline, store: Store, views: Views, clock: Callable[[], float]
-    ) -> None:
-        self._pipeline, self._store, self._views, self._clock = pipeline, store, views, clock
+    def __init__(self, pipeline: Pipeline, views: Views, clock: Callable[[], float]) -> None:
+        self._pipeline, self._views, self._clock = pipeline, views, clock
 
     def change(
         self, who: Principal, action: str, incident_id: str, edit: Callable[[Incident], Incident]
     ) -> dict[str, Any]:
         """The incident afterwards."""
-        changed = self._pipeline.change(incident_id, edit)
-        if changed is None:
-            raise NotFound(f"there is no incident {incident_id[:64]!r}")
-        with self._store.write() as uow:
+
+        def note(uow: UnitOfWork, changed: Incident) -> None:
             uow.audit(
                 at=self._clock(),
                 actor=who.actor,
@@ -57,11 +53,15 @@ class Changes:
                 run_id=changed.run_id,
                 target=changed.id,
             )
+
+        changed = self._pipeline.change(incident_id, edit, note)
+        if changed is None:
+            raise NotFound(f"there is no incident {incident_id[:64]!r}")
         return self._views.incident(changed)
 
 
-def _changes(request: Request, store: StoreDep, views: ViewsDep, clock: ClockDep) -> Changes:
-    return Changes(request.app.state.pipeline, store, views, clock)
+def _changes(request: Request, views: ViewsDep, clock: ClockDep) -> Changes:
+    return Changes(request.app.state.pipeline, views, clock)
 
 
 ChangesDep = Annotated[Changes, Depends(_changes)]

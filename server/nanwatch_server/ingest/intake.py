@@ -113,8 +113,7 @@ class Intake:
         except Exception as error:
             if len(jobs) == 1:
                 _log.warning("a submission was refused by the database", error=repr(error)[:500])
-                self._bury(jobs[0], error)
-                return True
+                return self._bury(jobs[0], error)
             # One of them is poison: each alone, so that only the culprit is refused.
             while jobs:
                 if not self._commit(jobs[:1]):
@@ -128,14 +127,17 @@ class Intake:
             _call(job.done, job.result)
         return True
 
-    def _bury(self, job: Job, error: Exception) -> None:
+    def _bury(self, job: Job, error: Exception) -> bool:
         if job.bury is not None:
             try:
                 with self._store.write() as uow:
                     job.bury(uow)
+            except StoreUnavailableError:
+                return False  # told only once it is written down
             except Exception as second:
                 _log.error("a refused submission cannot be passed over", error=repr(second)[:500])
         _call(job.failed, error)
+        return True
 
     def _write(self, jobs: list[Job]) -> None:
         with self._store.write() as uow:

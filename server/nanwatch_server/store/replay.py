@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,40 @@ def points_of(table: Table, series: dict[int, Series]) -> Points:
         np.frombuffer(table.steps, "<i8"),
         np.frombuffer(table.times, "<f8"),
         values.astype(np.float64, copy=False),
+    )
+
+
+def tables_of(committed: Committed) -> list[Points]:
+    """Its tables, decoded."""
+    records = committed.records
+    return [points_of(one, committed.series) for one in records if isinstance(one, Table)]
+
+
+def joined(tables: Sequence[Points]) -> list[Points]:
+    """The same points in fewer, longer tables; those of each series keep their order.
+
+    Tables of the same series become one, unless one that shares some of them stands between.
+    """
+    done: list[Points] = []
+    waiting: dict[tuple[int, ...], list[Points]] = {}
+    for points in tables:
+        key = tuple(series.id for series in points.series)
+        if key not in waiting:
+            ids = set(key)
+            for other in [known for known in waiting if not ids.isdisjoint(known)]:
+                done.append(_one(waiting.pop(other)))
+        waiting.setdefault(key, []).append(points)
+    return done + [_one(parts) for parts in waiting.values()]
+
+
+def _one(parts: list[Points]) -> Points:
+    if len(parts) == 1:
+        return parts[0]
+    return Points(
+        parts[0].series,
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.values for part in parts], axis=1),
     )
 
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    ProgrammingError,
+)
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from nanwatch_server.store.base import StoreUnavailableError
@@ -26,6 +32,9 @@ SCHEMA_VERSION = "0001"
 
 BUSY_TIMEOUT_MS = 5_000
 FILE_NAME = "nanwatch.sqlite"
+
+_REFUSED = (IntegrityError, DataError, ProgrammingError, InterfaceError)
+"""What was asked is wrong; every other error is one of the database (full, locked, damaged)."""
 
 
 class SqlStore(Reads):
@@ -56,7 +65,9 @@ class SqlStore(Reads):
             try:
                 with self._writer.begin() as connection:
                     yield SqlUnit(connection)
-            except OperationalError as error:
+            except _REFUSED:
+                raise
+            except DBAPIError as error:
                 raise StoreUnavailableError(
                     f"cannot write to the database: {error.orig}"
                 ) from error

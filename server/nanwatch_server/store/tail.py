@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from nanwatch.contract.frames import Table
 from nanwatch_server.domain.ports import Store
 from nanwatch_server.store.buckets import F64, I64, bucketed, width_for
-from nanwatch_server.store.replay import Points, points_of, replay
+from nanwatch_server.store.replay import Points, joined, replay, tables_of
 
 SERIES_POINTS_MAX = 1 << 20
 """Points of one series kept in memory; when it is full the older half goes."""
+
+JOIN_POINTS = 1 << 20
+"""Points of the journal that are joined at a time when a run is filled from it."""
 
 
 class Columns(NamedTuple):
@@ -117,13 +120,10 @@ class Tail:
 
     def append(self, run_id: str, row: int, tables: Sequence[Points]) -> None:
         """Points of a journal row that was just committed."""
-        run = self._run(run_id)
-        with run.lock:
-            self._load(run_id, run)
+        with self._loaded(run_id) as run:
             if row > run.upto:
                 self._add(run, tables)
                 run.upto = row
-        self._evict(run_id)
 
     def query(
         self, run_id: str, series_id: int, x0: int | None, x1: int | None, buckets: int
@@ -147,16 +147,12 @@ class Tail:
 
     def newest(self, run_id: str, series_id: int, count: int) -> Columns:
         """The last `count` points to arrive."""
-        run = self._run(run_id)
-        with run.lock:
-            self._load(run_id, run)
+        with self._loaded(run_id) as run:
             series = run.series.get(series_id)
             return _NOTHING if series is None else series.columns(count)
 
     def _columns(self, run_id: str, series_id: int, x0: int | None) -> tuple[Columns, bool]:
-        run = self._run(run_id)
-        with run.lock:
-            self._load(run_id, run)
+        with self._loaded(run_id) as run:
             series = run.series.get(series_id)
             if series is None:
                 return _NOTHING, True
@@ -169,42 +165,51 @@ class Tail:
     def _from_journal(self, run_id: str, series_id: int) -> Columns:
         parts = [_NOTHING]
         for committed in replay(self._store, run_id):
-            for table in committed.records:
-                if isinstance(table, Table):
-                    points = points_of(table, committed.series)
-                    parts += [
-                        Columns(points.steps, points.times, points.values[i])
-                        for i, series in enumerate(points.series)
-                        if series.id == series_id
-                    ]
-        return Columns(
-            np.concatenate([part.steps for part in parts]),
-            np.concatenate([part.times for part in parts]),
-            np.concatenate([part.values for part in parts]),
-        )
+            for points in tables_of(committed):
+                parts += [
+                    Columns(points.steps, points.times, points.values[i])
+                    for i, series in enumerate(points.series)
+                    if series.id == series_id
+                ]
+        return Columns(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _run(self, run_id: str) -> _Run:
+    @contextmanager
+    def _loaded(self, run_id: str) -> Iterator[_Run]:
+        """The run, filled and locked; afterwards others make room for what has come."""
         with self._lock:
             run = self._runs.setdefault(run_id, _Run())
             self._runs.move_to_end(run_id)
-            return run
+        with run.lock:
+            before = run.points
+            self._load(run_id, run)
+            yield run
+            grown = run.points > before
+        if grown:
+            self._evict(run_id)
 
     def _load(self, run_id: str, run: _Run) -> None:
+        """Fill a run from the journal; all or nothing."""
         if run.upto >= 0:
             return
-        upto = 0
+        fresh, upto, size = _Run(), 0, 0
+        tables: list[Points] = []
         for committed in replay(self._store, run_id):
-            tables = [t for t in committed.records if isinstance(t, Table)]
-            self._add(run, [points_of(table, committed.series) for table in tables])
+            more = tables_of(committed)
+            tables += more
+            size += sum(table.values.size for table in more)
             upto = committed.row
-        run.upto = upto
+            if size >= JOIN_POINTS:
+                self._add(fresh, tables)
+                tables, size = [], 0
+        self._add(fresh, tables)
+        run.series, run.points, run.upto = fresh.series, fresh.points, upto
 
     def _add(self, run: _Run, tables: Sequence[Points]) -> None:
-        for points in tables:
-            for i, one in enumerate(points.series):
+        for points in joined(tables):
+            for one, values in zip(points.series, points.values, strict=True):
                 series = run.series.setdefault(one.id, _Series())
                 before = len(series)
-                series.append(points.steps, points.times, points.values[i], self._series_max)
+                series.append(points.steps, points.times, values, self._series_max)
                 run.points += len(series) - before
 
     def _evict(self, keep: str) -> None:
