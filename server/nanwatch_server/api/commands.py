@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nanwatch_server.api.deps import DeskDep, PrincipalDep, StoreDep, problem, refused
 from nanwatch_server.api.schemas import number_text
@@ -26,6 +26,8 @@ class CommandBody(BaseModel):
     args: dict[str, Any] = {}
     reason: str = ""
     incident_id: str = ""
+    if_lr: str = Field(default="", max_length=40)
+    """The learning rate that was on the page, as text; another one by now is refused as `stale`."""
 
 
 @router.post("/api/runs/{run}/commands")
@@ -38,7 +40,7 @@ def send(
     key: Annotated[str, Header(alias="Idempotency-Key")] = "",
 ) -> Response:
     """201 with the new command, 200 with the one this key already made."""
-    about = {"reason": body.reason, "incident_id": body.incident_id}
+    about = body.model_dump(include={"reason", "incident_id", "if_lr"})
     try:
         command, fresh = desk.submit(who, run, body.kind, body.args, key=key, **about)
     except Refused as refusal:

@@ -25,6 +25,7 @@ _STATUS = {
     "not_found": 404,
     "not_connected": 409,
     "conflict": 409,
+    "stale": 409,
 }
 
 

@@ -5,11 +5,13 @@ Who decides that a command moves is the desk; whether it may is the table in `st
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nanwatch_server.control.states import moved
-from nanwatch_server.domain.models import Command, Principal
+from nanwatch_server.domain.models import Command, Principal, Transition
 from nanwatch_server.domain.ports import UnitOfWork
 
 
@@ -29,6 +31,34 @@ SERVER = Actor("server", "", "system")
 def person(principal: Principal) -> Actor:
     """The one who asked."""
     return Actor(principal.actor, principal.role, principal.via)
+
+
+def drafted(
+    who: Principal,
+    run_id: str,
+    kind: str,
+    args: Mapping[str, Any],
+    *,
+    now: float,
+    ttl_s: float,
+    epoch: int,
+    texts: Mapping[str, str],
+) -> Command:
+    """A new command, not written yet; `texts` are its key, reason and incident."""
+    return Command(
+        id=uuid.uuid4().hex,
+        run_id=run_id,
+        kind=kind,
+        args=dict(args),
+        state="queued",
+        actor=who.actor,
+        role=who.role,
+        created_at=now,
+        expires_at=now + ttl_s,
+        transitions=(Transition(state="queued", at=now),),
+        epoch=epoch,
+        **texts,
+    )
 
 
 def move(

@@ -15,10 +15,12 @@ from nanwatch.contract.commands import COMMAND_KINDS, TTL_S, ControlOffer, refus
 from nanwatch.contract.limits import is_name
 from nanwatch_server.domain.models import Command, Principal, Role, Run, role_covers
 
-RefusalCode = Literal["invalid", "forbidden", "not_found", "not_connected", "conflict"]
+RefusalCode = Literal["invalid", "forbidden", "not_found", "not_connected", "conflict", "stale"]
 
 REASON_CHARS_MAX = 500
 KEY_CHARS_MAX = 200
+SEEN_TOLERANCE = 1e-6
+"""How far, relatively, the learning rate may be from what the person saw."""
 
 _ARGS: dict[str, tuple[str, ...]] = {
     "set_lr": ("lr", "scope"),
@@ -86,9 +88,7 @@ def role_needed(kind: str, args: Mapping[str, Any], lr_now: Mapping[str, float])
     if kind == "scale_lr":
         return "respond" if args["factor"] <= 1 else "control"
     if kind == "set_lr":
-        scope = args.get("scope", "")
-        # Groups follow the first of their scope, so only the first ones are compared.
-        now = [v for k, v in lr_now.items() if "#" not in k and (not scope or k == scope)]
+        now = addressed(args, lr_now)
         lowers = bool(now) and all(args["lr"] <= value for value in now)
         return "respond" if lowers else "control"
     return "control"
@@ -111,6 +111,34 @@ def check(
     why = refusal(offer, kind, args, lr_now, lr_scheduled)
     if why is not None:
         raise Refused("invalid", why)
+
+
+def check_seen(if_lr: str, args: Mapping[str, Any], lr_now: Mapping[str, float]) -> None:
+    """Raise `Refused` if the learning rate in force is not the one the person saw."""
+    if not if_lr:
+        return
+    try:
+        seen = float(if_lr)
+    except ValueError:
+        seen = math.nan
+    if not math.isfinite(seen) or seen <= 0:
+        raise Refused("invalid", f"expected a learning rate as text in 'if_lr', got {if_lr!r:.60}")
+    now = addressed(args, lr_now)
+    if not now or any(abs(value - seen) > SEEN_TOLERANCE * seen for value in now):
+        shown = ", ".join(f"{value:.6g}" for value in now) or "not known"
+        raise Refused(
+            "stale",
+            f"expected the learning rate you saw, {seen:.6g}; it is {shown} by now: look again",
+        )
+
+
+def addressed(args: Mapping[str, Any], lr_now: Mapping[str, float]) -> list[float]:
+    """Learning rates of the scopes that an LR command is for.
+
+    Groups follow the first of their scope, so only the first ones are compared.
+    """
+    scope = args.get("scope", "")
+    return [v for k, v in lr_now.items() if "#" not in k and (not scope or k == scope)]
 
 
 def check_texts(key: str, reason: str) -> None:

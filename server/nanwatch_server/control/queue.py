@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
 from nanwatch_server.control.verify import SAMPLES, LrWatches, checkpoint_seen, stop_seen
 from nanwatch_server.control.worker import Worker
-from nanwatch_server.domain.models import Command, Principal, Run, Transition
+from nanwatch_server.domain.models import Command, Principal, Run
 from nanwatch_server.domain.ports import RunSession, Store, UnitOfWork
 
 _log = structlog.get_logger(__name__)
@@ -86,42 +85,43 @@ class Desk:
         key: str,
         reason: str = "",
         incident_id: str = "",
+        if_lr: str = "",
     ) -> tuple[Command, bool]:
-        """The command, and whether it is new (else the key was used before). Raises `Refused`."""
+        """The command, and whether it is new (else the key was used before). Raises `Refused`.
+
+        `if_lr`: the learning rate that the person saw; another one in force refuses the command.
+        """
         policy.check_texts(key, reason)
         cleaned = policy.clean_args(kind, args)
         run = self._store.run(run_id)
         if run is None:
             raise Refused("not_found", f"there is no run {run_id[:64]!r}")
-        rates, now = self._latest_lr(run_id), self._clock()
-        command = Command(
-            id=uuid.uuid4().hex,
-            run_id=run_id,
-            kind=kind,
-            args=dict(cleaned),
-            state="queued",
-            actor=principal.actor,
-            role=principal.role,
-            reason=reason,
-            created_at=now,
-            expires_at=now + policy.ttl_s(kind, self._median_step(run_id)),
-            key=key,
-            incident_id=incident_id,
-            transitions=(Transition(state="queued", at=now),),
+        rates, now, session = self._latest_lr(run_id), self._clock(), self._session(run_id)
+        command = ledger.drafted(
+            principal,
+            run_id,
+            kind,
+            cleaned,
+            now=now,
+            ttl_s=policy.ttl_s(kind, self._median_step(run_id)),
+            epoch=-1 if session is None else session.epoch,
+            texts={"key": key, "reason": reason, "incident_id": incident_id},
         )
         try:
             with self._store.write() as uow:
                 stored = uow.insert_command(command)
                 if stored.id != command.id:
                     return policy.same_request(stored, command), False
+                policy.check_seen(if_lr, cleaned, rates[0])
                 replaced = self._admit(uow, principal, run, command, rates)
                 ledger.record(uow, command, now, ledger.person(principal), "queued", {})
+                # Before others can see it: a run that connects just now asks how long is left.
+                self._set_deadline(command)
         except Refused as refused:
             self._note_refusal(principal, command, refused)
             raise
         for old in replaced:
             self._taken_back(old)
-        self._set_deadline(command)
         self._publish(command)
         self.worker.soon(lambda: self._deliver(command.id))
         return command, True
@@ -247,6 +247,9 @@ class Desk:
         command = self._store.command(command_id)
         session = None if command is None else self._session(command.run_id)
         if command is None or session is None or command.state not in UNARMED:
+            return
+        if command.epoch not in (-1, session.epoch):
+            self._step(command_id, UNARMED, "expired", "the process it was for has ended")
             return
         left = self._left(command)
         if left <= 0:

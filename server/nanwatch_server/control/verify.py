@@ -25,7 +25,6 @@ class LrWatch:
             raise ValueError(f"expected an applied command, got {command.id} in {command.state}")
         self.command_id = command.id
         self.scope = str(command.args.get("scope", ""))
-        self._step = command.applied_step
         self._factor = command.factor
         self._factors = factors
         self._after = command.after
@@ -33,6 +32,7 @@ class LrWatch:
         named = factors or command.after
         scopes = [name for name in named if "#" not in name] or [self.scope]
         self._in_a_row = dict.fromkeys(scopes, 0)
+        self._seen = dict.fromkeys(scopes, command.applied_step)
 
     @property
     def done(self) -> bool:
@@ -44,7 +44,10 @@ class LrWatch:
         count = self._in_a_row.get(scope)
         if count is None or count >= SAMPLES:
             return
-        later = steps > self._step
+        later = steps > self._seen[scope]  # the same points may come again after a restart
+        if not later.any():
+            return
+        self._seen[scope] = int(steps.max())
         good = self._as_asked(scope, lr[later], scheduled[later])
         bad = np.flatnonzero(~good)
         edges = np.concatenate(([-1], bad, [len(good)]))

@@ -266,6 +266,8 @@ class Command:
     after: dict[str, float] = field(default_factory=dict)
     factor: float | None = None
     message: str = ""
+    epoch: int = -1
+    """The process it is for; nothing survives a restart of the training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
