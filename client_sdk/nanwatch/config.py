@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ def data_directory() -> Path:
     if given:
         return Path(given).expanduser()
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "nanwatch"
+    try:
+        return Path(base).expanduser() / "nanwatch"
+    except RuntimeError:  # no HOME and no passwd entry: containers with a random user
+        return Path(tempfile.gettempdir()) / f"nanwatch-{os.getuid()}"
 
 
 def resolve(
@@ -134,7 +138,9 @@ def resolve(
         granted_by, offer = "launch", control_from_text(env["NANWATCH_LAUNCH_CONTROL"])
     return Options(
         project=project,
-        name=to_name(name or env.get("NANWATCH_RUN_NAME") or f"{project}-{run_id[:6]}"),
+        name=to_name(
+            str(name) if name else env.get("NANWATCH_RUN_NAME") or f"{project}-{run_id[:6]}"
+        ),
         mode=mode,
         server=server.rstrip("/"),
         token=token,
@@ -206,7 +212,10 @@ def flatten(config: Any) -> dict[str, str]:
             for key, inner in value.items():
                 visit(f"{prefix}.{key}" if prefix else str(key), inner, depth + 1)
         elif prefix:
-            flat[prefix[:200]] = str(value)[:500]
+            try:
+                flat[prefix[:200]] = str(value)[:500]
+            except Exception as error:
+                flat[prefix[:200]] = f"({type(error).__name__})"
 
     if config is not None:
         visit("", config, 0)

@@ -35,17 +35,21 @@ class Guard:
     def note(self, kind: str, error: BaseException) -> None:
         """Count an internal error; the first of its kind is logged with its traceback."""
         key = f"{kind}:{type(error).__name__}"
+        try:
+            text = f"{type(error).__name__}: {error}"[:2000]
+        except Exception:
+            text = type(error).__name__  # a user's exception whose own text fails
         with self._lock:
             first = key not in self.counts
             self.counts[key] = self.counts.get(key, 0) + 1
-            self.texts[key] = f"{type(error).__name__}: {error}"
+            self.texts[key] = text
             self.times[key] = time.time()
             self.changed.add(key)
         if first:
             logger.warning(
                 "nanwatch: internal error in %s, your training goes on (told once per kind): %s",
                 kind,
-                error,
+                text,
             )
             logger.debug("%s", traceback.format_exc())
         if Guard.reraise:

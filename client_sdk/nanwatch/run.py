@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import uuid
+import weakref
 from types import TracebackType
 from typing import Any
 
@@ -76,6 +77,8 @@ class Run(NullRun):
         self.recorder = Recorder()
         self.observer = Observer(self.recorder)
         self.inbox = Inbox(options.offer, lambda: self.observer.rates)
+        offer = options.offer
+        self.observer.scaling.bounds = lambda: offer.lr if offer is not None else None
         self.observer.actions = Actions(
             self.inbox,
             options.data_dir / "checkpoints" / run_id,
@@ -120,7 +123,8 @@ class Run(NullRun):
         sys.excepthook = self._on_exception
         atexit.register(self.finish)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._in_child)
+            silence = weakref.WeakMethod(self._in_child)
+            os.register_at_fork(after_in_child=lambda: (call := silence()) and call())
         if self.options.mode == "online" and not self.options.server:
             logger.warning(
                 "nanwatch: no server is known, so nobody watches this run; its data is kept in %s. "
@@ -193,6 +197,7 @@ class Run(NullRun):
         self._finished = True
         self.observer.enabled = False
         guarded("finish", self.hooks.remove)
+        self.observer.registry.watched.clear()
         if sys.excepthook == self._on_exception:
             sys.excepthook = self._previous_hook
         failure, code = self._failure
@@ -312,12 +317,16 @@ def init(
     if options.mode == "off":
         _current = NullRun()
         return _current
+    run: Run | None = None
     try:
         run = Run(options, run_id)
         run.start()
         _current = run
     except Exception as error:
         GUARD.note("init", error)
+        if run is not None:
+            run.observer.enabled = False
+            guarded("init", run.hooks.remove)
         _current = NullRun()
     return _current
 

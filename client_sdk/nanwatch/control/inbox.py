@@ -18,7 +18,8 @@ from nanwatch.contract.frames import Accepted, Command, CommandResult, Go, Recor
 from nanwatch.contract.limits import GO_WINDOW_S
 from nanwatch.guard import GUARD
 
-COMMANDS_REMEMBERED = 1_000
+COMMANDS_REMEMBERED = 10_000
+WAITING_MOST = 100
 
 
 class StopTraining(KeyboardInterrupt):
@@ -93,8 +94,17 @@ class Inbox:
                 return
         now, scheduled = self._rates()
         refused = refusal(self.offer, command.kind, dict(command.args), now, scheduled)
+        with self._lock:
+            crowded = len(self._waiting) >= WAITING_MOST
+        if refused is None and crowded:
+            refused = "too many commands wait already"
         if refused is not None:
-            self.finish(command.id, "rejected", message=refused)
+            # Not remembered: refusing twice does no harm, forgetting an applied one would.
+            result = CommandResult(
+                id=command.id, state="rejected", time=time.time(), message=refused
+            )
+            with self._lock:
+                self._results.append(result)
             return
         with self._lock:
             self._remember(command.id, False)

@@ -8,7 +8,7 @@ of the user carries it. Training thread only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 KEY = "nanwatch_lr_factor"
@@ -29,6 +29,14 @@ def set_factor(optimizer: Any, factor: float) -> None:
             group[KEY] = factor
 
 
+def share_factor(optimizer: Any) -> None:
+    """A group added after a command runs under the same factor, so that ratios are kept."""
+    factor = factor_of(optimizer)
+    if factor != 1.0:
+        for group in optimizer.param_groups:
+            group.setdefault(KEY, factor)
+
+
 def as_float(rate: Any) -> float:
     """A learning rate as a number; tensors on a device are read, which is rare and cheap."""
     return float(rate)
@@ -37,7 +45,8 @@ def as_float(rate: Any) -> float:
 class Scaling:
     """Scales and restores the learning rates of optimizers around their steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Callable[[], tuple[float, float] | None] = lambda: None) -> None:
+        self.bounds = bounds
         self._changed: list[tuple[dict[str, Any], Any, Any]] = []
         """(group, original, what we put there): empty outside a step."""
 
@@ -49,14 +58,28 @@ class Scaling:
             if factor is None or factor == 1.0 or "lr" not in group:
                 continue
             original = group["lr"]
+            plain = as_float(original)
+            factor = self._within(plain, factor)
+            # Noted first, changed then: a Ctrl-C may come between any two lines.
             if hasattr(original, "clone"):
-                saved = original.clone()
+                if any(ours is original for _, _, ours in self._changed):
+                    continue  # groups may share one tensor
+                self._changed.append((group, original.clone(), original))
                 original.mul_(factor)
-                self._changed.append((group, saved, original))
             else:
                 scaled = original * factor
-                group["lr"] = scaled
                 self._changed.append((group, original, scaled))
+                group["lr"] = scaled
+
+    def _within(self, scheduled: float, factor: float) -> float:
+        """The factor, cut so that it never carries a moving schedule out of the bounds."""
+        bounds = self.bounds()
+        if bounds is None or scheduled <= 0:
+            return factor
+        low, high = bounds
+        if factor > 1:
+            return max(1.0, min(factor, high / scheduled))
+        return min(1.0, max(factor, low / scheduled))
 
     def repair(self) -> None:
         """After the step, or before the next one if a step raised: put the originals back."""

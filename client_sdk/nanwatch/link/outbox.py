@@ -45,6 +45,18 @@ def record_bytes(record: Record) -> int:
     return 1024
 
 
+DECLARED_AT_ONCE = 500
+"""500 × (3 names of 200 characters) stay below a frame's limit."""
+
+
+def declare_frames(series: list[SeriesDecl]) -> list[bytes]:
+    """Declarations in frames below the limit; one empty frame if there are none."""
+    return [
+        encode(Declare(series=series[low : low + DECLARED_AT_ONCE]))
+        for low in range(0, max(1, len(series)), DECLARED_AT_ONCE)
+    ]
+
+
 class Outbox:
     """Both lanes of one process."""
 
@@ -58,19 +70,20 @@ class Outbox:
         self._next: dict[Lane, int] = {"events": 0, "scalars": 0}
         self.disk_error = ""
 
-    def declarations(self) -> bytes:
-        """Frame with every declaration made so far."""
-        return encode(Declare(series=self._declared))
+    def declarations(self) -> list[bytes]:
+        """Frames with every declaration made so far."""
+        return declare_frames(self._declared)
 
-    def declare(self, fresh: list[SeriesDecl]) -> bytes | None:
-        """Take new declarations; returns the frame to send if there were any."""
+    def declare(self, fresh: list[SeriesDecl]) -> list[bytes]:
+        """Take new declarations; returns the frames to send."""
         if not fresh:
-            return None
+            return []
         self._declared.extend(fresh)
-        frame = encode(Declare(series=fresh))
+        made = declare_frames(fresh)
         for spool in self.spools.values():
-            spool.write_declarations(frame)
-        return frame
+            for frame in made:
+                spool.write_declarations(frame)
+        return made
 
     def put(self, records: list[Record]) -> None:
         """Number the records and keep them."""

@@ -51,7 +51,7 @@ class Spool:
     """Unacknowledged frames of one lane, oldest first, with a send cursor."""
 
     def __init__(
-        self, directory: Path, lane: str, bound_bytes: int, declarations: Callable[[], bytes]
+        self, directory: Path, lane: str, bound_bytes: int, declarations: Callable[[], list[bytes]]
     ) -> None:
         self._directory = directory
         self._lane = lane
@@ -111,9 +111,10 @@ class Spool:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._number += 1
         path = self._path(self._number)
-        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC, 0o600)
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_TRUNC, 0o600)
         self._written = 0
-        self._write_entry(DECLARE, 0, 0, self._declarations())
+        for payload in self._declarations():
+            self._write_entry(DECLARE, 0, 0, payload)
 
     def write_declarations(self, payload: bytes) -> None:
         """Repeat new declarations in the current segment, so that it still decodes alone."""
@@ -172,6 +173,10 @@ class Spool:
 
     def _read(self, entry: Entry) -> bytes | None:
         try:
+            if entry.segment == self._number and self._file is not None:
+                # Also when someone deleted the file under us.
+                payload = os.pread(self._file, entry.size, entry.offset)
+                return payload if len(payload) == entry.size else None
             with open(self._path(entry.segment), "rb") as file:
                 file.seek(entry.offset)
                 payload = file.read(entry.size)

@@ -79,11 +79,11 @@ class Worker:
 
     def stop(self, reason: str, exit_code: int | None, timeout_s: float) -> None:
         """Flush what can be flushed within `timeout_s` and end."""
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = time.monotonic() + timeout_s - 0.3
         self._bye = (reason, exit_code)
         self._stop.set()
         self._wake.set()
-        self.thread.join(timeout_s + 0.25)
+        self.thread.join(timeout_s)
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -155,8 +155,9 @@ class Worker:
         for kind, count, text, at in GUARD.take_changed():
             records.append(frames.Problem(time=at, kind=kind, count=count, text=text[:2000]))
         declared = self.outbox.declare(self._recorder.catalog.take_fresh())
-        if declared is not None and self._connection is not None:
-            self._connection.send_bytes(declared)
+        if self._connection is not None:
+            for frame in declared:
+                self._connection.send_bytes(frame)
         if records:
             self.outbox.put(records)
         if now - self._synced_at >= FSYNC_INTERVAL_S:
@@ -218,12 +219,13 @@ class Worker:
         connection = Connection(self._server, self._token)
         try:
             connection.send(self._hello())
-            welcome = connection.receive(5.0)
+            welcome = self._await_welcome(connection)
             if not isinstance(welcome, frames.Welcome):
                 raise frames.FrameError(f"expected welcome, got {type(welcome).__name__}")
             marks: dict[Lane, int] = {"events": welcome.events, "scalars": welcome.scalars}
             if self.outbox.last("scalars") >= 0 or self.outbox.last("events") >= 0:
-                connection.send_bytes(self.outbox.declarations())
+                for frame in self.outbox.declarations():
+                    connection.send_bytes(frame)
             for lane, upto in marks.items():
                 spool = self.outbox.spools[lane]
                 spool.rewind()
@@ -236,12 +238,23 @@ class Worker:
         except BaseException:
             connection.close()
             raise
-        self._credit, self._interval = welcome.credit, max(0.01, welcome.interval)
+        self._credit = welcome.credit
+        self._interval = min(INTERVAL_OFFLINE_S, max(0.01, welcome.interval))
         self._hold_until = 0.0
         self._beat_at = 0.0
         self.connected.set()
         self._on_welcome(welcome.url)
         return connection
+
+    def _await_welcome(self, connection: Connection) -> frames.ServerFrame | None:
+        """Data goes on to the disk meanwhile: the process may end before a mute server speaks."""
+        until = time.monotonic() + 5.0
+        while time.monotonic() < min(until, self._deadline):
+            frame = connection.receive(0.1)
+            if frame is not None:
+                return frame
+            self._collect(final=self._stop.is_set())
+        return None
 
     def _lose(self, error: Exception) -> None:
         """The connection broke, or something of ours did: drop it, keep everything, retry."""
@@ -306,8 +319,11 @@ class Worker:
         connection = self._connection
         assert connection is not None
         frame = connection.receive(timeout_s)
+        until = time.monotonic() + INTERVAL_OFFLINE_S
         while frame is not None:
             self._handle(frame)
+            if self._stop.is_set() or time.monotonic() >= until:
+                return  # a server that never stops talking must not keep us from the disk
             frame = connection.receive(0)
 
     def _handle(self, frame: frames.ServerFrame) -> None:
@@ -316,7 +332,7 @@ class Worker:
             self._credit = frame.credit
         elif isinstance(frame, frames.Slow):
             self._credit = frame.credit
-            self._hold_until = time.monotonic() + frame.retry
+            self._hold_until = time.monotonic() + (frame.retry if 0 <= frame.retry <= 60 else 1.0)
             self._interval = min(INTERVAL_OFFLINE_S, max(INTERVAL_S, frame.interval))
             for spool in self.outbox.spools.values():
                 spool.rewind()

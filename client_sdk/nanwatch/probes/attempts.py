@@ -70,6 +70,8 @@ class AttemptClock:
         """Attempts of other optimizers since the main one last closed one."""
         self._main_attempts = 0
         self._most_backwards = 1
+        self._piled = 0
+        """Backward passes taken for skipped since the last step: if one comes, they were not."""
 
     def set_main(self, optimizer: int) -> None:
         """The user named the main optimizer."""
@@ -88,15 +90,16 @@ class AttemptClock:
         """Backward passes whose fate is open."""
         return self._pending
 
-    def backward(self, backward: Backward) -> list[Attempt]:
+    def backward(self, backward: Backward, inside_step: bool = False) -> list[Attempt]:
         """A backward pass has ended."""
         closed: list[Attempt] = []
         if not backward.reached:
             return closed
         most = max(ACCUMULATION_MOST, 4 * self._most_backwards)
-        if len(self._pending) >= most:
+        if len(self._pending) >= most and not inside_step:
             owner = min(self._pending[0].reached)
             taken = [b for b in self._pending if owner in b.reached]
+            self._piled += len(taken)
             closed.append(self._close(owner, USER_SKIPPED, taken))
         self._pending.append(backward)
         return closed
@@ -107,7 +110,8 @@ class AttemptClock:
         if not taken and self._pending:
             # It stepped, so some backward served it: the last one was booked on the wrong one.
             taken = self._pending[-1:]
-        self._most_backwards = max(self._most_backwards, len(taken))
+        self._most_backwards = max(self._most_backwards, len(taken) + self._piled)
+        self._piled = 0
         return self._close(optimizer, outcome, taken)
 
     def cleared(self, optimizers: Iterable[int]) -> list[Attempt]:

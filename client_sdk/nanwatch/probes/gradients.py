@@ -82,7 +82,7 @@ def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
     if layout is None:
         return None, False
     free: dict[int, Any] = {}
-    for clip in known.clips:
+    for clip in reversed(known.clips):  # the first one saw the gradients before any clipping
         free.update(clip.norms)
     positions: list[int] = []
     found: list[Any] = []
@@ -123,7 +123,9 @@ def _norms_of(gradients: list[Any]) -> list[Any]:
         else:
             dense.setdefault((gradient.device, gradient.dtype), []).append(index)
     for indices in dense.values():
-        group = operations._foreach_norm([gradients[i] for i in indices], 2)
+        half = gradients[indices[0]].dtype in (torch.float16, torch.bfloat16)
+        dtype = torch.float32 if half else None
+        group = operations._foreach_norm([gradients[i] for i in indices], 2, dtype)
         for index, norm in zip(indices, group, strict=True):
             result[index] = norm
     return result

@@ -8,6 +8,7 @@ once and its exception passes through untouched; errors of ours go to the guard.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from nanwatch.probes.clipping import ClippingProbe
 from nanwatch.probes.observer import Observer
 from nanwatch.probes.registry import Known
 
+STEP_WRAPPER = "wrapper"
+"""Name of the function that torch puts around every optimizer's `step` (it calls the hooks)."""
+
 
 class Hooks:
     """Everything installed into torch by one run."""
@@ -26,12 +30,19 @@ class Hooks:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._undo: list[Callable[[], None]] = []
-        self._steps: list[tuple[int, FrameType]] = []
-        """Optimizer steps that are running: (id of optimizer, frame of torch's step wrapper)."""
-        self._clipping = ClippingProbe(self._on_clip, self._active)
+        self._steps: list[tuple[int, int]] = []
+        """Optimizer steps that are running: ids of the optimizer and of the frame of torch's step
+        wrapper. Not the frame itself: after a step that raised it would keep the model alive."""
+        self._step_hooks: list[Any] = []
+        self._shielded = False
+        self._clipping = ClippingProbe(self._on_clip, self._clipping_here)
 
     def _active(self) -> bool:
         return self._observer.enabled and self._observer.on_this_thread()
+
+    def _clipping_here(self) -> bool:
+        """Clipping alone says nothing about which thread trains."""
+        return self._observer.enabled and self._observer.thread is threading.current_thread()
 
     def install(self) -> None:
         """Install everything. A part that this torch does not have is left out."""
@@ -51,6 +62,8 @@ class Hooks:
         for undo in reversed(self._undo):
             guarded("remove", undo)
         self._undo.clear()
+        self._steps.clear()
+        guarded("remove", self._observer.scaling.repair)
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         original = getattr(owner, name)
@@ -99,13 +112,17 @@ class Hooks:
             def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
                 if torch.compiler.is_compiling() or not self._active():
                     return original(tensors, *args, **kwargs)
-                roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+                if hasattr(tensors, "__next__"):
+                    tensors = list(tensors)  # can be read only once
+                if not self._shielded and "torch._dynamo" in sys.modules:
+                    self._timed("install", self._shield_from_dynamo)
                 inside = self._inside_step()
-                seen = self._timed("backward", observer.before_backward, roots, inside)
-                result = original(roots, *args, **kwargs)
+                inputs = args[4] if len(args) > 4 else kwargs.get("inputs")
+                seen = self._timed("backward", observer.before_backward, tensors, inside, inputs)
+                result = original(tensors, *args, **kwargs)
                 if seen is not None:
                     before = observer.clock.step
-                    self._timed("backward", observer.after_backward, seen)
+                    self._timed("backward", observer.after_backward, seen, inside)
                     if observer.clock.step != before:
                         self._settle()
                 return result
@@ -118,14 +135,9 @@ class Hooks:
 
     def _install_optimizer(self) -> None:
         from torch.optim import Optimizer
-        from torch.optim.optimizer import (
-            register_optimizer_step_post_hook,
-            register_optimizer_step_pre_hook,
-        )
 
-        before = register_optimizer_step_pre_hook(self._before_step)
-        after = register_optimizer_step_post_hook(self._after_step)
-        self._undo += [before.remove, after.remove]
+        self._register_step_hooks(self._before_step, self._after_step)
+        self._undo.append(self._remove_step_hooks)
         observer = self._observer
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,11 +150,42 @@ class Hooks:
 
         self._patch(Optimizer, "__init__", make)
 
+    def _register_step_hooks(self, before: Any, after: Any) -> None:
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
+
+        self._remove_step_hooks()
+        self._step_hooks = [
+            register_optimizer_step_pre_hook(before),
+            register_optimizer_step_post_hook(after),
+        ]
+
+    def _remove_step_hooks(self) -> None:
+        for handle in self._step_hooks:
+            handle.remove()
+        self._step_hooks = []
+
+    def _shield_from_dynamo(self) -> None:
+        """Keep our hooks out of compiled steps: traced into them they would change the kernels.
+
+        Only once the script has loaded Dynamo itself, which takes a second or two.
+        """
+        import torch
+
+        self._shielded = True
+        disable: Any = torch.compiler.disable
+        self._register_step_hooks(disable(self._before_step), disable(self._after_step))
+
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not self._active():
             return
+        # A frame that begins a step now is none of those noted: such an id is a leftover.
+        caller = id(_caller())
+        self._steps = [step for step in self._steps if step[1] != caller]
         inside = self._inside_step()
-        self._steps.append((id(optimizer), sys._getframe(1)))
+        self._steps.append((id(optimizer), caller))
         if not inside:
             self._timed("step", self._observe_before, optimizer)
 
@@ -168,10 +211,11 @@ class Hooks:
         """
         if not self._steps:
             return False
-        running: set[FrameType] = set()
+        running: set[int] = set()
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            running.add(frame)
+            if frame.f_code.co_name == STEP_WRAPPER:
+                running.add(id(frame))
             frame = frame.f_back
         self._steps = [step for step in self._steps if step[1] in running]
         return bool(self._steps)
@@ -185,7 +229,7 @@ class Hooks:
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def repaired(owner: Any, *args: Any, **kwargs: Any) -> Any:
-                if scaling.dirty and not self._inside_step():
+                if scaling.dirty:
                     self._timed("repair", scaling.repair)
                 return original(owner, *args, **kwargs)
 
@@ -272,10 +316,20 @@ class Hooks:
             def scale(scaler: Any, outputs: Any) -> Any:
                 result = original(scaler, outputs)
                 if result is not outputs and hasattr(result, "grad_fn") and self._active():
-                    observer.unscaled[id(result)] = outputs
+                    self._timed("scaler", observer.scaled, result, outputs)
                 return result
 
             return scale
 
         self._patch(GradScaler, "step", make_step)
         self._patch(GradScaler, "scale", make_scale)
+
+
+def _caller() -> FrameType:
+    """Frame of torch's step wrapper: the first that is neither ours nor dynamo's."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        ("torch._dynamo", "nanwatch.")
+    ):
+        frame = frame.f_back
+    return frame

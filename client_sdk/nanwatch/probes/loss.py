@@ -38,7 +38,8 @@ def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozen
     wanted = set(owner_of.values())
     found: set[int] = set()
     seen: set[Any] = set()
-    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
+    starts = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
+    stack = [node for node in starts if node is not None]
     while stack and len(seen) < GRAPH_NODES_MAX:
         node = stack.pop()
         if node in seen:
@@ -55,6 +56,12 @@ def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozen
     return frozenset(found)
 
 
+def roots_of(tensors: Any) -> list[Any]:
+    """The argument of backward as a list; a `GradientEdge` is a tuple, but one root."""
+    single = hasattr(tensors, "grad_fn") or hasattr(tensors, "node")
+    return [tensors] if single else list(tensors)
+
+
 def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[Any, float]]:
     """(scalar tensor, divisor) of every scalar root of one backward pass.
 
@@ -63,10 +70,16 @@ def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[An
     """
     values: list[tuple[Any, float]] = []
     for root in roots:
-        original = unscaled.get(id(root), root)
+        if not hasattr(root, "numel"):
+            continue
+        ref, original, divisor = unscaled.pop(id(root), (None, root, None))
+        if ref is None or ref() is not root:
+            original, divisor = root, None
         if original.numel() != 1:
             continue
-        values.append((original.detach().reshape(()), divisor_of(original)))
+        if divisor is None:
+            divisor = divisor_of(original)
+        values.append((original.detach().reshape(()), divisor))
     return values
 
 

@@ -193,7 +193,10 @@ class Logged:
                 if not math.isfinite(number):
                     bad.append(layer or kind)
         if ids:
-            yield Row(self.step, self.time, tuple(ids), values, f"log {self.stage} {names}")
+            # Two names may be one series (`a b`, `a_b`): the later value stands.
+            row = dict(zip(ids, values, strict=True))
+            source = f"log {self.stage} {names}"
+            yield Row(self.step, self.time, tuple(row), list(row.values()), source)
         if self.health.turned_bad(self.scope, "logged", bool(bad)):
             yield NonFinite(
                 step=self.step,

@@ -7,6 +7,7 @@ attempts and applies commands. Training thread only; nothing here raises except 
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -31,6 +32,19 @@ from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.tensors import Item, read_all
 from nanwatch.record import Recorder
 
+CLIPS_MOST = 16
+UNSCALED_MOST = 64
+FOREIGN_EVENTS = 200
+NAMINGS_FREE = 8
+NAMING_PAUSE = 100
+"""Finding names may take one percent of the time, after the first few."""
+
+
+def _threshold(clips: Sequence[Clip]) -> float | None:
+    """The last real bound: clipping at infinity only reads the norm."""
+    finite = [clip.threshold for clip in clips if math.isfinite(clip.threshold)]
+    return finite[-1] if finite else None
+
 
 class Observer:
     """Sees one training process."""
@@ -50,7 +64,9 @@ class Observer:
         """(in force, scheduled) as of the last closed attempt, for the background thread."""
         self._sites: dict[tuple[Any, ...], frozenset[int]] = {}
         self._shared_sites: set[tuple[Any, ...]] = set()
-        self._thread: int | None = None
+        self.thread: threading.Thread | None = None
+        """The thread that trains."""
+        self._foreign = 0
         self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
         self._closed_at = 0.0
         self._step_s = 0.0
@@ -59,13 +75,23 @@ class Observer:
         self._loss_logged_at = -1
         self._scans = 0
         self._described: set[int] = set()
+        self._namings = 0
+        self._name_after = 0.0
 
     def on_this_thread(self) -> bool:
-        """True on the thread that trains: the first one that ran backward."""
-        me = threading.get_ident()
-        if self._thread is None:
-            self._thread = me
-        return self._thread == me
+        """True on the thread that trains: the first one that ran backward or a step.
+
+        Another thread takes over when that one is dead, or stays silent while the other is busy.
+        """
+        me = threading.current_thread()
+        if self.thread is me:
+            self._foreign = 0
+            return True
+        self._foreign += 1
+        if self.thread is None or not self.thread.is_alive() or self._foreign > FOREIGN_EVENTS:
+            self.thread, self._foreign = me, 0
+            return True
+        return False
 
     def overhead(self) -> float:
         """Share of the step time spent in the SDK on the training thread (moving average)."""
@@ -73,7 +99,7 @@ class Observer:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def before_backward(self, roots: Sequence[Any], inside_step: bool) -> Backward:
+    def before_backward(self, tensors: Any, inside_step: bool, inputs: Any = None) -> Backward:
         """A backward pass is about to run: find whom it serves, keep its loss.
 
         Inside a step (closures) gradients come and go within one attempt.
@@ -84,9 +110,15 @@ class Observer:
             self._scans += 1
             self._scan()
         self._name()
+        roots = loss.roots_of(tensors)
         owners = self.registry.owner_of()
         site = loss.call_site(3)
-        reached = self._sites.get(site)
+        if inputs is not None:
+            # Only these get gradients (adversarial examples, saliency).
+            only = [inputs] if hasattr(inputs, "requires_grad") else list(inputs)
+            reached = frozenset(owners[id(p)] for p in only if id(p) in owners)
+        else:
+            reached = self._sites.get(site)
         if reached is None:
             reached = loss.reached_parameters(roots, owners)
             if len(self._sites) >= loss.SITES_MAX:
@@ -98,16 +130,31 @@ class Observer:
             values = loss.root_values(roots, self.unscaled)
             numbers = read_all([value for value, _ in values])
             backward.roots = [(numbers, i, divisor) for i, (_, divisor) in enumerate(values)]
-        self.unscaled.clear()
         return backward
 
-    def after_backward(self, backward: Backward) -> None:
+    def scaled(self, result: Any, outputs: Any) -> None:
+        """A GradScaler multiplied a loss. Values only: its graph is not ours to keep."""
+        if len(self.unscaled) >= UNSCALED_MOST:
+            self.unscaled = {k: v for k, v in self.unscaled.items() if v[0]() is not None}
+            while len(self.unscaled) >= UNSCALED_MOST:
+                self.unscaled.pop(next(iter(self.unscaled)))
+        self.unscaled[id(result)] = (
+            weakref.ref(result),
+            outputs.detach(),
+            loss.divisor_of(outputs),
+        )
+
+    def after_backward(self, backward: Backward, inside_step: bool = False) -> None:
         """It ran."""
         for number in backward.reached:
             known = self.registry.known.get(number)
             if known is not None:
                 self._remember_witness(known)
-        for attempt in self.clock.backward(backward):
+                # The gradients are others now: what was measured before is of no use.
+                known.norms = None
+                for clip in known.clips:
+                    clip.norms = {}
+        for attempt in self.clock.backward(backward, inside_step):
             self._emit(attempt)
 
     def before_clear(self, optimizers: Sequence[Known]) -> None:
@@ -129,8 +176,13 @@ class Observer:
     def clip(self, parameters: list[Any], clip: Clip) -> None:
         """The user's clipping call."""
         owners = self.registry.owner_of()
-        for number in {owners[id(p)] for p in parameters if id(p) in owners}:
-            self.registry.known[number].clips.append(clip)
+        hit = {owners[id(p)] for p in parameters if p.grad is not None and id(p) in owners}
+        for number in hit:
+            known = self.registry.known[number]
+            if not clip.norms:
+                self._measure(known, force=True)  # now: in a moment they will be clipped
+            known.clips.append(clip)
+            del known.clips[:-CLIPS_MOST]
 
     def before_step(self, known: Known) -> None:
         """The outermost step of an optimizer is about to run."""
@@ -191,6 +243,11 @@ class Observer:
         if known is None or known.optimizer is None:
             return
         self._name()
+        if not known.named:
+            self.recorder.count_drop("optimizer too short-lived to be named")
+            known.norms, known.clips = None, []
+            self._step_rates.pop(known.number, None)
+            return
         if attempt.fit:
             self.mark("fit", f"fit {known.scope}".strip(), {"scope": known.scope})
         self._describe(known)
@@ -205,7 +262,7 @@ class Observer:
             divisors=[divisor for _, _, divisor in roots],
             logged_loss=attempt.is_main and 0 <= self._loss_logged_at >= attempt.step - 1,
             norms=known.norms,
-            clip_threshold=known.clips[-1].threshold if known.clips else None,
+            clip_threshold=_threshold(known.clips),
             factor=factor_of(known.optimizer),
         )
         if attempt.outcome == APPLIED:
@@ -272,7 +329,9 @@ class Observer:
             self.cadence.spent(time.perf_counter() - started, self._step_s)
 
     def _remember_witness(self, known: Known) -> None:
-        for parameter in known.parameters():
+        optimizer = known.optimizer
+        groups = optimizer.param_groups if optimizer is not None else ()
+        for parameter in (p for group in groups for p in group["params"]):
             if parameter.grad is not None:
                 known.witness = weakref.ref(parameter)
                 known.witness_version = parameter._version
@@ -308,6 +367,9 @@ class Observer:
         """Name optimizers that have no name yet; notice those that are gone."""
         if not self.registry.unnamed and not self.registry.gone:
             return
+        started = time.perf_counter()
+        if self._namings >= NAMINGS_FREE and started < self._name_after:
+            return  # a script that makes an optimizer every iteration must not pay for each
         fresh = [known for known in self.registry.live() if not known.named or known.layout is None]
         if fresh and self.clock.step >= MAIN_SETTLED_ATTEMPTS:
             # A new fold or stage: let the old optimizer go if only reference cycles hold it, so
@@ -316,12 +378,16 @@ class Observer:
         gone = self.registry.take_gone()
         if fresh:
             self.registry.name_all()
+        if fresh or gone:
             self._sites.clear()
         for number in gone:
             successor = fresh[0].number if len(fresh) == 1 else None
             if self.clock.retire(number, successor) and successor is not None:
                 scope = self.registry.known[successor].scope
                 self.mark("fit", "new optimizer", {"scope": scope})
+        ended = time.perf_counter()
+        self._namings += 1
+        self._name_after = ended + NAMING_PAUSE * (ended - started)
 
     def _describe(self, known: Known) -> None:
         """Tell the rules once what kind of training this is."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanwatch.contract.limits import to_name
+from nanwatch.control.learning_rate import share_factor
 from nanwatch.probes import discovery
 from nanwatch.probes.clipping import Clip
 
@@ -131,6 +132,7 @@ class Registry:
         count = sum(len(group["params"]) for group in known.optimizer.param_groups)
         if count != known.parameter_count:
             known.parameter_count = count
+            share_factor(known.optimizer)
             known.layout = None
             self._stale = self.unnamed = True
 
