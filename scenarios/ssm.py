@@ -1,22 +1,20 @@
 """Incident 001: a selective state-space model (S6, Mamba) in a k-fold loop, without clipping.
 
 The Ishigami function along smooth paths is learned as a sequence: its running mean, in
-physical units.  Three things make the gradient explode.  The model starts close to zero, and
-while its factors (input, B, C, gate, readout) find each other the gradient of each grows with
-the size of the others: slowly at first, then ever faster.  The diagonal A is a plain weight, so
-that nothing keeps it below zero, and a state with exp(delta A) > 1 grows at each step of the
-scan.  And nothing limits the step: the learning rate suits the model at the start, but as
-the factors have grown the loss surface is too steep for it; it overshoots, the state overflows,
-the gradient is NaN and so is every weight.
+physical units.  The model starts close to zero, and while its factors (input, B, C, gate,
+readout) find each other, the gradient of each grows with the size of the others: slowly at
+first, then ever faster.  Nothing limits the step, and the learning rate suits the model at the
+start only: with the factors the loss surface gets steep, the steps overshoot and the loss
+jumps by decades.  A is a plain weight that nothing keeps below zero, so the state overflows
+once a step has thrown it there; the gradient is NaN and so is every weight.
 
 The folds are taken in the order of the file, whose first third covers the whole domain and the
 rest only its middle.  Fold 1 holds that third out, trains on the calm rest, and works; the next
 folds train on it ("First k-fold on Ishigami worked, then NaN appeared").
 
 The cure (`--healthy`): clipping at 1.0, warm-up, standardised targets and the usual size of
-initial weights.  The step is lower by two decades where it counts: the gradient and the
-curvature of the squared error grow with the scale of the target, so that 3e-3 at scale 1 is
-gentler than 1e-3 at scale 20.
+initial weights.  Learning rates of different target
+scales do not compare: 3e-3 at scale 1 moves the model far less than 1e-3 at scale 20.
 """
 
 from __future__ import annotations
