@@ -20,6 +20,7 @@ from starlette.datastructures import MutableHeaders
 
 from nanwatch.contract.frames import CommandResult, Record, Table
 from nanwatch.contract.limits import FRAME_BYTES_MAX
+from nanwatch_server import logs
 from nanwatch_server.api import (
     audit,
     commands,
@@ -245,6 +246,7 @@ def run_server(
     `handle` is given the server before it starts, for programs that stop it themselves
     (`should_exit = True`).
     """
+    logs.configure()
     server = Server(settings)
     try:
         listener = _listen(settings.host, settings.port)

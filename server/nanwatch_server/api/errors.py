@@ -56,6 +56,10 @@ def _unavailable(_: Request, error: Exception) -> JSONResponse:
     return problem(503, "unavailable", f"{error}: try again when there is room on the disk")
 
 
+def _surrogate(_: Request, error: Exception) -> JSONResponse:
+    return problem(422, "invalid", "expected text of whole characters, got half a surrogate pair")
+
+
 def _crash(request: Request, error: Exception) -> JSONResponse:
     _log.error("a request failed", path=request.url.path, exc_info=error)
     return problem(500, "internal", "an error inside the server; its log has the details")
@@ -67,4 +71,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(NotFound, _missing)
     app.add_exception_handler(StoreUnavailableError, _unavailable)
+    app.add_exception_handler(UnicodeEncodeError, _surrogate)
     app.add_exception_handler(Exception, _crash)

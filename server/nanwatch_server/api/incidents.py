@@ -69,19 +69,20 @@ ChangesDep = Annotated[Changes, Depends(_changes)]
 
 @router.get("/api/runs/{run}/incidents")
 @requires("view")
-def of_run(run: RunDep, store: StoreDep, views: ViewsDep) -> dict[str, Any]:
+def of_run(run: RunDep, store: StoreDep, views: ViewsDep) -> Response:
     """Newest first."""
-    return {"incidents": [views.incident(one) for one in store.incidents(run_id=run.id)]}
+    found = store.incidents(run_id=run.id)
+    return JSONResponse({"incidents": [views.incident(one) for one in found]})
 
 
 @router.get("/api/incidents")
 @requires("view")
 def incidents(
     store: StoreDep, views: ViewsDep, state: Annotated[str, Query(pattern="^(open|all)$")] = "open"
-) -> dict[str, Any]:
+) -> Response:
     """Of all runs, newest first."""
     found = store.incidents(open_only=state == "open")
-    return {"incidents": [views.incident(one) for one in found]}
+    return JSONResponse({"incidents": [views.incident(one) for one in found]})
 
 
 @router.get("/api/incidents/{incident}")

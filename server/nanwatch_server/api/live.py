@@ -84,7 +84,10 @@ class Live:
 
     async def asked(self, subscriber: Subscriber, text: str) -> None:
         """A message of the browser. Raises `ValueError` if it is none of the protocol."""
-        message = json.loads(text)
+        try:
+            message = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("expected a message of the protocol") from error
         kind = message.get("type") if isinstance(message, dict) else None
         topic = _topic(message) if kind in ("watch", "unwatch") else None
         if topic is None:
@@ -101,7 +104,7 @@ class Live:
 
     def _snapshot(self, topic: str) -> bytes | None:
         if topic == WALL:
-            return self._views.wall()[0]
+            return self._views.wall(fresh=False)[0]
         run = self._store.run(topic)
         return None if run is None else plain("run", run=self._views.detail(run))
 

@@ -18,6 +18,8 @@ from nanwatch_server.store.tail import Answer, Tail
 router = APIRouter()
 
 SERIES_MAX = 256
+ROWS_MAX = 1 << 18
+"""Points or buckets of one answer, over all its series (24 MiB of buckets)."""
 Step = Annotated[int | None, Query(ge=0, le=STEP_MAX)]
 
 
@@ -46,6 +48,7 @@ def series(
     if unknown or len(wanted) > SERIES_MAX or (x0 or 0) > (STEP_MAX if x1 is None else x1):
         what = f"expected at most {SERIES_MAX} series of this run and x0 ≤ x1"
         return problem(422, "invalid", f"{what}; unknown: {sorted(unknown)[:5]}")
+    buckets = min(buckets, ROWS_MAX // len(wanted))
     answers = {one: tail.query(run.id, one, x0, x1, buckets) for one in wanted}
     frame = series_frame(run.id, answers, x0, x1)
     return Response(frame, media_type="application/octet-stream")

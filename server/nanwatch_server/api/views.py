@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.live.wall import COLUMNS
 
 WALL_RUNS_MAX = 200
+WALL_FRESH_S = 0.5
 
 
 class Views:
@@ -31,11 +33,14 @@ class Views:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._presence, self._vitals, self._clock = store, presence, vitals, clock
+        self._wall_lock = threading.Lock()
+        self._wall: tuple[float, tuple[bytes, int]] | None = None
 
     def summaries(self, runs: list[Run]) -> list[dict[str, Any]]:
         """RunSummary of each."""
         open_of: dict[str, list[Incident]] = {}
-        for incident in self._store.incidents(open_only=True):
+        only = runs[0].id if len(runs) == 1 else ""
+        for incident in self._store.incidents(run_id=only, open_only=True):
             open_of.setdefault(incident.run_id, []).append(incident)
         now = self._clock()
         return [
@@ -79,11 +84,19 @@ class Views:
         run = self._store.run(run_id)
         return "" if run is None else self.summaries([run])[0]["status"]
 
-    def wall(self) -> tuple[bytes, int]:
+    def wall(self, *, fresh: bool = True) -> tuple[bytes, int]:
         """The `wall` frame (newest runs, vitals, sparklines), and a number that changes with it.
 
-        Ages grow by themselves and do not count as a change.
+        Ages grow by themselves and do not count as a change. Not `fresh`: one made within the
+        last half second will do, so that a hundred browsers that open at once cost one.
         """
+        with self._wall_lock:
+            if fresh or self._wall is None or time.monotonic() - self._wall[0] > WALL_FRESH_S:
+                made = self._make_wall()
+                self._wall = (time.monotonic(), made)
+            return self._wall[1]
+
+    def _make_wall(self) -> tuple[bytes, int]:
         runs, _ = self._store.runs(limit=WALL_RUNS_MAX)
         frame = FrameWriter("wall")
         rows = [self._vitals.wall_row(run) for run in runs]

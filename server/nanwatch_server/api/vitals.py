@@ -16,6 +16,7 @@ from nanwatch_server.live.wall import COLUMNS, SPARK_BUCKETS, spark, vitals
 from nanwatch_server.store.tail import Tail
 
 SERIES_TTL_S = 1.0
+SERIES_RUNS_MAX = 512
 _NONE = (np.empty(0, np.int64), np.empty(0), np.empty(0))
 
 
@@ -37,6 +38,8 @@ class Vitals:
         """All series of the run, at most a second old."""
         known = self._series.get(run_id)
         if known is None or time.monotonic() - known[0] > SERIES_TTL_S:
+            if len(self._series) >= SERIES_RUNS_MAX:
+                self._series.clear()
             known = self._series[run_id] = (time.monotonic(), self._store.series_of(run_id))
         return known[1]
 

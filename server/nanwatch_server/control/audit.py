@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nanwatch_server.domain.audit_chain import GENESIS, audit_hash
+from nanwatch_server.domain.audit_chain import GENESIS, first_break
 
 
 def verify_chain(
@@ -17,9 +17,4 @@ def verify_chain(
     A changed, missing, added or reordered row is found; rows cut off the end are not, unless the
     newest hash was kept elsewhere.
     """
-    expected = first
-    for row in rows:
-        if row["id"] != expected or audit_hash(previous, row) != row["hash"]:
-            return row["id"]
-        previous, expected = row["hash"], expected + 1
-    return None
+    return first_break(rows, previous=previous, first=first)

@@ -42,9 +42,11 @@ def drafted(
     now: float,
     ttl_s: float,
     epoch: int,
-    texts: Mapping[str, str],
+    key: str,
+    reason: str,
+    incident_id: str,
 ) -> Command:
-    """A new command, not written yet; `texts` are its key, reason and incident."""
+    """A new command, not written yet."""
     return Command(
         id=uuid.uuid4().hex,
         run_id=run_id,
@@ -57,7 +59,9 @@ def drafted(
         expires_at=now + ttl_s,
         transitions=(Transition(state="queued", at=now),),
         epoch=epoch,
-        **texts,
+        key=key,
+        reason=reason,
+        incident_id=incident_id,
     )
 
 

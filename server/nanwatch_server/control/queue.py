@@ -105,7 +105,9 @@ class Desk:
             now=now,
             ttl_s=policy.ttl_s(kind, self._median_step(run_id)),
             epoch=-1 if session is None else session.epoch,
-            texts={"key": key, "reason": reason, "incident_id": incident_id},
+            key=key,
+            reason=reason,
+            incident_id=incident_id,
         )
         try:
             with self._store.write() as uow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 GENESIS = ""
@@ -28,6 +28,18 @@ def audit_hash(previous: str, row: Mapping[str, Any]) -> str:
         fields[-1] = canonical_json(fields[-1])
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
+
+
+def first_break(
+    rows: Iterable[Mapping[str, Any]], *, previous: str = GENESIS, first: int = 1
+) -> int | None:
+    """Number (`id`) of the first row, oldest first, that does not fit; None if all fit."""
+    expected = first
+    for row in rows:
+        if row["id"] != expected or audit_hash(previous, row) != row["hash"]:
+            return row["id"]
+        previous, expected = row["hash"], expected + 1
+    return None
 
 
 def canonical_json(value: Any) -> str:

@@ -82,6 +82,11 @@ def _texts(texts: dict[str, str]) -> dict[str, str]:
 def usable_declarations(decls: list[SeriesDecl], known: int) -> list[SeriesDecl]:
     """The declarations that can be taken; records using others are refused one by one."""
     room = max(limits.SERIES_PER_RUN_MAX - known, 0)
+    return [decl for decl in decls if 0 <= decl.id <= limits.STEP_MAX][:room]
+
+
+def tidy_declarations(decls: list[SeriesDecl]) -> list[SeriesDecl]:
+    """Names of allowed characters. Slow for thousands: not in the event loop."""
     return [
         SeriesDecl(
             decl.id,
@@ -91,8 +96,7 @@ def usable_declarations(decls: list[SeriesDecl], known: int) -> list[SeriesDecl]
             limits.to_name(decl.stage),
         )
         for decl in decls
-        if 0 <= decl.id <= limits.STEP_MAX
-    ][:room]
+    ]
 
 
 def loosely(data: bytes) -> Loose | str | None:

@@ -47,6 +47,11 @@ OUTBOX_MAX = 1024
 BYTES_WAITING_MAX = 8 << 20
 """Bytes a client may have between socket and COMMIT before we stop reading from it."""
 
+JOB_BYTES = 1024
+"""About what a job costs besides its frame."""
+CHECKED_AT_ONCE = 64
+"""Records that are checked in the event loop; longer batches are checked in a thread."""
+
 
 class ProtocolError(Exception):
     """The connection is closed with this code and reason."""
@@ -83,6 +88,7 @@ class Connection:
         self._declared: set[int] = set()
         self._series: dict[int, Series] = {}
         self._waiting = 0
+        self._touching = False
         self.last_step = -1
 
     @property
@@ -144,19 +150,22 @@ class Connection:
         self._declared.update(decl.id for decl in decls)
 
         def write(uow: UnitOfWork) -> None:
-            self._series.update(uow.declare(self.stream, decls))
+            self._series.update(uow.declare(self.stream, checks.tidy_declarations(decls)))
 
         def failed(error: Exception) -> None:
             self.shut(limits.CLOSE_PROTOCOL, f"declarations refused: {error}"[:120])
 
         self._submit(write, lambda _: None, failed, 64 * len(decls))
 
-    def batch(self, batch: Batch, frame: bytes, bad: list[checks.Bad]) -> None:
-        """Records to store; `bad` are those that wire v1 could not even read."""
-        problem = checks.batch_problem(batch.lane, batch.first, len(batch.records) or len(bad))
+    async def batch(self, batch: Batch, frame: bytes) -> None:
+        """Records to store."""
+        problem = checks.batch_problem(batch.lane, batch.first, len(batch.records))
         self._in_order(batch.lane, batch.first, problem)
-        bad = sorted([*bad, *checks.bad_records(batch, self._declared)])
-        end = max([batch.first + len(batch.records), *(one.seq + 1 for one in bad)])
+        if len(batch.records) > CHECKED_AT_ONCE:  # many small ones would hold everybody up
+            bad = await asyncio.to_thread(checks.bad_records, batch, self._declared)
+        else:
+            bad = checks.bad_records(batch, self._declared)
+        end = batch.first + len(batch.records)
         self._next[batch.lane] = max(self._next[batch.lane], end)
         pieces: list[tuple[int, Callable[[], None]]] = [
             (part.first, partial(self._store, part, data))
@@ -166,7 +175,7 @@ class Connection:
         for _, do in sorted(pieces, key=lambda piece: piece[0]):
             do()
 
-    def loose(self, loose: checks.Loose) -> None:
+    async def loose(self, loose: checks.Loose) -> None:
         """A batch with records that are not of wire v1: the others are stored."""
         problem = checks.batch_problem(loose.lane, loose.first, len(loose.records))
         self._in_order(loose.lane, loose.first, problem)
@@ -176,7 +185,7 @@ class Connection:
                 self._refuse(loose.lane, record)
             else:
                 single = Batch(lane=loose.lane, first=seq, records=[record])  # type: ignore[arg-type]
-                self.batch(single, msgspec.msgpack.encode(single), [])
+                await self.batch(single, msgspec.msgpack.encode(single))
 
     def gap(self, frame: Gap) -> None:
         """Records that will never come."""
@@ -207,10 +216,14 @@ class Connection:
 
     def touch(self) -> None:
         """The run is alive: written down, so that it is known after a restart."""
-        now, step = self._clock(), min(self.last_step, limits.STEP_MAX)
+        if self._touching:
+            return
+        self._touching = True
 
         def write(uow: UnitOfWork) -> None:
-            uow.touch_run(self.run_id, last_seen_at=now, last_step=step)
+            self._touching = False
+            step = min(self.last_step, limits.STEP_MAX)
+            uow.touch_run(self.run_id, last_seen_at=self._clock(), last_step=step)
 
         self._submit(write, lambda _: None, lambda _: None, 0)
 
@@ -223,6 +236,7 @@ class Connection:
             raise ProtocolError(limits.CLOSE_PROTOCOL, problem)
 
     def _submit(self, write, done, failed, size: int, bury=None) -> None:
+        size += JOB_BYTES
         self._waiting += size
         if self._waiting > BYTES_WAITING_MAX:
             self._room.clear()

@@ -234,14 +234,15 @@ class Gateway:
             try:
                 frame = decode_client(data)
             except FrameError as error:
-                self._odd(connection, data, error)
+                await self._odd(connection, data, error)
             else:
-                self._frame(connection, frame, data)
+                await self._frame(connection, frame, data)
             await connection.room()
+            await asyncio.sleep(0)  # frames that wait already would be read without a pause
 
-    def _frame(self, connection: Connection, frame: object, data: bytes) -> None:
+    async def _frame(self, connection: Connection, frame: object, data: bytes) -> None:
         if isinstance(frame, Batch):
-            connection.batch(frame, data, [])
+            await connection.batch(frame, data)
             self._presence.stepped(connection.run_id, connection.last_step, self._clock())
         elif isinstance(frame, Beat):
             self._beat(connection, frame)
@@ -266,11 +267,11 @@ class Gateway:
         connection.touch()
         self._changed(connection.run_id)
 
-    def _odd(self, connection: Connection, data: bytes, error: FrameError) -> None:
+    async def _odd(self, connection: Connection, data: bytes, error: FrameError) -> None:
         """Something wire v1 cannot read: bad records and unknown frames are refused alone."""
         odd = checks.loosely(data)
         if isinstance(odd, checks.Loose):
-            connection.loose(odd)
+            await connection.loose(odd)
         elif isinstance(odd, str) and odd not in _KNOWN:
             message = f"unknown frame {odd[:64]!r}"
             connection.send(

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Engine, Row, Select, select
 
 from nanwatch.contract.commands import TERMINAL
-from nanwatch_server.domain.audit_chain import AUDITED, audit_hash
+from nanwatch_server.domain.audit_chain import AUDITED, first_break
 from nanwatch_server.domain.models import (
     Checkpoint,
     Command,
@@ -186,13 +186,9 @@ class Reads:
 
     def audit_break(self) -> int | None:
         """Number of the first audit row whose hash does not fit; None if all fit."""
-        previous, expected = "", 1
         with self._readers.connect() as db:
-            for row in db.execute(select(t.audit).order_by(t.audit.c.n)):
-                if row.n != expected or audit_hash(previous, dict(row._mapping)) != row.hash:
-                    return row.n
-                previous, expected = row.hash, expected + 1
-        return None
+            rows = db.execute(select(t.audit).order_by(t.audit.c.n))
+            return first_break({"id": row.n, **row._mapping} for row in rows)
 
     def token(self, sha256: str) -> dict[str, Any] | None:
         """The token with this hash, or None."""

@@ -6,11 +6,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from nanwatch.contract.frames import Batch, Record, Table, decode_client, table_shape
+from nanwatch.contract.frames import (
+    Batch,
+    FrameError,
+    Record,
+    Table,
+    decode_client,
+    table_shape,
+)
 from nanwatch_server.domain.models import Series, Stream
 from nanwatch_server.domain.ports import Store
+
+_log = structlog.get_logger()
 
 
 class Points(NamedTuple):
@@ -82,13 +92,27 @@ def _one(parts: list[Points]) -> Points:
 
 
 def replay(store: Store, run_id: str, after: int = 0) -> Iterator[Committed]:
-    """Everything stored for the run behind journal row `after`, in commit order."""
+    """Everything stored for the run behind journal row `after`, in commit order.
+
+    A row that cannot be read (the disk has changed it) is left out with a line in the log.
+    """
     known: dict[Stream, dict[int, Series]] = {}
     while rows := store.journal(run_id, after=after):
         for row in rows:
             after = row.id
-            frame = decode_client(row.frame)
-            assert isinstance(frame, Batch)
             if row.stream not in known:
                 known[row.stream] = store.declarations(row.stream)
-            yield Committed(row.id, row.stream, row.lane, frame.records, known[row.stream])
+            try:
+                frame = decode_client(row.frame)
+                if not isinstance(frame, Batch):
+                    raise FrameError("expected a batch")
+                committed = Committed(
+                    row.id, row.stream, row.lane, frame.records, known[row.stream]
+                )
+                tables_of(committed)
+            except (FrameError, KeyError, ValueError) as error:
+                _log.error(
+                    "a journal row cannot be read", run=run_id, row=row.id, error=repr(error)
+                )
+                continue
+            yield committed
