@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from nanwatch_server.app import Ready, run_server
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.sql import SqlStore
-from tests.server.serving import guarded, running
+from tests.server.gatekit import guarded, running
 
 
 class Running:
@@ -72,13 +73,27 @@ class Running:
         assert not self._thread.is_alive(), "the server did not stop"
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty data directory to copy (a migration takes longer than most tests)."""
+    path = tmp_path_factory.mktemp("template") / "data"
+    SqlStore(path).close()
+    return path
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def data_dir(tmp_path: Path, template: Path) -> Path:
+    """The test's own data directory, empty."""
+    return Path(shutil.copytree(template, tmp_path / "data"))
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[Callable[..., Running]]:
     """Starts servers on the test's own data directory; stops what still runs."""
     running: list[Running] = []
 
     def begin(**settings: Any) -> Running:
-        running.append(Running(tmp_path / "data", **settings))
+        running.append(Running(data_dir, **settings))
         return running[-1]
 
     yield begin
@@ -100,8 +115,8 @@ def server_kit() -> SimpleNamespace:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
+def store(data_dir: Path) -> Iterator[SqlStore]:
     """A real store in its own directory."""
-    made = SqlStore(tmp_path / "data")
+    made = SqlStore(data_dir)
     yield made
     made.close()

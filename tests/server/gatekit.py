@@ -9,17 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import uvicorn
 from fastapi import FastAPI
 
 from nanwatch_server.auth.credentials import Credentials, FailedAttempts
 from nanwatch_server.auth.gate import Gate
-from nanwatch_server.store.sql import SqlStore
 
 
 class Answer:
@@ -124,17 +120,3 @@ def guarded(app: FastAPI, store: Any, **options: Any) -> Gate:
     app.state.store, app.state.credentials, app.state.failures = store, credentials, failures
     app.state.clock, app.state.version = time.time, "test"
     return Gate(app, credentials, failures=failures, **options)
-
-
-@pytest.fixture
-def server_kit() -> SimpleNamespace:
-    """`running` and `guarded` for test modules, which cannot import this file."""
-    return SimpleNamespace(running=running, guarded=guarded)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    """A real store in its own directory."""
-    made = SqlStore(tmp_path / "data")
-    yield made
-    made.close()

@@ -21,8 +21,8 @@ ROLES = ("ingest", "view", "respond", "control", "admin")
 
 
 @pytest.fixture
-def lab(tmp_path, server_kit) -> Iterator[SimpleNamespace]:
-    whole = Server(Settings(data_dir=tmp_path / "data"))
+def lab(data_dir, server_kit) -> Iterator[SimpleNamespace]:
+    whole = Server(Settings(data_dir=data_dir))
     gate = whole.app
     while not isinstance(gate, Gate):  # security headers lie around it
         gate = gate._app

@@ -18,9 +18,6 @@ from nanwatch.contract.limits import GO_WINDOW_S
 from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Principal
 from nanwatch_server.store.sql import SqlStore
-from tests.server.gatekit import server_kit
-
-__all__ = ["server_kit"]
 
 FULL = ControlOffer(lr=(1e-6, 1e-2), checkpoint=True, stop=True)
 WALL = 1_700_000_000.0
@@ -197,14 +194,6 @@ class Bench:
         now = self.store.command(command.id)
         assert now is not None
         return now.state
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty data directory to copy (a migration takes longer than most tests)."""
-    path = tmp_path_factory.mktemp("template") / "data"
-    SqlStore(path).close()
-    return path
 
 
 @pytest.fixture
