@@ -31,7 +31,7 @@ import nanwatch
 class Config:
     seed: int = 0
     steps: int = 1200
-    lr: float = 1e-3
+    lr: float = 2.5e-4
     momentum: float = 0.9
     max_gradient_norm: float | None = None
     orthogonal_init: bool = False
@@ -40,7 +40,7 @@ class Config:
     scale_end: float = 2.0
     scale_steps: int = 1500
     timesteps: int = 60
-    frequencies: int = 3
+    frequencies: int = 4
     batch_size: int = 32
     hidden: int = 32
     gradient_anomaly_threshold: float = 1000.0
