@@ -19,7 +19,7 @@ from nanwatch_server.api.deps import (
 )
 from nanwatch_server.auth import sessions
 from nanwatch_server.auth.credentials import presented
-from nanwatch_server.auth.gate import requires
+from nanwatch_server.auth.gate import origin_of, requires
 
 router = APIRouter()
 
@@ -46,7 +46,7 @@ def login(
         expected = "expected a login code that is unused and younger than 10 minutes"
         return problem(401, "unauthenticated", f"{expected}: get a new link with `nanwatch login`")
     answer = JSONResponse({"role": session.role, "actor": session.actor})
-    secure = request.url.scheme == "https"
+    secure = origin_of(request.scope).startswith("https:")
     answer.headers["set-cookie"] = sessions.cookie(session.secret, secure=secure)
     return answer
 
@@ -66,8 +66,7 @@ def new_link(
 ) -> dict[str, str]:
     """A link that signs one browser in, once, within ten minutes."""
     code = sessions.new_login_code(store, body.role, clock(), by=who)
-    base = f"{request.url.scheme}://{request.headers['host']}"
-    return {"login_url": sessions.login_url(base, code)}
+    return {"login_url": sessions.login_url(origin_of(request.scope), code)}
 
 
 @router.post("/api/logout")
@@ -84,7 +83,7 @@ def logout(
     if secret is not None:
         sessions.logout(store, secret, who, clock())
     credentials.forget()
-    cookie = sessions.cookie("", secure=request.url.scheme == "https")
+    cookie = sessions.cookie("", secure=origin_of(request.scope).startswith("https:"))
     return JSONResponse({}, headers={"set-cookie": cookie})
 
 

@@ -19,7 +19,7 @@ from nanwatch_server.auth.origin import KnownHosts
 from nanwatch_server.auth.rules import Rule, UndeclaredRole, collect, find, is_clean, requires
 from nanwatch_server.domain.models import Principal, role_covers
 
-__all__ = ["Gate", "UndeclaredRole", "principal_of", "requires"]
+__all__ = ["Gate", "UndeclaredRole", "origin_of", "principal_of", "requires"]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +45,11 @@ class Refusal(Exception):
 def principal_of(scope: Any) -> Principal:
     """Who is asking, in a route that is not public."""
     return scope["nanwatch.principal"]
+
+
+def origin_of(scope: Any) -> str:
+    """The server's own origin as the asker's browser sees it, also behind a proxy that does TLS."""
+    return scope["nanwatch.origin"]
 
 
 class Gate:
@@ -75,7 +80,8 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"expected http, websocket or lifespan, got {scope['type']!r}")
         try:
-            rule, secret, principal = await self._admit(scope)
+            own = self._check_host(scope, headers := _headers(scope))
+            rule, secret, principal = await self._admit(scope, headers, own)
             if scope["type"] == "http" and scope["method"] not in _READS:
                 receive = await _limited_body(scope, receive)
         except Refusal as refusal:
@@ -83,14 +89,15 @@ class Gate:
             return
         state = {**scope.get("state", {}), "principal": principal}
         inner = {**scope, "state": state, "nanwatch.principal": principal, "nanwatch.rule": rule}
+        inner["nanwatch.origin"] = own
         if scope["type"] == "websocket" and secret is not None:
             await self._guarded(inner, receive, send, secret)
         else:
             await self.app(inner, receive, send)
 
-    async def _admit(self, scope: Any) -> tuple[Rule, Presented | None, Principal | None]:
-        headers = _headers(scope)
-        own = self._check_host(scope, headers)
+    async def _admit(
+        self, scope: Any, headers: dict[str, str], own: str
+    ) -> tuple[Rule, Presented | None, Principal | None]:
         path = scope["path"]
         if scope.get("root_path") or not is_clean(path, scope.get("raw_path") or path.encode()):
             raise Refusal(400, "bad_path", "expected a plain path without escapes or dot segments")
