@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -27,8 +28,20 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             render,
         ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _Stderr(),
     )
+
+
+class _Stderr:
+    """Writes lines; a full disk or a closed terminal never stops the thread that has a word."""
+
+    def msg(self, line: str) -> None:
+        """One event."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import structlog
 
 from nanwatch_server import logs
@@ -40,6 +43,19 @@ def test_what_looks_like_a_secret_is_masked(capsys):
     said = capsys.readouterr().err
     assert TOKEN not in said and "kkkkkkkk" not in said and "cccccccc" not in said
     assert "nw_admin_Ab3_-A" in said  # enough to find the token in the list
+
+
+def test_a_full_disk_under_the_log_stops_nobody():
+    program = (
+        "import structlog; from nanwatch_server import logs; logs.configure()\n"
+        "for _ in range(3): structlog.get_logger().error('the database cannot be written')\n"
+        "print('alive', flush=True)"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True
+        )
+    assert done.stdout == "alive\n"
 
 
 def test_a_program_with_its_own_logging_keeps_it():
