@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -29,6 +30,24 @@ CAUSES = {
     "ssm": {"exploding-gradient"},
     "replay": {"replay-corruption", "exploding-gradient"},
 }
+
+ENDINGS = {
+    "sac": (1, "Expected parameter loc"),
+    "rollout": (0, "skipping update"),
+    "gru": (1, "returned nan values in its 0th output"),
+    "ssm": (0, "loss nan"),
+    "replay": (0, "NaN detected"),
+}
+"""Exit code and words of the sick variants, as in the incident reports."""
+
+LEARNED = {
+    "sac": (r"return (\S+)", lambda first, last: last > first / 3),
+    "rollout": (r"batch \d+ loss (\S+)", lambda first, last: last < first / 10),
+    "gru": (r"step \d+ loss (\S+)", lambda first, last: last < first / 3),
+    "ssm": (r"fold 3 step \d+ loss (\S+)", lambda first, last: last < 0.7 * first),
+    "replay": (r"Class-IL (\S+)%", lambda first, last: last > 80),
+}
+"""What the cured variants print, and how its last value must compare with the first."""
 
 
 class Watching:
@@ -104,7 +123,8 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
 
 @pytest.mark.parametrize("scenario", CAUSES)
 def test_sick_training_is_warned_about_before_it_dies(watching: Watching, scenario: str) -> None:
-    run, printed, _ = watching.train(scenario)
+    run, printed, code = watching.train(scenario)
+    assert code == ENDINGS[scenario][0] and ENDINGS[scenario][1] in printed, printed[-500:]
     died = watching.first_bad_step(run)
     assert math.isfinite(died), f"{scenario} never went bad:\n{printed[-500:]}"
     incidents = watching.incidents(run)
@@ -124,5 +144,8 @@ def test_sick_training_is_warned_about_before_it_dies(watching: Watching, scenar
 def test_cured_training_is_left_in_peace(watching: Watching, scenario: str) -> None:
     run, printed, code = watching.train(scenario, "--healthy")
     assert code == 0, printed[-500:]
+    pattern, better = LEARNED[scenario]
+    told = [float(value) for value in re.findall(pattern, printed)]
+    assert len(told) >= 3 and better(told[0], told[-1]), (told[0], told[-1])
     assert watching.first_bad_step(run) == math.inf
     assert [incident["title"] for incident in watching.incidents(run)] == []

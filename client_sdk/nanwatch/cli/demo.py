@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -57,8 +58,8 @@ def demo(
 ) -> None:
     """Start a server and a real training that goes wrong, and print the link to watch it."""
     script = scenario_directory() / f"{scenario}.py"
-    if not script.is_file():
-        known = sorted(p.stem for p in script.parent.glob("*.py") if not p.stem.startswith("_"))
+    known = runpy.run_path(str(script.parent / "__init__.py"))["SCENARIOS"]
+    if scenario not in known:
         fail(f"no scenario {scenario!r}: expected one of {', '.join(known)}")
     if importlib.util.find_spec("torch") is None:
         fail("the demo trains a real network and needs PyTorch: pip install torch")
@@ -67,6 +68,11 @@ def demo(
         command.append("--healthy")
     if check:
         raise SystemExit(_check(command, as_json))
+    about = known[scenario]
+    cured = ", cured" if healthy else ""
+    console.print(
+        f"[bold]{scenario}[/]{cured} (incident {about.incident}): {about.summary}", soft_wrap=True
+    )
     _watch(command, port, open_page)
 
 
