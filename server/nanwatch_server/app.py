@@ -90,7 +90,7 @@ class Server:
         )
         credentials, failures = Credentials(self.store, clock), FailedAttempts()
         hosts = settings.allowed_hosts
-        api = self._application(credentials, failures)
+        self.api = api = self._application(credentials, failures)
         gate = Gate(api, credentials, allowed_hosts=hosts, failures=failures)
         self.app = _SafeHeaders(gate)
 

@@ -11,7 +11,9 @@ import pytest
 from nanwatch.contract import frames as f
 from nanwatch.contract.commands import ControlOffer
 from nanwatch_server.api import static
+from nanwatch_server.auth.rules import collect
 from tests.server.ingest.test_first_light import eventually, ids_of, query
+from tests.server.live.test_live_socket import browser, until, watch
 from tests.server.wire import RUN, Wire, table
 
 
@@ -161,21 +163,73 @@ def test_without_a_built_page_the_root_says_how_to_build_it(monkeypatch, start):
     assert "hatch_build.py" in start().http.get("/").text
 
 
+NUMBERS = {
+    "created_at", "started_at", "last_seen_at", "ended_at", "opened_at", "updated_at", "time",
+    "resolved_at", "snoozed_until", "expires_at", "at", "confidence", "args",
+}  # fmt: skip
+"""Keys under which a number with a fraction may stand: times, shares and what a person asked."""
+
+
+def innermost(value, key=""):
+    """The nearest key of every float; `args` stands for all that is in it."""
+    if isinstance(value, dict):
+        pairs = ((name if key != "args" else key, item) for name, item in value.items())
+        return {found for name, item in pairs for found in innermost(item, name)}
+    if isinstance(value, list):
+        return {found for item in value for found in innermost(item, key)}
+    return {key} if isinstance(value, float) else set()
+
+
 def test_no_metric_travels_as_a_json_number(server):
-    """Values of incidents are text, whatever they are; JSON stays valid for any parser."""
-    with Wire(server.url, server.token) as wire:
-        wire.hello(control=ControlOffer(lr=(1e-6, 1e-2)))
-        wire.send(f.Declare(series=[f.SeriesDecl(1, "loss"), f.SeriesDecl(2, "grad_norm")]))
-        steps = np.arange(400)
-        values = np.array([np.where(steps < 350, 2.0, math.nan), np.where(steps < 340, 1.0, 1e30)])
-        wire.send(f.Batch(lane="scalars", first=0, records=[table([1, 2], steps, values)]))
+    """In no answer and no header of the live socket; and JSON stays valid for any parser."""
+    heads = []
+    with Wire(server.url, server.token) as wire, browser(server) as page:
+        watch(page, "run", run=RUN)
+        watch(page, "wall")
+        offer = ControlOffer(lr=(1e-6, 1e-2), lr_factor=(0.1, 1.0), checkpoint=True)
+        wire.hello(control=offer, config={"lr": "0.25"})
+        kinds = ("loss", "grad_norm", "lr", "lr_scheduled")
+        wire.send(f.Declare(series=[f.SeriesDecl(i, kind) for i, kind in enumerate(kinds)]))
+        steps, rate = np.arange(400), np.full(400, 3e-4)
+        loss = np.where(steps < 350, 2.5, math.nan)
+        values = np.array([loss, np.where(steps < 340, 1.5, 1e30), rate, rate])
+        wire.send(f.Batch(lane="scalars", first=0, records=[table([0, 1, 2, 3], steps, values)]))
         wire.acked("scalars", 0)
-        eventually(lambda: server.get(f"/api/runs/{RUN}/incidents")["incidents"])
+        wire.send(f.Beat(step=399, wall=1.5, overhead=math.inf))
+        [incident] = eventually(lambda: server.get(f"/api/runs/{RUN}/incidents")["incidents"])
+        eventually(lambda: server.parts.vitals.rates(RUN)[0])
+        body = {"kind": "scale_lr", "args": {"factor": 0.5}, "if_lr": "0.0003"}
+        path, key = f"/api/runs/{RUN}/commands", {"Idempotency-Key": "k"}
+        made = server.http.post(path, json=body, headers=key).json()
+        wire.send(f.Accepted(id=wire.until(f.Command).id, nonce=1))
+        wire.until(f.Go)
+        word = {"before": {"": 3e-4}, "after": {"": math.nan}, "factor": 0.5}
+        events = [
+            f.CommandResult(id=made["id"], state="applied", time=1.5, step=400, **word),
+            f.Mark(what="note", step=1, time=2.5, data={"x": "0.5"}),
+            f.NonFinite(step=350, time=2.5, where="loss", nan=1, total=1),
+            f.CheckpointSaved(step=350, time=2.5, path="x", bytes=1, sha256="y"),
+        ]
+        wire.send(f.Batch(lane="events", first=0, records=events))
+        wire.acked("events", 3)
+        server.http.post(f"/api/incidents/{incident['id']}/snooze", json={"until_worse": True})
+        until(page, "event", lambda head: heads.append(head) or "checkpoint" in head)
+        until(page, "wall", lambda head: heads.append(head) or head["runs"])
 
     def refuse(text):
         raise AssertionError(f"not JSON: {text}")
 
-    for path in (f"/api/runs/{RUN}", f"/api/runs/{RUN}/incidents", "/api/runs", "/api/incidents"):
-        json.loads(server.http.get(path).text, parse_constant=refuse)
-    for incident in server.get("/api/incidents")["incidents"]:
-        assert all(isinstance(one["value"], str) for one in incident["evidence"])
+    gets = [rule.path for rule in collect(server.parts.api.routes) if "GET" in rule.methods]
+    paths = [p for p in gets if p.startswith("/api/") and not p.endswith("/series")]
+    assert len(paths) >= 10
+    answers = [
+        server.http.get(p.replace("{run}", RUN).replace("{incident}", incident["id"]))
+        for p in paths
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    said = [json.loads(answer.text, parse_constant=refuse) for answer in answers]
+    assert set().union(*map(innermost, [*said, *heads])) <= NUMBERS
+    shown = server.get(path)["commands"][0]
+    assert (shown["before"], shown["factor"]) == ({"": "0.0003"}, "0.5")
+    assert server.get(f"/api/runs/{RUN}")["beat"]["overhead"] == "Infinity"
+    assert all(isinstance(one["value"], str) for one in incident["evidence"])

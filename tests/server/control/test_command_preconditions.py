@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nanwatch.contract.commands import ControlOffer
 from nanwatch_server.control import policy
 from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.verify import SAMPLES
@@ -120,3 +121,48 @@ def test_points_that_come_twice_count_once(bench):
     bench.desk.observe(bench.run.id, "", steps + half, scalars)
     bench.pump()
     assert bench.state(command) == "verified"
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "role", "code", "text"),
+    [
+        ("scale_lr", {"factor": 2.0}, "respond", "forbidden", "raising .* needs role control"),
+        ("set_lr", {"lr": 1e-3}, "respond", "forbidden", "raising .* needs role control"),
+        ("stop", {}, "respond", "forbidden", "stop needs role control"),
+        ("checkpoint", {}, "view", "forbidden", "checkpoint needs role respond"),
+        ("set_lr", {"lr": 1.0}, "control", "invalid", "the run allows 1e-06 to 0.01"),
+        ("set_lr", {"lr": 1e-4, "scope": "q9"}, "control", "invalid", "no optimizer is named 'q9'"),
+    ],
+)
+def test_refusals_leave_no_command_but_a_row_in_the_audit(bench, kind, args, role, code, text):
+    bench.connect()
+    with pytest.raises(Refused, match=text) as refused:
+        bench.send(kind, role=role, **args)
+    assert refused.value.code == code
+    assert bench.store.commands(bench.run.id) == []
+    (row,) = bench.store.audit_rows()
+    assert (row["action"], row["detail"]["code"]) == ("command.refused", code)
+
+
+def test_runs_that_cannot_be_commanded(bench):
+    with pytest.raises(Refused, match="run sac-ant is not connected") as refused:
+        bench.send("checkpoint")
+    assert refused.value.code == "not_connected"
+    bench.run = bench.new_run(None)
+    bench.connect()
+    with pytest.raises(Refused, match="does not allow checkpoint: grant it in the script"):
+        bench.send("checkpoint")
+    bench.run = bench.new_run(ControlOffer(lr_factor=(1e-3, 1.0)))
+    bench.connect()
+    with pytest.raises(Refused, match="times its schedule"):
+        bench.send("scale_lr", factor=2.0)
+    bench.run.id = "0" * 32
+    with pytest.raises(Refused, match="there is no run"):
+        bench.send("checkpoint")
+
+
+def test_a_slow_training_has_more_time(bench):
+    bench.connect()
+    bench.median = 100.0
+    command = bench.send(factor=0.5)
+    assert command.expires_at - command.created_at == 300.0
