@@ -112,3 +112,18 @@ def test_every_answer_has_its_safe_headers(lab):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "set-cookie" not in answer.headers
+
+
+def test_behind_a_proxy_that_speaks_tls_the_cookie_is_secure_and_the_link_is_https(
+    data_dir, server_kit
+):
+    whole = Server(Settings(data_dir=data_dir, allowed_hosts=("https://watch.example",)))
+    admin = "Bearer " + new_token(whole.store, "admin")
+    with server_kit.running(whole.app, "on") as server:
+        for host, scheme in (("watch.example", "https://"), (server.host, "http://")):
+            asked = server.ask("POST", "/api/login-codes", Host=host, Authorization=admin)
+            link = asked.json["login_url"]
+            assert link.startswith(f"{scheme}{host}/login#code=")
+            code = {"code": link.split("code=")[1]}
+            cookie = server.ask("POST", "/api/login", code, Host=host).headers["Set-Cookie"]
+            assert ("; Secure" in cookie) == (scheme == "https://")
