@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -98,7 +99,24 @@ def data_directory() -> Path:
     try:
         return Path(base).expanduser() / "nanwatch"
     except RuntimeError:  # no HOME and no passwd entry: containers with a random user
-        return Path(tempfile.gettempdir()) / f"nanwatch-{os.getuid()}"
+        return _temporary_directory()
+
+
+def _temporary_directory() -> Path:
+    """A directory of this user alone; its name can be guessed, so others may have been there."""
+    path = Path(tempfile.gettempdir()) / f"nanwatch-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_uid == os.getuid()
+            and not found.st_mode & 0o077
+        ):
+            return path
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="nanwatch-"))
 
 
 def resolve(

@@ -17,7 +17,10 @@ from nanwatch.contract.frames import ClientFrame, ServerFrame, decode_server, en
 from nanwatch.contract.limits import FRAME_BYTES_MAX, INGEST_PATH, PROTOCOL
 
 OPEN_TIMEOUT_S = 2.0
-SEND_TIMEOUT_S = 5
+SEND_TIMEOUT_S = 1
+"""Without any progress for this long the connection is given up: data is safe in the spool, and
+the process may be about to end (`stop` waits two seconds)."""
+
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 60.0
 RETRY_FIRST_S = 0.5
@@ -40,7 +43,7 @@ class Connection:
         scheme = "wss" if parts.scheme == "https" else "ws"
         address = f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}{INGEST_PATH}"
         try:
-            self._socket: Any = connect(
+            opened = connect(
                 address,
                 subprotocols=[PROTOCOL],  # type: ignore[list-item]
                 additional_headers={"Authorization": f"Bearer {token}"},
@@ -59,6 +62,8 @@ class Connection:
                     f"the server at {server} refused the connection: HTTP {status}"
                 ) from None
             raise
+        # Entered by hand and left by `close`: used without `with` it is deprecated since 17.
+        self._socket: Any = opened.__enter__()
         _limit_sending(self._socket.socket)
 
     def send(self, frame: ClientFrame) -> None:
@@ -80,6 +85,13 @@ class Connection:
     def close(self) -> None:
         """Close, without waiting long."""
         self._socket.close()
+
+    def abort(self) -> None:
+        """Cut the line under a send that hangs. The one method for other threads."""
+        try:
+            self._socket.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def close_code(self) -> int | None:
         """Close code that the server sent, if any."""

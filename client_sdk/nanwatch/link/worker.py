@@ -68,6 +68,8 @@ class Worker:
         self._deadline = float("inf")
         self._bye: tuple[str, int | None] | None = None
         self._told: set[str] = set()
+        self._sending = False
+        """True while the thread may hang in a send."""
         self.connected = threading.Event()
         self.thread = threading.Thread(target=self._main, name="nanwatch", daemon=True)
 
@@ -83,7 +85,12 @@ class Worker:
         self._bye = (reason, exit_code)
         self._stop.set()
         self._wake.set()
-        self.thread.join(timeout_s)
+        self.thread.join(timeout_s * 0.4)
+        connection = self._connection
+        if self.thread.is_alive() and self._sending and connection is not None:
+            # A server that stopped reading: what is still in memory must reach the disk.
+            connection.abort()
+        self.thread.join(timeout_s * 0.6)
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -101,7 +108,9 @@ class Worker:
                 self._wake.wait(min(INTERVAL_OFFLINE_S, self._interval * 4))
                 self._wake.clear()
                 return
+            self._sending = True
             self._send()
+            self._sending = False
             self._receive(self._interval)
         except Exception as error:
             self._lose(error)

@@ -34,7 +34,9 @@ from nanwatch.record import Recorder
 
 CLIPS_MOST = 16
 UNSCALED_MOST = 64
-FOREIGN_EVENTS = 200
+FOREIGN_EVENTS = 100
+"""About fifty attempts of another thread while the known one is silent."""
+
 NAMINGS_FREE = 8
 NAMING_PAUSE = 100
 """Finding names may take one percent of the time, after the first few."""
