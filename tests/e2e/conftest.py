@@ -135,7 +135,7 @@ def watch_page(page: Page, origin: str, complaints: list[str]) -> None:
 
     def console(message: Any) -> None:
         # The browser's own line about a refused connection is not the page's doing.
-        down = "ERR_CONNECTION_REFUSED" in message.text or "WebSocket connection" in message.text
+        down = "net::ERR_CONNECTION_" in message.text or "WebSocket connection" in message.text
         if message.type in ("error", "warning") and not down:
             complaints.append(f"console {message.type}: {message.text}")
 

@@ -15,18 +15,21 @@ I64 = NDArray[np.int64]
 COLUMNS = (
     "first_step",
     "last_step",
+    "last_time",
     "min",
     "max",
     "min_step",
     "max_step",
     "first",
     "last",
+    "sum",
     "count",
     "nan",
     "pinf",
     "ninf",
 )
-"""Columns of a bucket; min, max, first and last are over finite values (NaN without one)."""
+"""Columns of a bucket; min, max, first, last and sum are over finite values (NaN without one);
+`count` is of all points."""
 
 
 def width_for(x0: int, x1: int, buckets: int) -> int:
@@ -37,7 +40,7 @@ def width_for(x0: int, x1: int, buckets: int) -> int:
     return width
 
 
-def bucketed(steps: I64, values: F64, width: int) -> dict[str, F64]:
+def bucketed(steps: I64, times: F64, values: F64, width: int) -> dict[str, F64]:
     """Buckets of points whose steps do not fall; every column has one entry per bucket."""
     if not len(steps):
         return {name: np.empty(0) for name in COLUMNS}
@@ -65,18 +68,23 @@ def bucketed(steps: I64, values: F64, width: int) -> dict[str, F64]:
     low_place = first_place(finite & (values == np.repeat(low, lengths)))
     high_place = first_place(finite & (values == np.repeat(high, lengths)))
 
+    with np.errstate(over="ignore"):  # a sum beyond the largest float is infinite, and says so
+        total = np.add.reduceat(np.where(finite, values, 0.0), starts)
+
     def or_nan(column: F64) -> F64:
         return np.where(empty, np.nan, column)
 
     return {
         "first_step": steps[starts].astype(np.float64),
         "last_step": steps[ends - 1].astype(np.float64),
+        "last_time": times[ends - 1].astype(np.float64),
         "min": or_nan(low),
         "max": or_nan(high),
         "min_step": or_nan(steps[low_place].astype(np.float64)),
         "max_step": or_nan(steps[high_place].astype(np.float64)),
         "first": or_nan(values[first]),
         "last": or_nan(values[last]),
+        "sum": or_nan(total),
         "count": lengths.astype(np.float64),
         "nan": count(np.isnan(values)),
         "pinf": count(values == np.inf),

@@ -143,7 +143,7 @@ class Tail:
         low = int(columns.steps[0]) if x0 is None else x0
         high = int(columns.steps[-1]) if x1 is None else x1
         width = width_for(low, high, buckets)
-        return Answer(None, bucketed(columns.steps, columns.values, width))
+        return Answer(None, bucketed(columns.steps, columns.times, columns.values, width))
 
     def newest(self, run_id: str, series_id: int, count: int) -> Columns:
         """The last `count` points to arrive."""
