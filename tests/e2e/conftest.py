@@ -121,9 +121,10 @@ def train(server: Server, tmp_path: Path) -> Iterator[Train]:
         process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """One browser for all tests."""
+    """One browser for the tests of a file. Not of the session: while Playwright is open it keeps
+    an event loop running on this thread, and other tests call `asyncio.run`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=install(), args=ARGUMENTS)
         yield browser
