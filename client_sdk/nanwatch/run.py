@@ -104,7 +104,7 @@ class Run(NullRun):
             spool_directory=options.data_dir / "spool" / f"{run_id}-{epoch:014x}",
             spool_bytes=options.spool_bytes,
             current_step=lambda: self.observer.clock.step,
-            overhead=self.observer.overhead,
+            overhead=lambda: self.observer.overhead.share,
             sdk=f"nanwatch {nanwatch.__version__}",
             on_welcome=self._welcome,
         )

@@ -88,7 +88,7 @@ class Hooks:
             GUARD.note(kind, error)
             return None
         finally:
-            self._observer.spent(time.perf_counter() - started)
+            self._observer.overhead.spent(time.perf_counter() - started)
 
     def _settle(self) -> None:
         """At the close of an attempt: apply commands. The one place that may raise."""

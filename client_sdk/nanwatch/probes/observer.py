@@ -28,6 +28,7 @@ from nanwatch.probes.attempts import (
 )
 from nanwatch.probes.clipping import Clip
 from nanwatch.probes.observations import ClosedAttempt, Health, Logged, Marked, reduce
+from nanwatch.probes.overhead import Overhead
 from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.tensors import Item, read_all
 from nanwatch.record import Recorder
@@ -70,10 +71,7 @@ class Observer:
         """The thread that trains."""
         self._foreign = 0
         self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
-        self._closed_at = 0.0
-        self._step_s = 0.0
-        self._own_s = 0.0
-        self._overhead = 0.0
+        self.overhead = Overhead()
         self._loss_logged_at = -1
         self._scans = 0
         self._described: set[int] = set()
@@ -94,10 +92,6 @@ class Observer:
             self.thread, self._foreign = me, 0
             return True
         return False
-
-    def overhead(self) -> float:
-        """Share of the step time spent in the SDK on the training thread (moving average)."""
-        return self._overhead
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -276,7 +270,10 @@ class Observer:
         known.norms = None
         known.clips = []
         if attempt.is_main:
-            closed.step_time = self._tick()
+            closed.step_time = self.overhead.step()
+            if self.health.noticed:
+                self.health.noticed = False
+                self.cadence.alert()
         self.recorder.put(closed)
         if closed.rates:
             self._remember_rates(known.scope, closed.rates)
@@ -298,25 +295,6 @@ class Observer:
         self.rates = self.actions.rates()
         return stop
 
-    def _tick(self) -> float | None:
-        now = time.perf_counter()
-        before, self._closed_at = self._closed_at, now
-        if self.health.noticed:
-            self.health.noticed = False
-            self.cadence.alert()
-        if before == 0.0:
-            self._own_s = 0.0
-            return None
-        self._step_s = now - before
-        share = min(1.0, self._own_s / self._step_s) if self._step_s > 0 else 0.0
-        self._overhead += 0.05 * (share - self._overhead)
-        self._own_s = 0.0
-        return self._step_s
-
-    def spent(self, seconds: float) -> None:
-        """Time the SDK took on the training thread."""
-        self._own_s += seconds
-
     # --- measuring -------------------------------------------------------------------------------
 
     def _measure(self, known: Known, *, force: bool) -> None:
@@ -328,7 +306,7 @@ class Observer:
         own = force or covered or self.cadence.due()
         known.norms, passed = gradients.measure(known, own_pass=own)
         if passed:
-            self.cadence.spent(time.perf_counter() - started, self._step_s)
+            self.cadence.spent(time.perf_counter() - started, self.overhead.step_s)
 
     def _remember_witness(self, known: Known) -> None:
         optimizer = known.optimizer
