@@ -71,6 +71,20 @@ def test_set_the_rate_of_one_scope(watched: Watch) -> None:
     assert factor_of(left_optimizer) == 1.0 and factor_of(right_optimizer) == pytest.approx(0.25)
 
 
+def test_the_next_fold_keeps_the_rate_that_was_asked_for(watched: Watch) -> None:
+    seen = watched()
+    for fold in range(3):
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for n in range(60):
+            if (fold, n) == (0, 30):
+                order(seen, "scale_lr", factor=0.1)
+            step(model, optimizer)
+    assert result(seen).state == "applied"
+    rates = [value for _, value in sorted(seen.read().series("lr"))]
+    assert rates == pytest.approx([0.1] * 31 + [0.01] * 149)
+
+
 def test_out_of_bounds_is_refused_in_the_process_itself(watched: Watch) -> None:
     seen = watched(control=nanwatch.Control(lr=(0.05, 0.2)))
     model = nn.Linear(3, 1)

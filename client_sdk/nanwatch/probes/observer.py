@@ -16,7 +16,7 @@ from typing import Any
 
 from nanwatch.contract.frames import Mark
 from nanwatch.control.actions import Actions
-from nanwatch.control.learning_rate import Scaling, factor_of, rates_of
+from nanwatch.control.learning_rate import Scaling, factor_of, rates_of, set_factor
 from nanwatch.probes import discovery, gradients, loss
 from nanwatch.probes.attempts import (
     APPLIED,
@@ -186,6 +186,7 @@ class Observer:
         self.registry.refresh(known)
         self._name()
         self._measure(known, force=False)
+        known.factor = factor_of(optimizer)
         scheduled = rates_of("", optimizer, scheduled=True)
         self.scaling.begin(optimizer)
         used = rates_of("", optimizer, scheduled=True)
@@ -292,6 +293,8 @@ class Observer:
         if self.actions is None:
             return None
         stop = self.actions.apply_due(self.clock.step)
+        for known in self.registry.live():
+            known.factor = factor_of(known.optimizer)
         self.rates = self.actions.rates()
         return stop
 
@@ -360,14 +363,23 @@ class Observer:
             self.registry.name_all()
         if fresh or gone:
             self._sites.clear()
-        for number in gone:
-            successor = fresh[0].number if len(fresh) == 1 else None
-            if self.clock.retire(number, successor) and successor is not None:
-                scope = self.registry.known[successor].scope
-                self.mark("fit", "new optimizer", {"scope": scope})
+        for old in gone:
+            self._hand_over(old, fresh)
+            successor = fresh[0] if len(fresh) == 1 else None
+            if self.clock.retire(old.number, successor.number if successor else None):
+                self.mark("fit", "new optimizer", {"scope": successor.scope if successor else ""})
         ended = time.perf_counter()
         self._namings += 1
         self._name_after = ended + NAMING_PAUSE * (ended - started)
+
+    @staticmethod
+    def _hand_over(old: Known, fresh: Sequence[Known]) -> None:
+        """The next fold's optimizer takes over what a person asked for: it is the same run."""
+        if old.factor == 1.0:
+            return
+        for known in fresh:
+            if known.scope == old.scope and factor_of(known.optimizer) == 1.0:
+                set_factor(known.optimizer, old.factor)
 
     def _describe(self, known: Known) -> None:
         """Tell the rules once what kind of training this is."""

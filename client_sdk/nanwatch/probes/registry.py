@@ -46,6 +46,8 @@ class Known:
     """A parameter that had a gradient after the last backward pass."""
     witness_version: int = 0
     scaler: Any = None
+    factor: float = 1.0
+    """LR factor last seen on it, for the optimizer that takes its place."""
 
     @property
     def optimizer(self) -> Any:
@@ -109,12 +111,10 @@ class Registry:
             if known.optimizer is not None:
                 yield known
 
-    def take_gone(self) -> list[int]:
-        """Numbers of optimizers that died, once."""
+    def take_gone(self) -> list[Known]:
+        """Optimizers that died, once."""
         gone, self.gone = self.gone, []
-        for number in gone:
-            self.known.pop(number, None)
-        return gone
+        return [known for number in gone if (known := self.known.pop(number, None)) is not None]
 
     def owner_of(self) -> dict[int, int]:
         """`id(parameter)` → number of its optimizer."""
