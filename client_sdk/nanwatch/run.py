@@ -169,7 +169,7 @@ class Run(NullRun):
             scope = named.pop("scope", "") if named else ""
             stage = named.pop("stage", "train") if named else "train"
             merged = {**values, **named} if values else named
-            self.observer.log(merged, to_name(scope) if scope else "", stage)
+            self.observer.log(merged, to_name(scope) if scope else "", to_name(stage))
         except Exception as error:
             GUARD.note("log", error)
 

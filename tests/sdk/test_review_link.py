@@ -260,6 +260,21 @@ def test_a_server_that_never_stops_talking_keeps_nothing_from_the_disk(
         assert time.monotonic() - started <= EXIT_BESIDE_A_SERVER_S
 
 
+def test_a_line_that_breaks_under_a_declaration_loses_no_point(
+    watched: Callable[..., Watched],
+) -> None:
+    with listening(Foreign()) as url:
+        run = watched(server=url, token="x", mode="online").run
+        worker = run.worker
+        worker._connection = worker._handshake()
+        worker._connection.abort()
+        run.log(fresh=1.0)  # a new series: its declaration is what meets the broken line
+        worker._round()
+        assert worker._connection is None and run.recorder.backlog == 0
+        assert worker.outbox.last("scalars") == 0, "the point was drained, and must be kept"
+        worker.outbox.close()
+
+
 def test_a_server_that_stops_reading_keeps_nothing_from_the_disk(
     begin: Callable[..., Run], tmp_path: Path
 ) -> None:

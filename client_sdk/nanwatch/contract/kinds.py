@@ -49,11 +49,8 @@ KINDS: dict[str, Kind] = {
     "memory": Kind("MiB", False, False, "resident memory of the process"),
     "dead_fraction_layer": Kind("", False, True, "share of units that are always zero"),
     "task": Kind("", False, False, "number of the current task or fold"),
-    "sdk_overhead": Kind("", False, False, "share of the step spent inside nanwatch"),
     "custom": Kind("", False, False, "anything else; `layer` carries the name"),
 }
-
-STAGES = ("train", "val", "test")
 
 MOMENTS = ("mean", "std", "min", "max")
 """What is kept of a logged tensor, in this order."""

@@ -30,7 +30,6 @@ STEP_MAX = (1 << 53) - 1
 CREDIT_BATCHES = 64
 """Batches a client may have in flight before an ack arrives."""
 
-CREDIT_BYTES = 4 << 20
 BEAT_INTERVAL_S = 5.0
 """The client says it is alive this often, also when no step was made."""
 

@@ -42,7 +42,6 @@ class Actions:
         self._stateful = stateful
         """(modules, optimizers, schedulers and scalers) by name."""
         self.stopped_by = ""
-        self.last_checkpoint: Path | None = None
 
     @property
     def waiting(self) -> bool:
@@ -115,7 +114,6 @@ class Actions:
         if not modules and not optimizers:
             raise RuntimeError("no module or optimizer has been found yet")
         path = checkpoint.save(self._directory, step, modules, optimizers, others)
-        self.last_checkpoint = path
 
         def describe() -> list[Record]:
             return [checkpoint.report(path, step, command_id)]

@@ -68,7 +68,6 @@ class Outbox:
             "scalars": Spool(directory, "scalars", bound_bytes - share, self.declarations),
         }
         self._next: dict[Lane, int] = {"events": 0, "scalars": 0}
-        self.disk_error = ""
 
     def declarations(self) -> list[bytes]:
         """Frames with every declaration made so far."""
@@ -112,7 +111,6 @@ class Outbox:
         payload = encode(Batch(lane=lane, first=first, records=records))
         error = self.spools[lane].append(first, last, points, payload)
         if error is not None:
-            self.disk_error = str(error)
             GUARD.note("spool", error)
 
     def gaps(self) -> list[tuple[Gap, int]]:

@@ -101,7 +101,9 @@ class Worker:
 
     def _round(self) -> None:
         try:
+            self._sending = True
             self._collect(final=False)
+            self._sending = False
             if self._connection is None:
                 self._try_connect()
             if self._connection is None:
@@ -164,11 +166,12 @@ class Worker:
         for kind, count, text, at in GUARD.take_changed():
             records.append(frames.Problem(time=at, kind=kind, count=count, text=text[:2000]))
         declared = self.outbox.declare(self._recorder.catalog.take_fresh())
+        if records:
+            self.outbox.put(records)
+        # Sent only now: what was drained must be kept before a broken line can raise.
         if self._connection is not None:
             for frame in declared:
                 self._connection.send_bytes(frame)
-        if records:
-            self.outbox.put(records)
         if now - self._synced_at >= FSYNC_INTERVAL_S:
             self._synced_at = now
             self.outbox.sync()

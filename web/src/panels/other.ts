@@ -41,7 +41,6 @@ const LOOKS: Record<string, Look> = {
   step_time: { title: "Time per step", unit: "s", log: true },
   data_time: { title: "Waiting for data", unit: "s", log: true },
   memory: { title: "Memory of the process", unit: "MiB" },
-  sdk_overhead: { title: "Cost of nanwatch", unit: "share of the step" },
 };
 
 /** A small chart for everything else the run logs: one for each kind, one for each custom name. */
