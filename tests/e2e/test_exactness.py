@@ -50,11 +50,19 @@ def test_nan_is_drawn_not_dropped(
         kind = mark.get_attribute("data-kind") or ""
         counts[kind] = counts.get(kind, 0) + int(mark.get_attribute("data-count") or 0)
     assert sorted(counts.values()) == [1, 1, 49], counts
-    drawn = chart.evaluate(
-        """figure => figure.querySelector('.js-plotly-plot').data
-             .flatMap(trace => Array.from(trace.x ?? [], (x, i) => [x, trace.y[i]]))"""
+    # The rails are ours and stand before Plotly has drawn: wait for the drawing itself.
+    expect(chart.locator("svg.main-svg").first).to_be_visible()
+    eventually(
+        lambda: (
+            [126, 3]
+            in chart.evaluate(
+                """figure => (figure.querySelector('.js-plotly-plot')?.data ?? [])
+                 .flatMap(trace => Array.from(trace.x ?? [], (x, i) => [x, trace.y[i]]))"""
+            )
+        ),
+        20,
+        "finite point between NaNs in the chart",
     )
-    assert [126, 3] in drawn, "the finite point between NaNs must be in the chart"
     keep(page, "awkward")
 
 
