@@ -20,6 +20,7 @@ from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.limits import to_name
 
 MODES = ("online", "offline", "off")
+GUARDS = ("off", "skip")
 SPOOL_BYTES_DEFAULT = 512 << 20
 CONFIG_KEYS_MAX = 500
 
@@ -39,6 +40,8 @@ class Control:
     """May save a checkpoint of all modules and optimizers."""
     stop: bool = False
     """May end the training cleanly (raises `StopTraining` at the close of an attempt)."""
+    tracing: bool = False
+    """May switch on deep tracing for some attempts, which changes nothing but costs time."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "lr_factor"):
@@ -65,6 +68,7 @@ class Control:
             lr_factor=self.lr_factor,
             checkpoint=self.checkpoint,
             stop=self.stop,
+            tracing=self.tracing,
             granted_by=granted_by,
         )
 
@@ -86,6 +90,10 @@ class Options:
     data_dir: Path
     spool_bytes: int
     exit_timeout_s: float
+    budget: float | None = None
+    """Hard cap on the SDK's share of the step time (0.005 is half a per cent); None: adaptive."""
+    guard: str = "off"
+    """`skip` holds an update whose gradients are not finite."""
     config: dict[str, str] = field(default_factory=dict)
     offer: ControlOffer | None = None
 
@@ -129,6 +137,7 @@ def resolve(
     token: str | None,
     mode: str | None,
     run_id: str,
+    guard: str | None = None,
 ) -> Options:
     """Options from the arguments of `init`, then the environment, then the local server's file.
 
@@ -142,6 +151,9 @@ def resolve(
         raise ValueError(f"project expects a non-empty text; got {project!r}")
     if control is not None and not isinstance(control, Control):
         raise ValueError(f"control expects a nanwatch.Control(…); got {control!r}")
+    guard = guard or env.get("NANWATCH_GUARD") or "off"
+    if guard not in GUARDS:
+        raise ValueError(f"guard expects one of {', '.join(GUARDS)}; got {guard!r}")
     data_dir = data_directory()
     server = server or env.get("NANWATCH_URL") or ""
     token = token or env.get("NANWATCH_TOKEN") or ""
@@ -165,6 +177,8 @@ def resolve(
         data_dir=data_dir,
         spool_bytes=_environment_int("NANWATCH_SPOOL_BYTES", SPOOL_BYTES_DEFAULT),
         exit_timeout_s=2.0,
+        budget=_environment_share("NANWATCH_BUDGET"),
+        guard=guard,
         config=flatten(config),
         offer=offer.offer(granted_by) if offer is not None else None,
     )
@@ -180,6 +194,22 @@ def _environment_int(name: str, default: int) -> int:
         value = 0
     if value <= 0:
         raise ValueError(f"{name} expects a whole number above 0; got {text!r}")
+    return value
+
+
+def _environment_share(name: str) -> float | None:
+    """A share of the step time, written `0.005` or `0.5%`; None if it is not set."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"{name} expects a share from 0 to 1, or per cent as in 0.5%; got {text!r}"
+        )
     return value
 
 
@@ -214,6 +244,7 @@ def control_from_text(text: str) -> Control | None:
         lr_factor=tuple(factor) if factor else None,
         checkpoint=bool(given.get("checkpoint")),
         stop=bool(given.get("stop")),
+        tracing=bool(given.get("tracing")),
     )
 
 

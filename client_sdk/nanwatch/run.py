@@ -75,7 +75,7 @@ class Run(NullRun):
         self.id = run_id
         self.options = options
         self.recorder = Recorder()
-        self.observer = Observer(self.recorder)
+        self.observer = Observer(self.recorder, options.budget)
         self.inbox = Inbox(options.offer, lambda: self.observer.rates)
         offer = options.offer
         self.observer.scaling.bounds = lambda: offer.lr if offer is not None else None
@@ -290,6 +290,7 @@ def init(
     server: str | None = None,
     token: str | None = None,
     mode: str | None = None,
+    guard: str | None = None,
 ) -> NullRun:
     """Start watching this process. Call it once, anywhere before the training loop.
 
@@ -297,6 +298,8 @@ def init(
     `control`: what people may do from the page; nothing without it.
     `server`, `token`: default NANWATCH_URL and NANWATCH_TOKEN, then this user's local server.
     `mode`: "online", "offline" (keep on disk) or "off"; default NANWATCH_MODE.
+    `guard`: "skip" holds back an update whose gradients are not finite; default NANWATCH_GUARD,
+    else "off".
 
     Raises `ValueError` for a bad argument. Whatever else fails, the training goes on without us.
     """
@@ -311,6 +314,7 @@ def init(
         token=token,
         mode=mode,
         run_id=run_id,
+        guard=guard,
     )
     if isinstance(_current, Run):
         _current.finish()

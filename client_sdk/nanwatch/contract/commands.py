@@ -11,8 +11,17 @@ from typing import Literal
 
 import msgspec
 
-CommandKind = Literal["set_lr", "scale_lr", "checkpoint", "stop"]
-COMMAND_KINDS: tuple[CommandKind, ...] = ("set_lr", "scale_lr", "checkpoint", "stop")
+CommandKind = Literal["set_lr", "scale_lr", "checkpoint", "stop", "arm_tracing"]
+COMMAND_KINDS: tuple[CommandKind, ...] = (
+    "set_lr",
+    "scale_lr",
+    "checkpoint",
+    "stop",
+    "arm_tracing",
+)
+
+TRACING_ATTEMPTS_MAX = 1_000
+"""Longest deep tracing one command may ask for."""
 
 State = Literal[
     "queued",
@@ -32,7 +41,13 @@ TERMINAL: frozenset[str] = frozenset(
     {"verified", "rejected", "expired", "cancelled", "superseded", "failed"}
 )
 
-TTL_S: dict[str, float] = {"set_lr": 60.0, "scale_lr": 60.0, "checkpoint": 300.0, "stop": 600.0}
+TTL_S: dict[str, float] = {
+    "set_lr": 60.0,
+    "scale_lr": 60.0,
+    "checkpoint": 300.0,
+    "stop": 600.0,
+    "arm_tracing": 60.0,
+}
 """Least time to live in seconds; the server takes max(this, 3 × median step time)."""
 
 
@@ -45,13 +60,14 @@ class ControlOffer(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Bounds of the factor on the schedule."""
     checkpoint: bool = False
     stop: bool = False
+    tracing: bool = False
     granted_by: str = "script"
     """`script` or `launch`, shown on the page."""
 
     @property
     def empty(self) -> bool:
         """True for a read-only run."""
-        return not (self.lr or self.lr_factor or self.checkpoint or self.stop)
+        return not (self.lr or self.lr_factor or self.checkpoint or self.stop or self.tracing)
 
 
 def allowed_kinds(offer: ControlOffer | None) -> list[CommandKind]:
@@ -63,6 +79,7 @@ def allowed_kinds(offer: ControlOffer | None) -> list[CommandKind]:
         "scale_lr": offer.lr or offer.lr_factor,
         "checkpoint": offer.checkpoint,
         "stop": offer.stop,
+        "arm_tracing": offer.tracing,
     }
     return [kind for kind in COMMAND_KINDS if granted[kind]]
 
@@ -89,7 +106,20 @@ def refusal(
         )
     if kind == "checkpoint" or kind == "stop":
         return None
+    if kind == "arm_tracing":
+        return _tracing_refusal(args)
     return _lr_refusal(offer, kind, args, lr_now, lr_scheduled)
+
+
+def _tracing_refusal(args: dict[str, object]) -> str | None:
+    steps = args.get("steps", 50)
+    number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    if not number or steps != steps // 1 or not 1 <= steps <= TRACING_ATTEMPTS_MAX:
+        return (
+            f"arm_tracing expects a whole number from 1 to {TRACING_ATTEMPTS_MAX} in 'steps', "
+            f"got {steps!r}"
+        )
+    return None
 
 
 def _lr_refusal(

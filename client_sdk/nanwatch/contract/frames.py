@@ -72,7 +72,7 @@ class Table(_Base, tag="table"):
 class Mark(_Base, tag="mark"):
     """A fact that rules consume in order with the points."""
 
-    what: Literal["config", "task", "eval", "fit", "resume", "note"]
+    what: Literal["config", "task", "eval", "fit", "resume", "note", "coverage"]
     step: int
     time: float
     text: str = ""
@@ -84,7 +84,7 @@ class NonFinite(_Base, tag="nonfinite"):
 
     step: int
     time: float
-    where: Literal["loss", "gradient", "parameter", "logged"]
+    where: Literal["loss", "gradient", "parameter", "buffer", "moment", "watched", "logged"]
     scope: str = ""
     nan: int = 0
     inf: int = 0
@@ -92,6 +92,38 @@ class NonFinite(_Base, tag="nonfinite"):
     """Tensors looked at; `nan` + `inf` of them were bad."""
     layers: list[str] = []
     """Bad layers in parameter order, at most 32; all of them if `nan + inf == total`."""
+
+
+class Forensics(_Base, tag="forensics"):
+    """Where a non-finite value came from, found by the SDK after the fact or while tracing."""
+
+    step: int
+    time: float
+    trigger: Literal["loss", "gradient", "parameter", "skips", "command", "exception"]
+    scope: str = ""
+    verdict: Literal["layer", "all_at_once", "loss", "not_found"] = "not_found"
+    """`layer`: one module came first; `all_at_once`: no order can be told; `loss`: every module
+    is finite, the loss is not."""
+    cause: Literal["nan", "overflow", "unknown"] = "unknown"
+    """`overflow`: infinities came before the first NaN."""
+    first_forward: str = ""
+    """First module, in the order of the forward pass, whose output was not finite."""
+    first_backward: str = ""
+    """First module, in the order of the backward pass, whose gradient was not finite."""
+    producers: list[str] = []
+    """Modules with finite inputs and a non-finite output, at most 32."""
+    propagators: list[str] = []
+    """Modules that only passed on what came in, at most 32."""
+    text: str = ""
+    """The same for a person, a few sentences."""
+    recorder_path: str = ""
+    """Flight recorder file on the training machine; empty if none was written."""
+    checkpoint_path: str = ""
+    """Checkpoint saved before the poisoned update; empty if none was."""
+    facts: dict[str, str] = {}
+    """Batch index, RNG state, dtype, autocast, loss scale: whatever was known."""
+    tracing_steps: int = 0
+    """Attempts that are traced from here on."""
 
 
 class CheckpointSaved(_Base, tag="checkpoint"):
@@ -132,7 +164,7 @@ class Problem(_Base, tag="problem"):
     text: str = ""
 
 
-Record = Table | Mark | NonFinite | CheckpointSaved | CommandResult | Problem
+Record = Table | Mark | NonFinite | Forensics | CheckpointSaved | CommandResult | Problem
 
 # --- client to server --------------------------------------------------------------------------
 

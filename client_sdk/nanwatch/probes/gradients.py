@@ -13,17 +13,6 @@ from typing import Any
 from nanwatch.probes.registry import Known, Layout
 from nanwatch.probes.tensors import Numbers, norms
 
-BUDGET_SHARE = 0.01
-BUDGET_LEAST_S = 100e-6
-"""Overhead budget: max(1 % of the step, 100 µs) (design 5)."""
-
-CADENCE_MOST = 64
-WARM_UP_PASSES = 5
-"""The first passes pay for torch's own warming up and say nothing."""
-
-ALERT_ATTEMPTS = 200
-"""After a notice every attempt is measured for this long."""
-
 
 @dataclass(slots=True)
 class Norms:
@@ -32,42 +21,6 @@ class Norms:
     layout: Layout
     positions: list[int]
     numbers: Numbers
-
-
-class Cadence:
-    """How often a pass of our own may run within the budget."""
-
-    def __init__(self) -> None:
-        self.every = 1
-        self._since = 0
-        self._alert = 0
-        self._cost_s = 0.0
-        self._passes = 0
-
-    def due(self) -> bool:
-        """True if this attempt is to be measured."""
-        self._since += 1
-        if self._alert > 0:
-            self._alert -= 1
-        elif self._since < self.every:
-            return False
-        self._since = 0
-        return True
-
-    def spent(self, seconds: float, step_s: float) -> None:
-        """Adapt to what a pass cost (moving average) and how long a step takes."""
-        self._passes += 1
-        if self._passes <= WARM_UP_PASSES:
-            return
-        # One pass that the system interrupted must not thin out the norms for long.
-        spent = min(seconds, 3 * self._cost_s) if self._cost_s else seconds
-        self._cost_s = 0.9 * self._cost_s + 0.1 * spent if self._cost_s else spent
-        budget = max(BUDGET_SHARE * step_s, BUDGET_LEAST_S)
-        self.every = min(CADENCE_MOST, max(1, math.ceil(self._cost_s / budget)))
-
-    def alert(self) -> None:
-        """Something was noticed: look at every attempt for a while."""
-        self._alert = ALERT_ATTEMPTS
 
 
 def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:

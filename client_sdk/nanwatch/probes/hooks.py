@@ -55,6 +55,8 @@ class Hooks:
             self._clipping.install,
         ):
             guarded("install", part)
+        self._observer.probes.call("install")
+        self._undo.append(lambda: self._observer.probes.call("remove"))
         self._undo.append(self._clipping.remove)
 
     def remove(self) -> None:

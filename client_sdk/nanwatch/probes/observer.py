@@ -26,12 +26,20 @@ from nanwatch.probes.attempts import (
     AttemptClock,
     Backward,
 )
+from nanwatch.probes.catalogue import PROBES
 from nanwatch.probes.clipping import Clip
 from nanwatch.probes.observations import ClosedAttempt, Health, Logged, Marked, reduce
-from nanwatch.probes.overhead import Overhead
+from nanwatch.probes.overhead import Cadence, Overhead
+from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.tensors import Item, read_all
 from nanwatch.record import Recorder
+
+GRADIENTS_SHARE = 0.5
+"""Part of the overhead budget for gradient norms; the further probes share the rest."""
+
+COVERAGE_ATTEMPTS = 200
+"""The coverage is looked at this often, and sent when it has changed."""
 
 CLIPS_MOST = 16
 UNSCALED_MOST = 64
@@ -52,14 +60,16 @@ def _threshold(clips: Sequence[Clip]) -> float | None:
 class Observer:
     """Sees one training process."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, budget: float | None = None) -> None:
         self.recorder = recorder
         self.clock = AttemptClock()
         self.registry = Registry()
         self.scaling = Scaling()
         self.actions: Actions | None = None
         self.health = Health()
-        self.cadence = gradients.Cadence()
+        self.overhead = Overhead(cap=budget)
+        self.cadence = Cadence(self.overhead, GRADIENTS_SHARE)
+        self.probes = Probes(self, PROBES)
         self.enabled = True
         self.unscaled: dict[int, Any] = {}
         """`id(scaled loss)` → the loss before a GradScaler multiplied it."""
@@ -71,10 +81,10 @@ class Observer:
         """The thread that trains."""
         self._foreign = 0
         self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
-        self.overhead = Overhead()
         self._loss_logged_at = -1
         self._scans = 0
         self._described: set[int] = set()
+        self._coverage: dict[str, str] = {}
         self._namings = 0
         self._name_after = 0.0
 
@@ -126,6 +136,7 @@ class Observer:
             values = loss.root_values(roots, self.unscaled)
             numbers = read_all([value for value, _ in values])
             backward.roots = [(numbers, i, divisor) for i, (_, divisor) in enumerate(values)]
+            self.probes.call("before_backward", backward)
         return backward
 
     def scaled(self, result: Any, outputs: Any) -> None:
@@ -148,8 +159,11 @@ class Observer:
                 self._remember_witness(known)
                 # The gradients are others now: what was measured before is of no use.
                 known.norms = None
+                known.by_closure = known.by_closure or inside_step
                 for clip in known.clips:
                     clip.norms = {}
+        if backward.reached:
+            self.probes.call("after_backward", backward)
         for attempt in self.clock.backward(backward, inside_step):
             self._emit(attempt)
 
@@ -185,7 +199,9 @@ class Observer:
         optimizer = known.optimizer
         self.registry.refresh(known)
         self._name()
-        self._measure(known, force=False)
+        if not known.by_closure:
+            self._measure(known, force=False)
+        self.probes.call("before_step", known)
         known.factor = factor_of(optimizer)
         scheduled = rates_of("", optimizer, scheduled=True)
         self.scaling.begin(optimizer)
@@ -197,6 +213,9 @@ class Observer:
     def after_step(self, known: Known) -> None:
         """It ran: the attempt closes as applied, unless a fused optimizer says otherwise."""
         self.scaling.repair()
+        if known.by_closure:
+            self._measure(known, force=False)
+        self.probes.call("after_step", known)
         found_inf = getattr(known.optimizer, "found_inf", None)
         attempt = self.clock.stepped(known.number)
         for backward in attempt.backwards:
@@ -275,7 +294,11 @@ class Observer:
             if self.health.noticed:
                 self.health.noticed = False
                 self.cadence.alert()
+                self.probes.alert()
+            if attempt.step % COVERAGE_ATTEMPTS == 1:
+                self._tell_coverage()
         self.recorder.put(closed)
+        self.probes.call("closed", known, attempt)
         if closed.rates:
             self._remember_rates(known.scope, closed.rates)
 
@@ -309,7 +332,7 @@ class Observer:
         own = force or covered or self.cadence.due()
         known.norms, passed = gradients.measure(known, own_pass=own)
         if passed:
-            self.cadence.spent(time.perf_counter() - started, self.overhead.step_s)
+            self.cadence.spent(time.perf_counter() - started)
 
     def _remember_witness(self, known: Known) -> None:
         optimizer = known.optimizer
@@ -361,6 +384,7 @@ class Observer:
         gone = self.registry.take_gone()
         if fresh:
             self.registry.name_all()
+            self.probes.call("named")
         if fresh or gone:
             self._sites.clear()
         for old in gone:
@@ -380,6 +404,15 @@ class Observer:
         for known in fresh:
             if known.scope == old.scope and factor_of(known.optimizer) == 1.0:
                 set_factor(known.optimizer, old.factor)
+
+    def _tell_coverage(self) -> None:
+        """What is measured how often, whenever that has changed."""
+        norms = self.cadence.every
+        said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
+        said.update(self.probes.coverage())
+        if said != self._coverage:
+            self._coverage = said
+            self.mark("coverage", "what is measured", dict(said))
 
     def _describe(self, known: Known) -> None:
         """Tell the rules once what kind of training this is."""

@@ -1,25 +1,52 @@
-"""What the SDK costs on the training thread, measured all the time and shown on the page."""
+"""What the SDK costs on the training thread: measured all the time, kept within a budget.
+
+`Overhead` measures, `Cadence` thins out one kind of pass so that all passes together stay within
+`max(1 % of the step, 100 µs)` (design 5), or below the hard cap of `NANWATCH_BUDGET`.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 SMOOTHING = 0.05
 """Weight of the newest step in the moving average."""
 
+BUDGET_SHARE = 0.01
+BUDGET_LEAST_S = 100e-6
+"""Overhead budget: max(1 % of the step, 100 µs) (design 5)."""
+
+CADENCE_MOST = 1024
+WARM_UP_PASSES = 5
+"""The first passes pay for torch's own warming up and say nothing."""
+
+ALERT_ATTEMPTS = 200
+"""After a notice every attempt is measured for this long."""
+
 
 class Overhead:
     """Time between attempts, and the share of it that was ours. Training thread only."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, cap: float | None = None
+    ) -> None:
         self._clock = clock
+        self.cap = cap
+        """Hard cap, as a share of the step; None for the default budget."""
         self._closed_at: float | None = None
         self._own_s = 0.0
         self.step_s = 0.0
         """Length of the last step, in seconds; 0 before there was one."""
         self.share = 0.0
         """Share of the step time spent inside the SDK, 0 to 1 (moving average)."""
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds that one step may lose to passes of ours."""
+        if self.cap is not None:
+            return self.cap * self.step_s
+        return max(BUDGET_SHARE * self.step_s, BUDGET_LEAST_S)
 
     def spent(self, seconds: float) -> None:
         """Time the SDK took just now."""
@@ -36,3 +63,42 @@ class Overhead:
         share = min(1.0, own_s / self.step_s) if self.step_s > 0 else 0.0
         self.share += SMOOTHING * (share - self.share)
         return self.step_s
+
+
+class Cadence:
+    """How often a pass of one kind may run within its part of the budget."""
+
+    def __init__(self, overhead: Overhead, share: float = 1.0) -> None:
+        self._overhead = overhead
+        self._share = share
+        self.every = 1
+        self._since = 0
+        self._alert = 0
+        self._cost_s = 0.0
+        self._passes = 0
+
+    def due(self) -> bool:
+        """True if this attempt is to be measured. Ask once an attempt."""
+        self._since += 1
+        if self._alert > 0 and self._overhead.cap is None:
+            self._alert -= 1
+        elif self._since < self.every:
+            return False
+        self._since = 0
+        return True
+
+    def spent(self, seconds: float) -> None:
+        """Adapt to what a pass cost (moving average) and how long a step takes."""
+        self._passes += 1
+        if self._passes <= WARM_UP_PASSES:
+            return
+        # One pass that the system interrupted must not thin out the series for long.
+        spent = min(seconds, 3 * self._cost_s) if self._cost_s else seconds
+        self._cost_s = 0.9 * self._cost_s + 0.1 * spent if self._cost_s else spent
+        budget = self._share * self._overhead.budget_s
+        most = CADENCE_MOST
+        self.every = min(most, max(1, math.ceil(self._cost_s / budget))) if budget > 0 else most
+
+    def alert(self) -> None:
+        """Something was noticed: look at every attempt for a while."""
+        self._alert = ALERT_ATTEMPTS

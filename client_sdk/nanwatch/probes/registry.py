@@ -46,6 +46,8 @@ class Known:
     """A parameter that had a gradient after the last backward pass."""
     witness_version: int = 0
     scaler: Any = None
+    by_closure: bool = False
+    """Its gradients come into being inside the step (LBFGS, Lightning): measure after it."""
     factor: float = 1.0
     """LR factor last seen on it, for the optimizer that takes its place."""
 
