@@ -113,8 +113,12 @@ def refusal(
 
 def _tracing_refusal(args: dict[str, object]) -> str | None:
     steps = args.get("steps", 50)
-    number = isinstance(steps, int | float) and not isinstance(steps, bool)
-    if not number or steps != steps // 1 or not 1 <= steps <= TRACING_ATTEMPTS_MAX:
+    whole = (
+        isinstance(steps, int | float)
+        and not isinstance(steps, bool)
+        and steps in range(1, TRACING_ATTEMPTS_MAX + 1)
+    )
+    if not whole:
         return (
             f"arm_tracing expects a whole number from 1 to {TRACING_ATTEMPTS_MAX} in 'steps', "
             f"got {steps!r}"
