@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from nanwatch.guard import GUARD, guarded
+from nanwatch.probes import frameworks
 from nanwatch.probes.clipping import ClippingProbe
 from nanwatch.probes.observer import Observer
 from nanwatch.probes.registry import Known
@@ -35,6 +36,9 @@ class Hooks:
         wrapper. Not the frame itself: after a step that raised it would keep the model alive."""
         self._step_hooks: list[Any] = []
         self._shielded = False
+        self._ending: frameworks.Ending | None = None
+        """The framework's loop that was asked to end by `_stop`."""
+        self._stop: BaseException = KeyboardInterrupt()
         self._clipping = ClippingProbe(self._on_clip, self._clipping_here)
 
     def _active(self) -> bool:
@@ -96,12 +100,24 @@ class Hooks:
         """At the close of an attempt: apply commands. The one place that may raise."""
         observer = self._observer
         actions = observer.actions
-        if actions is None or not actions.waiting:
+        if actions is None or not (actions.waiting or self._ending):
             return
-        stop = self._timed("command", observer.due_stop)
-        if stop is not None:
+        if self._ending and not self._timed("stop", self._ending.goes_on, sys._getframe(1)):
+            # The loop that was asked is over, and the script has started another.
             observer.enabled = False
-            raise stop
+            raise self._stop
+        stop = self._timed("command", observer.due_stop)
+        if stop is None:
+            return
+        if self._ending is None:
+            # A framework ends by its own flag, so that what comes after its loop still runs.
+            # Whoever asks a second time wants it over now.
+            self._ending = self._timed("stop", frameworks.ask_to_end, sys._getframe(1))
+            if self._ending is not None:
+                self._stop = stop
+                return
+        observer.enabled = False
+        raise stop
 
     # --- backward --------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ GRAPH_NODES_MAX = 50_000
 SITES_MAX = 4_096
 SITE_DEPTH = 3
 
+SHARED_OUT = 0.0
+"""Stands for a divisor: the micro-batches' losses are parts of one, see `frameworks`."""
+
 
 def call_site(skip: int = 1) -> tuple[Any, ...]:
     """Where the user called us: code objects and positions of the three frames outside torch.
@@ -100,6 +103,6 @@ def divisor_of(root: Any) -> float:
 def combine(values: Sequence[float], divisors: Sequence[float]) -> float:
     """Loss of an attempt: mean of its roots; roots divided by their count are summed instead."""
     n = len(values)
-    if n > 1 and all(d == n for d in divisors):
+    if n > 1 and (all(d == n for d in divisors) or all(d == SHARED_OUT for d in divisors)):
         return sum(values)
     return sum(values) / n

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import threading
 import time
 import weakref
@@ -17,7 +18,7 @@ from typing import Any
 from nanwatch.contract.frames import Mark
 from nanwatch.control.actions import Actions
 from nanwatch.control.learning_rate import Scaling, factor_of, rates_of, set_factor
-from nanwatch.probes import discovery, gradients, loss
+from nanwatch.probes import discovery, frameworks, gradients, loss
 from nanwatch.probes.attempts import (
     APPLIED,
     MAIN_SETTLED_ATTEMPTS,
@@ -77,6 +78,8 @@ class Observer:
         """(in force, scheduled) as of the last closed attempt, for the background thread."""
         self._sites: dict[tuple[Any, ...], frozenset[int]] = {}
         self._shared_sites: set[tuple[Any, ...]] = set()
+        self._shared_out: set[tuple[Any, ...]] = set()
+        """Places whose losses add up to that of the attempt."""
         self.thread: threading.Thread | None = None
         """The thread that trains."""
         self._foreign = 0
@@ -127,6 +130,7 @@ class Observer:
             reached = self._sites.get(site)
         if reached is None:
             reached = loss.reached_parameters(roots, owners)
+            self._note_shared_out(site)
             if len(self._sites) >= loss.SITES_MAX:
                 self._sites.clear()
             if reached and site not in self._shared_sites:
@@ -135,9 +139,21 @@ class Observer:
         if reached:
             values = loss.root_values(roots, self.unscaled)
             numbers = read_all([value for value, _ in values])
-            backward.roots = [(numbers, i, divisor) for i, (_, divisor) in enumerate(values)]
+            shared_out = site in self._shared_out
+            backward.roots = [
+                (numbers, i, loss.SHARED_OUT if shared_out else divisor)
+                for i, (_, divisor) in enumerate(values)
+            ]
             self.probes.call("before_backward", backward)
         return backward
+
+    def _note_shared_out(self, site: tuple[Any, ...]) -> None:
+        if len(self._shared_out) >= loss.SITES_MAX:
+            self._shared_out.clear()
+        if frameworks.loss_is_shared_out(sys._getframe(2)):
+            self._shared_out.add(site)
+        else:
+            self._shared_out.discard(site)
 
     def scaled(self, result: Any, outputs: Any) -> None:
         """A GradScaler multiplied a loss. Values only: its graph is not ours to keep."""
