@@ -53,6 +53,14 @@ class NullRun:
     def resume(self, step: int) -> None:
         """Nothing."""
 
+    def failed(self, error: BaseException) -> None:
+        """Nothing."""
+
+    @property
+    def stopped_by(self) -> str:
+        """Who stopped the training from the page; empty if nobody did."""
+        return ""
+
     def finish(self, reason: str = "", exit_code: int | None = None) -> None:
         """Nothing."""
 
@@ -190,6 +198,16 @@ class Run(NullRun):
         self.observer.clock.start_at(int(step))
         self._mark("resume", f"resumed at {int(step)}", {})
 
+    def failed(self, error: BaseException) -> None:
+        """The training broke off with `error`, which something caught; said when the run ends."""
+        guarded("failed", self._note_failure, type(error), error)
+
+    @property
+    def stopped_by(self) -> str:
+        """Who stopped the training from the page; empty if nobody did."""
+        actions = self.observer.actions
+        return actions.stopped_by if actions is not None else ""
+
     def finish(self, reason: str = "", exit_code: int | None = None) -> None:
         """Send what is left and let go of torch. Waits at most two seconds; safe to call twice."""
         if self._finished or os.getpid() != self._pid:
@@ -201,9 +219,8 @@ class Run(NullRun):
         if sys.excepthook == self._on_exception:
             sys.excepthook = self._previous_hook
         failure, code = self._failure
-        actions = self.observer.actions
-        if not reason and not failure and actions is not None and actions.stopped_by:
-            failure, code = f"stopped by {actions.stopped_by}", 0
+        if not reason and not failure and self.stopped_by:
+            failure, code = f"stopped by {self.stopped_by}", 0
         guarded(
             "finish",
             self.worker.stop,
