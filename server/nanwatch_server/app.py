@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 
-from nanwatch.contract.frames import CommandResult, Record, Table
+from nanwatch.contract.frames import CommandResult, Forensics, Mark, Record, Table
 from nanwatch.contract.limits import FRAME_BYTES_MAX
 from nanwatch_server import logs
 from nanwatch_server.api import (
@@ -43,7 +43,8 @@ from nanwatch_server.auth.gate import Gate
 from nanwatch_server.auth.sessions import login_url, new_login_code
 from nanwatch_server.auth.tokens import ensure_local_token, write_server_file
 from nanwatch_server.control.queue import Desk
-from nanwatch_server.domain.models import Command, Incident
+from nanwatch_server.domain.models import Command, Incident, Stream
+from nanwatch_server.idle import Idle
 from nanwatch_server.ingest import gateway
 from nanwatch_server.ingest.intake import Intake
 from nanwatch_server.live.frames import plain
@@ -92,7 +93,8 @@ class Server:
         hosts = settings.allowed_hosts
         self.api = api = self._application(credentials, failures)
         gate = Gate(api, credentials, allowed_hosts=hosts, failures=failures)
-        self.app = _SafeHeaders(gate)
+        self.idle = Idle(_SafeHeaders(gate))
+        self.app = self.idle
 
     def _application(self, credentials: Credentials, failures: FailedAttempts) -> FastAPI:
         app = FastAPI(
@@ -151,11 +153,19 @@ class Server:
         self.hub.publish("wall", frame)
         self.live.changed(incident.run_id)
 
-    def record(self, run_id: str, record: Record) -> None:
+    def record(self, stream: Stream, record: Record) -> None:
         """A mark, checkpoint or report has been stored."""
-        if not isinstance(record, Table | CommandResult):
-            event = event_json(run_id, record, self.clock())
-            self.hub.publish(run_id, plain("event", run=run_id, **event))
+        run_id = stream.run_id
+        if isinstance(record, Table | CommandResult):
+            return
+        if isinstance(record, Mark) and record.what == "coverage":
+            self.live.changed(run_id)
+            return
+        event = event_json(record, stream.rank, self.clock())
+        self.hub.publish(run_id, plain("event", run=run_id, **event))
+        if isinstance(record, Forensics):
+            for incident in self.views.explained(run_id, record.step):
+                self.incident(incident)
 
     def command(self, command: Command) -> None:
         """A command is new or has changed."""
@@ -230,6 +240,17 @@ class _Uvicorn(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def watch_idleness(self) -> None:
+        """End by ourselves after `idle_s` without use, if that is set."""
+
+        def end() -> None:
+            _log.warning("nobody has used this server for a while; it ends")
+            self.should_exit = True
+
+        if self._server.settings.idle_s > 0:
+            watching = self._server.idle.watch(self._server.settings.idle_s, end)
+            self._watching = asyncio.create_task(watching)
+
     async def shutdown(self, sockets: list[sockets.socket] | None = None) -> None:
         self._server.gateway.shut()
         await super().shutdown(sockets)
@@ -281,8 +302,9 @@ def run_server(
         asyncio.run(_serve(web, listener, lambda: on_ready(Ready(server.url, port, link, token))))
 
 
-async def _serve(web: uvicorn.Server, listener: sockets.socket, ready: Callable[[], None]) -> None:
+async def _serve(web: _Uvicorn, listener: sockets.socket, ready: Callable[[], None]) -> None:
     serving = asyncio.create_task(web.serve([listener]))
+    web.watch_idleness()
     while not web.started and not serving.done():
         await asyncio.sleep(0.01)
     if web.started:

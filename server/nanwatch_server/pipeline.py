@@ -58,7 +58,7 @@ class Listener(Protocol):
     """Told what browsers should see."""
 
     def incident(self, incident: Incident) -> None: ...
-    def record(self, run_id: str, record: Record) -> None: ...
+    def record(self, stream: Stream, record: Record) -> None: ...
 
 
 @dataclass
@@ -183,7 +183,7 @@ class Pipeline:
             self._hub.points(run_id, ids, points.steps, points.times, points.values)
         for record in committed.records:
             if not isinstance(record, Table):
-                self._listener.record(run_id, record)
+                self._listener.record(committed.stream, record)
         return tables
 
     def _learn(self, run_id: str, committed: Committed | None, tables: list[Points]) -> None:

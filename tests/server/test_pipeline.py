@@ -35,7 +35,7 @@ class Told:
     def incident(self, incident: Any) -> None:
         self.incidents.append(incident)
 
-    def record(self, run_id: str, record: Any) -> None: ...
+    def record(self, stream: Any, record: Any) -> None: ...
 
 
 def pipeline_of(store, desk=None):

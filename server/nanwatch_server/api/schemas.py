@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from nanwatch.contract.commands import ControlOffer, allowed_kinds
-from nanwatch.contract.frames import CheckpointSaved, Mark, NonFinite, Problem
+from nanwatch.contract.frames import CheckpointSaved, Forensics, Mark, NonFinite, Problem
 from nanwatch_server.domain.models import (
     Checkpoint,
+    Coverage,
     Evidence,
     Finding,
     Incident,
@@ -102,7 +103,15 @@ def run_detail(
         "series": [series_json(one) for one in series],
         "beat": beat,
         "main_scope": main_scope,
+        "coverage": coverage_json(run.coverage),
     }
+
+
+def coverage_json(coverage: Coverage | None) -> dict[str, Any] | None:
+    """What the run measures; None if it has not said."""
+    if coverage is None:
+        return None
+    return {"step": coverage.step, "at": coverage.at, "what": coverage.what}
 
 
 def series_json(series: Series) -> dict[str, Any]:
@@ -123,8 +132,10 @@ def incident_brief(incident: Incident) -> dict[str, Any]:
     }
 
 
-def incident_json(incident: Incident, run_name: str) -> dict[str, Any]:
-    """Incident."""
+def incident_json(
+    incident: Incident, run_name: str, forensics: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Incident, with the forensics that belong to it."""
     cause = incident.diagnosis
     until = incident.snoozed_until
     evidence = {
@@ -153,6 +164,7 @@ def incident_json(incident: Incident, run_name: str) -> dict[str, Any]:
         "evidence_against": list(cause.evidence_against),
         "evidence": [evidence_json(one) for one in evidence.values()],
         "findings": [finding_json(finding) for finding in incident.findings],
+        "forensics": forensics,
         "suggestions": [
             {
                 "text": one.text,
@@ -189,17 +201,33 @@ def mark_json(mark: RunMark) -> dict[str, Any]:
     return {name: getattr(mark, name) for name in ("what", "step", "at", "text", "data")}
 
 
-def report_json(record: NonFinite | Problem, at: float) -> dict[str, Any]:
-    """A non-finite report or a problem of the SDK."""
-    if isinstance(record, Problem):
-        return {"at": at, "kind": record.kind, "count": record.count, "text": record.text}
-    names = ("step", "where", "scope", "nan", "inf", "total", "layers")
-    return {"at": at} | {name: getattr(record, name) for name in names}
+Report = NonFinite | Forensics | Problem
+REPORTS: dict[str, type[Report]] = {
+    "nonfinite": NonFinite,
+    "forensics": Forensics,
+    "problem": Problem,
+}
+"""Name of a report in the store and in a live `event` → what its bytes hold."""
+
+_SHOWN: dict[type[Report], tuple[str, ...]] = {
+    NonFinite: ("step", "where", "scope", "nan", "inf", "total", "layers"),
+    Forensics: tuple(name for name in Forensics.__struct_fields__ if name != "time"),
+    Problem: ("kind", "count", "text"),
+}
 
 
-def event_json(
-    run_id: str, record: Mark | CheckpointSaved | NonFinite | Problem, at: float
-) -> dict[str, Any]:
+def report_json(record: Report, rank: int, at: float) -> dict[str, Any]:
+    """A non-finite report, forensics or a problem of the SDK."""
+    return {"rank": rank, "at": at} | {name: getattr(record, name) for name in _SHOWN[type(record)]}
+
+
+def stored_report(row: dict[str, Any]) -> dict[str, Any]:
+    """The same from a row of the store."""
+    record = msgspec.msgpack.decode(row["data"], type=REPORTS[row["what"]])
+    return report_json(record, row["rank"], row["at"])
+
+
+def event_json(record: Mark | CheckpointSaved | Report, rank: int, at: float) -> dict[str, Any]:
     """What a live `event` frame says of a record: one key, as in the answer of `/events`."""
     if isinstance(record, Mark):
         mark = {"what": record.what, "step": record.step, "at": at}
@@ -208,5 +236,5 @@ def event_json(
         names = ("step", "path", "bytes", "sha256", "command_id")
         saved = {name: getattr(record, name) for name in names}
         return {"checkpoint": saved | {"at": at, "grade": "unverified"}}
-    key = "problem" if isinstance(record, Problem) else "nonfinite"
-    return {key: report_json(record, at)}
+    [key] = [name for name, kind in REPORTS.items() if kind is type(record)]
+    return {key: report_json(record, rank, at)}

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, Request
 
-from nanwatch_server.api.schemas import incident_json, run_detail, run_summary
+from nanwatch_server.api.schemas import incident_json, run_detail, run_summary, stored_report
 from nanwatch_server.api.vitals import Vitals
 from nanwatch_server.domain.models import Incident, Run
 from nanwatch_server.domain.ports import Store
+from nanwatch_server.incidents.grouping import explains
 from nanwatch_server.live.frames import FrameWriter
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.live.wall import COLUMNS
@@ -77,7 +78,16 @@ class Views:
     def incident(self, incident: Incident) -> dict[str, Any]:
         """Incident."""
         run = self._store.run(incident.run_id)
-        return incident_json(incident, run.name if run else "")
+        found = [
+            stored_report(row)
+            for row in self._store.reports(incident.run_id, "forensics")
+            if explains(row["step"], incident)
+        ]
+        return incident_json(incident, run.name if run else "", found)
+
+    def explained(self, run_id: str, step: int) -> list[Incident]:
+        """Incidents of the run that forensics of this step belong to."""
+        return [one for one in self._store.incidents(run_id=run_id) if explains(step, one)]
 
     def status(self, run_id: str) -> str:
         """The run's status now; empty if there is no such run."""

@@ -88,10 +88,9 @@ class Vitals:
 
     def _nonfinite(self, run_id: str) -> float:
         total = 0
-        for report in self._store.reports(run_id):
-            if report["what"] == "nonfinite":
-                record = msgspec.msgpack.decode(report["data"], type=NonFinite)
-                total += record.nan + record.inf
+        for report in self._store.reports(run_id, "nonfinite"):
+            record = msgspec.msgpack.decode(report["data"], type=NonFinite)
+            total += record.nan + record.inf
         return float(total)
 
     def rates(self, run_id: str) -> tuple[dict[str, float], dict[str, float]]:

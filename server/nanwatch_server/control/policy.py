@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from nanwatch.contract.commands import COMMAND_KINDS, TTL_S, ControlOffer, refusal
+from nanwatch.contract.commands import (
+    COMMAND_KINDS,
+    TRACING_ATTEMPTS_MAX,
+    TTL_S,
+    ControlOffer,
+    refusal,
+)
 from nanwatch.contract.limits import is_name
 from nanwatch_server.domain.models import Command, Principal, Role, Run, role_covers
 
@@ -27,7 +33,10 @@ _ARGS: dict[str, tuple[str, ...]] = {
     "scale_lr": ("factor", "scope"),
     "checkpoint": (),
     "stop": ("checkpoint",),
+    "arm_tracing": ("steps",),
 }
+TRACING_ATTEMPTS = 50
+"""Attempts that are traced if nobody says how many."""
 
 
 class Refused(Exception):
@@ -57,6 +66,8 @@ def clean_args(kind: str, args: Mapping[str, Any]) -> dict[str, float | str | bo
                 "invalid", f"stop expects true or false in 'checkpoint', got {save!r:.60}"
             )
         return {"checkpoint": save}
+    if kind == "arm_tracing":
+        return {"steps": _attempts(args.get("steps", TRACING_ATTEMPTS))}
     name = _ARGS[kind][0]
     cleaned: dict[str, float | str | bool] = {name: _positive(kind, name, args.get(name))}
     scope = args.get("scope", "")
@@ -81,9 +92,23 @@ def _positive(kind: str, name: str, value: Any) -> float:
     return number
 
 
+def _attempts(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refused(
+            "invalid", f"arm_tracing expects a whole number in 'steps', got {value!r:.60}"
+        )
+    if not 1 <= value <= TRACING_ATTEMPTS_MAX:
+        raise Refused(
+            "invalid",
+            f"arm_tracing expects 1 to {TRACING_ATTEMPTS_MAX} attempts in 'steps', "
+            f"got {value!r:.60}",
+        )
+    return value
+
+
 def role_needed(kind: str, args: Mapping[str, Any], lr_now: Mapping[str, float]) -> Role:
-    """`respond` for what can only calm a run down, `control` for the rest."""
-    if kind == "checkpoint":
+    """`respond` for what can only calm or watch a run, `control` for the rest."""
+    if kind in ("checkpoint", "arm_tracing"):
         return "respond"
     if kind == "scale_lr":
         return "respond" if args["factor"] <= 1 else "control"

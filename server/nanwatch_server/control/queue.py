@@ -21,7 +21,7 @@ from nanwatch.contract.commands import TERMINAL
 from nanwatch_server.control import ledger, policy
 from nanwatch_server.control.policy import Refused
 from nanwatch_server.control.states import IN_FLIGHT, NEXT, UNARMED
-from nanwatch_server.control.verify import SAMPLES, LrWatches, checkpoint_seen, stop_seen
+from nanwatch_server.control.verify import SAMPLES, LrWatches, shown
 from nanwatch_server.control.worker import Worker
 from nanwatch_server.domain.models import Command, Principal, Run
 from nanwatch_server.domain.ports import RunSession, Store, UnitOfWork
@@ -318,10 +318,7 @@ class Desk:
         command = self._store.command(command_id)
         if command is None or command.state != "applied" or self._monotonic() > until:
             return
-        if command.kind == "stop":
-            seen = stop_seen(self._store.run(command.run_id))
-        else:
-            seen = checkpoint_seen(command, self._store.checkpoints(command.run_id))
+        seen = shown(command, self._store)
         if seen is not None:
             self._step(command_id, {"applied"}, "verified", seen)
             return

@@ -1,17 +1,19 @@
 """Has an applied command shown in the data? Pure: fed with points, checkpoints and ends of runs.
 
 LR: ten samples in a row after the applied step. Checkpoint: the run reported a file for it. Stop:
-the run ended and said it was stopped.
+the run ended and said it was stopped. Tracing: its forensics arrived.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from nanwatch_server.domain.models import Checkpoint, Command, Run
+from nanwatch_server.domain.ports import Store
 
 SAMPLES = 10
 TOLERANCE = 1e-6
@@ -103,10 +105,26 @@ class LrWatches:
         return [watch.command_id for watch in watches if watch.done]
 
 
+def shown(command: Command, store: Store) -> str | None:
+    """How it shows in what the run stored that a command other than for LR was done, or None."""
+    if command.kind == "stop":
+        return stop_seen(store.run(command.run_id))
+    if command.kind == "arm_tracing":
+        return tracing_seen(command, store.reports(command.run_id, "forensics"))
+    return checkpoint_seen(command, store.checkpoints(command.run_id))
+
+
 def checkpoint_seen(command: Command, checkpoints: Iterable[Checkpoint]) -> str | None:
     """How it shows that the checkpoint of this command lies on disk, or None."""
     saved = next((c for c in checkpoints if c.command_id == command.id), None)
     return None if saved is None else f"saved at step {saved.step}, {saved.bytes} bytes"
+
+
+def tracing_seen(command: Command, reports: Iterable[Mapping[str, Any]]) -> str | None:
+    """How it shows that attempts were traced: the run said what it found in them."""
+    since = command.applied_step
+    told = next((r for r in reports if since is not None and r["step"] >= since), None)
+    return None if told is None else f"what was traced arrived with step {told['step']}"
 
 
 def stop_seen(run: Run | None) -> str | None:

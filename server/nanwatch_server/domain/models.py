@@ -59,6 +59,16 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What a run measures and how often, or why not, as it said last."""
+
+    step: int
+    at: float
+    what: dict[str, str]
+    """Name of a measurement → `every attempt`, `every 8`, or why it is not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One training."""
 
@@ -77,6 +87,7 @@ class Run:
     ended_at: float | None = None
     end_reason: str = ""
     exit_code: int | None = None
+    coverage: Coverage | None = None
 
 
 class RunStatus(StrEnum):

@@ -17,6 +17,7 @@ from nanwatch.contract.frames import CommandResult, RunInfo, SeriesDecl, ServerF
 from nanwatch_server.domain.models import (
     Checkpoint,
     Command,
+    Coverage,
     Finding,
     Incident,
     JournalRow,
@@ -82,8 +83,14 @@ class UnitOfWork(Protocol):
     def command(self, command_id: str) -> Command | None: ...
     def add_mark(self, mark: RunMark) -> None: ...
     def add_checkpoint(self, checkpoint: Checkpoint) -> None: ...
-    def add_report(self, run_id: str, what: str, step: int, at: float, data: bytes) -> None:
-        """A non-finite report or SDK problem, msgpack as it came."""
+    def set_coverage(self, run_id: str, coverage: Coverage) -> None:
+        """What the run measures from now on."""
+        ...
+
+    def add_report(
+        self, run_id: str, what: str, step: int, at: float, data: bytes, *, rank: int = 0
+    ) -> None:
+        """A non-finite report, forensics or SDK problem, msgpack as it came."""
         ...
 
     def audit(
@@ -133,7 +140,10 @@ class Store(Protocol):
     def commands(self, run_id: str, *, open_only: bool = False) -> list[Command]: ...
     def marks(self, run_id: str) -> list[RunMark]: ...
     def checkpoints(self, run_id: str) -> list[Checkpoint]: ...
-    def reports(self, run_id: str) -> list[dict[str, Any]]: ...
+    def reports(self, run_id: str, what: str = "") -> list[dict[str, Any]]:
+        """Reports of the run (of one kind), in order of arrival."""
+        ...
+
     def audit_rows(
         self, *, run_id: str = "", limit: int = 100, after: int = 0
     ) -> list[dict[str, Any]]: ...

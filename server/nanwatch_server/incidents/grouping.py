@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nanwatch_server.domain.models import Finding, Severity
+from nanwatch_server.domain.models import Finding, Incident, Severity
 
 Key = tuple[str, str, str]
 
@@ -20,6 +20,9 @@ FAMILIES = {
 
 AFTER_NAN = frozenset({"nonfinite", "skip_streak"})
 """Rules that still say something new once a value is not finite."""
+
+FORENSICS_BEFORE_STEPS = 50
+"""Forensics may name a step this far before the onset: the SDK sees more than the rules do."""
 
 
 def family(rule: str) -> str:
@@ -48,6 +51,14 @@ def is_consequence(finding: Finding, earlier: Sequence[Finding]) -> bool:
         and known.step <= finding.onset_step
         for known in earlier
     )
+
+
+def explains(step: int, incident: Incident) -> bool:
+    """True if forensics of this step tell where the trouble of the incident came from."""
+    if not any(family(finding.rule) == "divergence" for finding in incident.findings):
+        return False
+    end = incident.resolved_step
+    return step >= incident.onset_step - FORENSICS_BEFORE_STEPS and (end is None or step <= end)
 
 
 def stored(findings: Sequence[Finding], new: Finding) -> tuple[Finding, ...]:

@@ -18,6 +18,7 @@ from nanwatch.contract.frames import (
     Batch,
     CheckpointSaved,
     CommandResult,
+    Forensics,
     FrameError,
     Mark,
     NonFinite,
@@ -32,6 +33,11 @@ from nanwatch.contract.frames import (
 SEQ_MAX = limits.STEP_MAX
 EPOCH_MAX = (1 << 53) - 1
 _RANK_MAX = 1 << 20
+LISTED_MAX = 32
+"""Layers or modules that one report may name, by the contract."""
+FACTS_MAX = 256
+"""Facts of one report, and measurements of one coverage mark."""
+COVERAGE_CHARS_MAX = 500
 
 
 class Bad(NamedTuple):
@@ -172,6 +178,14 @@ def _problem(record: Record) -> tuple[str, str] | None:
         texts = [record.text, *record.data, *record.data.values()]
     elif isinstance(record, NonFinite):
         texts = [record.scope, *record.layers]
+        if len(record.layers) > LISTED_MAX:
+            return "size", f"expected at most {LISTED_MAX} layers, got {len(record.layers)}"
+        if not all(0 <= n <= limits.STEP_MAX for n in (record.nan, record.inf, record.total)):
+            return "count", "expected counts of tensors from 0 to 2^53 - 1"
+    elif isinstance(record, Forensics):
+        if (why := _forensics_problem(record)) is not None:
+            return why
+        texts = _forensics_texts(record)
     elif isinstance(record, CheckpointSaved):
         texts = [record.path, record.sha256, record.command_id]
         if not 0 <= record.bytes <= limits.STEP_MAX:
@@ -183,6 +197,32 @@ def _problem(record: Record) -> tuple[str, str] | None:
     if any(len(text.encode()) > limits.TEXT_BYTES_MAX for text in texts):
         return "text", f"expected texts of at most {limits.TEXT_BYTES_MAX} bytes"
     return None
+
+
+def _forensics_problem(record: Forensics) -> tuple[str, str] | None:
+    listed = max(len(record.producers), len(record.propagators))
+    if listed > LISTED_MAX:
+        return "size", f"expected at most {LISTED_MAX} modules of a kind, got {listed}"
+    if len(record.facts) > FACTS_MAX:
+        return "size", f"expected at most {FACTS_MAX} facts, got {len(record.facts)}"
+    if not 0 <= record.tracing_steps <= limits.STEP_MAX:
+        return "count", f"expected attempts to trace from 0, got {record.tracing_steps}"
+    return None
+
+
+def _forensics_texts(record: Forensics) -> list[str]:
+    said = [record.scope, record.first_forward, record.first_backward, record.text]
+    said += [record.recorder_path, record.checkpoint_path]
+    said += [*record.producers, *record.propagators]
+    return [*said, *record.facts, *record.facts.values()]
+
+
+def tidy_coverage(data: dict[str, str]) -> dict[str, str]:
+    """What a coverage mark says, in texts that fit a page."""
+    return {
+        name[: limits.NAME_CHARS_MAX]: said[:COVERAGE_CHARS_MAX]
+        for name, said in list(data.items())[:FACTS_MAX]
+    }
 
 
 def good_parts(batch: Batch, frame: bytes, bad: list[Bad]) -> list[tuple[Batch, bytes]]:

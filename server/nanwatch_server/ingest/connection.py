@@ -24,6 +24,7 @@ from nanwatch.contract.frames import (
     CheckpointSaved,
     CommandResult,
     Declare,
+    Forensics,
     Gap,
     Hello,
     Mark,
@@ -35,7 +36,7 @@ from nanwatch.contract.frames import (
     Slow,
     Table,
 )
-from nanwatch_server.domain.models import Checkpoint, RunMark, Series, Stream
+from nanwatch_server.domain.models import Checkpoint, Coverage, RunMark, Series, Stream
 from nanwatch_server.domain.ports import CommandDesk, UnitOfWork
 from nanwatch_server.ingest import checks
 from nanwatch_server.ingest.intake import BUSY_JOBS, Intake, Job
@@ -51,6 +52,8 @@ JOB_BYTES = 1024
 """About what a job costs besides its frame."""
 CHECKED_AT_ONCE = 64
 """Records that are checked in the event loop; longer batches are checked in a thread."""
+
+_REPORTS = {NonFinite: "nonfinite", Forensics: "forensics", Problem: "problem"}
 
 
 class ProtocolError(Exception):
@@ -311,7 +314,11 @@ class Connection:
         run_id = self.run_id
         if isinstance(record, Table):
             return
-        if isinstance(record, Mark):
+        if isinstance(record, Mark) and record.what == "coverage":
+            if self.live and self.stream.rank == 0:  # the present, said by who speaks for the run
+                what = checks.tidy_coverage(record.data)
+                uow.set_coverage(run_id, Coverage(step=record.step, at=now, what=what))
+        elif isinstance(record, Mark):
             text, data = record.text, record.data
             mark = RunMark(
                 run_id=run_id, what=record.what, step=record.step, at=now, text=text, data=data
@@ -331,10 +338,10 @@ class Connection:
             )
         elif isinstance(record, CommandResult):
             self._desk.result(uow, run_id, record)
-        elif isinstance(record, NonFinite | Problem):
-            what = "nonfinite" if isinstance(record, NonFinite) else "problem"
-            step = record.step if isinstance(record, NonFinite) else -1
-            uow.add_report(run_id, what, step, now, msgspec.msgpack.encode(record))
+        elif isinstance(record, NonFinite | Forensics | Problem):
+            data = msgspec.msgpack.encode(record)
+            what, step = _REPORTS[type(record)], getattr(record, "step", -1)
+            uow.add_report(run_id, what, step, now, data, rank=self.stream.rank)
 
     def _refuse(self, lane: Any, bad: checks.Bad) -> None:
         self.send(

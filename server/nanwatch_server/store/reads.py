@@ -162,9 +162,11 @@ class Reads:
         query = select(column.body).where(column.run_id == run_id).order_by(column.n)
         return [unpack(row.body, Checkpoint) for row in self._all(query)]
 
-    def reports(self, run_id: str) -> list[dict[str, Any]]:
-        """`what`, `step`, `at` and the msgpack `data` as it came, in order of arrival."""
+    def reports(self, run_id: str, what: str = "") -> list[dict[str, Any]]:
+        """`what`, `rank`, `step`, `at` and the msgpack `data` as it came, in order of arrival."""
         query = select(t.reports).where(t.reports.c.run_id == run_id).order_by(t.reports.c.n)
+        if what:
+            query = query.where(t.reports.c.what == what)
         return [dict(row._mapping) for row in self._all(query)]
 
     # --- audit and keys -----------------------------------------------------------------------

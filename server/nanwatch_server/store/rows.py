@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Row
 
-from nanwatch_server.domain.models import JournalRow, Run, Series, Stream
+from nanwatch_server.domain.models import Coverage, JournalRow, Run, Series, Stream
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ def to_run(row: Row) -> Run:
         ended_at=row.ended_at,
         end_reason=row.end_reason,
         exit_code=row.exit_code,
+        coverage=None if row.coverage is None else unpack(row.coverage, Coverage),
     )
 
 

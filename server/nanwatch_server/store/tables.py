@@ -62,6 +62,7 @@ runs = Table(
     Column("ended_at", Float),
     _text("end_reason"),
     Column("exit_code", BigInteger),
+    Column("coverage", LargeBinary),
     UniqueConstraint("id"),
 )
 
@@ -210,6 +211,7 @@ reports = Table(
     _int("step"),
     _time("at"),
     _blob("data"),
+    Column("rank", BigInteger, nullable=False, server_default="0"),
     Index("reports_run", "run_id", "n"),
 )
 

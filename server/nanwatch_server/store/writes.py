@@ -14,6 +14,7 @@ from nanwatch_server.domain.audit_chain import audit_hash, canonical_json
 from nanwatch_server.domain.models import (
     Checkpoint,
     Command,
+    Coverage,
     Finding,
     Incident,
     Run,
@@ -249,9 +250,16 @@ class SqlUnit:
         row = {"run_id": checkpoint.run_id, "step": checkpoint.step, "body": pack(checkpoint)}
         self._db.execute(t.checkpoints.insert().values(row))
 
-    def add_report(self, run_id: str, what: str, step: int, at: float, data: bytes) -> None:
-        """A non-finite report or SDK problem, msgpack as it came."""
-        row = {"run_id": run_id, "what": what, "step": step, "at": at, "data": data}
+    def set_coverage(self, run_id: str, coverage: Coverage) -> None:
+        """What the run measures from now on."""
+        row = update(t.runs).where(t.runs.c.id == run_id)
+        self._db.execute(row.values(coverage=pack(coverage)))
+
+    def add_report(
+        self, run_id: str, what: str, step: int, at: float, data: bytes, *, rank: int = 0
+    ) -> None:
+        """A non-finite report, forensics or SDK problem, msgpack as it came."""
+        row = {"run_id": run_id, "rank": rank, "what": what, "step": step, "at": at, "data": data}
         self._db.execute(t.reports.insert().values(row))
 
     # --- audit and keys -----------------------------------------------------------------------

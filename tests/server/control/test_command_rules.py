@@ -63,7 +63,7 @@ def test_positive_numbers_pass_unchanged(value):
 @pytest.mark.parametrize(
     ("kind", "args", "said"),
     [
-        ("rm", {}, "expected a kind of set_lr, scale_lr, checkpoint, stop, got 'rm'"),
+        ("rm", {}, "expected a kind of set_lr, .*, stop, arm_tracing, got 'rm'"),
         ("set_lr", {}, "got none"),
         ("set_lr", {"lr": 1e-3, "x": 1}, "set_lr takes lr, scope, got 'x'"),
         ("set_lr", {"factor": 1e-3}, "got 'factor'"),
@@ -72,6 +72,13 @@ def test_positive_numbers_pass_unchanged(value):
         ("checkpoint", {"path": "/x"}, "checkpoint takes no arguments, got 'path'"),
         ("stop", {"checkpoint": 1}, "expects true or false in 'checkpoint', got 1"),
         ("stop", {"checkpoint": "yes"}, "got 'yes'"),
+        ("arm_tracing", {"steps": True}, "expects a whole number in 'steps', got True"),
+        ("arm_tracing", {"steps": 50.0}, "expects a whole number in 'steps', got 50.0"),
+        ("arm_tracing", {"steps": "50"}, "got '50'"),
+        ("arm_tracing", {"steps": None}, "got None"),
+        ("arm_tracing", {"steps": 0}, "expects 1 to 1000 attempts in 'steps', got 0"),
+        ("arm_tracing", {"steps": 1001}, "got 1001"),
+        ("arm_tracing", {"attempts": 5}, "arm_tracing takes steps, got 'attempts'"),
     ],
 )
 def test_other_arguments_are_strict_too(kind, args, said):
@@ -83,6 +90,8 @@ def test_defaults_of_arguments():
     assert clean_args("stop", {}) == {"checkpoint": True}
     assert clean_args("stop", {"checkpoint": False}) == {"checkpoint": False}
     assert clean_args("checkpoint", {}) == {}
+    assert clean_args("arm_tracing", {}) == {"steps": 50}
+    assert clean_args("arm_tracing", {"steps": 1000}) == {"steps": 1000}
     assert clean_args("set_lr", {"lr": 1, "scope": ""}) == {"lr": 1.0}
 
 
@@ -90,6 +99,7 @@ def test_defaults_of_arguments():
     ("kind", "args", "lr_now", "role"),
     [
         ("checkpoint", {}, NOW, "respond"),
+        ("arm_tracing", {"steps": 1000}, NOW, "respond"),
         ("stop", {"checkpoint": True}, NOW, "control"),
         ("scale_lr", {"factor": 0.1}, {}, "respond"),
         ("scale_lr", {"factor": 1.0}, NOW, "respond"),

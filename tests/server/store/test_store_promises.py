@@ -14,6 +14,7 @@ from nanwatch.contract.frames import RunInfo, SeriesDecl
 from nanwatch_server.domain.models import (
     Checkpoint,
     Command,
+    Coverage,
     Diagnosis,
     Evidence,
     Finding,
@@ -360,6 +361,33 @@ def test_the_migrations_make_the_schema_that_the_code_expects(store):
 
     with store._writer.connect() as db:
         assert compare_metadata(MigrationContext.configure(db), metadata) == []
+
+
+def test_a_database_of_the_first_version_is_brought_forward(store, tmp_path):
+    """What an older server wrote is read as it was, with the new columns empty."""
+    with store.write() as uow:
+        uow.upsert_run(info(), None, 6.0)
+        uow.add_report(RUN, "nonfinite", 4, 3.0, b"\x80")
+    store.close()
+    old = create_engine(f"sqlite:///{tmp_path / 'data' / FILE_NAME}")
+    with old.begin() as db:
+        db.execute(text("ALTER TABLE runs DROP COLUMN coverage"))
+        db.execute(text("ALTER TABLE reports DROP COLUMN rank"))
+        db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    old.dispose()
+    newer = SqlStore(tmp_path / "data")
+    try:
+        run = newer.run(RUN)
+        assert run is not None and run.name == "run" and run.coverage is None
+        [report] = newer.reports(RUN)
+        assert (report["step"], report["rank"], report["data"]) == (4, 0, b"\x80")
+        said = Coverage(step=3, at=7.0, what={"loss": "every attempt"})
+        with newer.write() as uow:
+            uow.set_coverage(RUN, said)
+        again = newer.run(RUN)
+        assert again is not None and again.coverage == said
+    finally:
+        newer.close()
 
 
 def test_every_write_is_synced_to_disk(store):

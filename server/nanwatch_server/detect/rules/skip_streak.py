@@ -65,7 +65,7 @@ class SkipStreak(Rule):
         return self.begin if self.streak >= self.idle else self.idle_begin
 
     def _bad(self, block: Block) -> NDArray[np.bool_]:
-        """Skips with a reason one can see: the scaler's, or a value that is not finite."""
+        """Skips with a reason one can see: scaler's or guard's, or a value that is not finite."""
         skipped = block.scalars["update_applied"] == 0
         if not skipped.any():
             return skipped
@@ -73,7 +73,8 @@ class SkipStreak(Rule):
         reason = block.scalars.get("skip_reason")
         bad = np.zeros(len(block), bool)
         scaler = (reason == 1) if reason is not None else bad
-        bad = bad | scaler
+        guard = (reason == 3) if reason is not None else bad
+        bad = bad | scaler | guard
         if norm is not None:
             bad |= ~np.isfinite(norm)
         if loss is not None:
