@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from nanwatch.contract.frames import Mark, NonFinite, Record, SeriesDecl, Table
 from nanwatch.contract.kinds import KINDS
@@ -23,8 +23,10 @@ from nanwatch.contract.limits import (
 )
 from nanwatch.guard import GUARD
 
-PENDING_MAX = 200_000
+PENDING_MAX = 100_000
 """Observations waiting for the background thread; beyond that the newest are dropped, counted."""
+
+TOO_MANY_SERIES = "too many series"
 
 TABLE_VALUES_MAX = 1 << 15
 """Values in one table: 256 KiB, so that a frame stays well below its limit."""
@@ -49,15 +51,18 @@ class Catalog:
     ids: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     fresh: list[SeriesDecl] = field(default_factory=list)
     refused: int = 0
+    """Points of series that were refused, since someone last looked."""
 
     def id_of(self, kind: str, scope: str = "", layer: str = "", stage: str = "train") -> int:
-        """Id of a series, declared when first asked for; -1 if there are too many."""
+        """Id of a series, declared when first asked for; -1 if there are too many.
+
+        Whoever leaves out a point because of -1 adds it to `refused`.
+        """
         key = (kind, scope, layer, stage)
         found = self.ids.get(key)
         if found is not None:
             return found
         if len(self.ids) >= SERIES_PER_RUN_MAX:
-            self.refused += 1
             return -1
         number = self.ids[key] = len(self.ids)
         self.fresh.append(SeriesDecl(number, kind, scope, layer, stage))
@@ -88,19 +93,31 @@ class Observation(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Makes rows of the plain tuples that the quickest of all callers hands over."""
+
+    def rows_of(self, entry: tuple[Any, ...], catalog: Catalog) -> Iterable[Row | NonFinite]:
+        """What to record; background thread."""
+        ...
+
+
 class Recorder:
-    """Bounded hand-over from the training thread to the background thread."""
+    """Bounded hand-over from the training thread to the background thread.
+
+    What is handed over is an `Observation`, or a tuple that begins with its `Reader`: a tuple
+    costs a tenth of an object.
+    """
 
     def __init__(self) -> None:
         self.catalog = Catalog()
-        self._pending: deque[Observation] = deque()
+        self._pending: deque[Observation | tuple[Any, ...]] = deque()
         self.dropped: dict[str, int] = {}
         self._count_lock = threading.Lock()
 
-    def put(self, observation: Observation) -> None:
-        """Append an observation. Never blocks or raises."""
+    def put(self, observation: Observation | tuple[Any, ...], points: int = 1) -> None:
+        """Append an observation of `points` points. Never blocks or raises."""
         if len(self._pending) >= PENDING_MAX:
-            self.count_drop("queue full")
+            self.count_drop("queue full", points)
             return
         self._pending.append(observation)
 
@@ -124,11 +141,13 @@ class Recorder:
         records: list[Record] = []
         while self._pending:
             head = self._pending[0]
-            if not final and not head.ready():
+            plain = type(head) is tuple
+            if not plain and not final and not head.ready():  # type: ignore[union-attr]
                 break
             self._pending.popleft()
             try:
-                for item in head.rows(self.catalog):
+                found = head[0].rows_of(head, self.catalog) if plain else head.rows(self.catalog)  # type: ignore
+                for item in found:
                     if isinstance(item, Row):
                         rows.append(item)
                     else:
@@ -139,6 +158,9 @@ class Recorder:
                 self.count_drop("internal error")
                 GUARD.note("record", error)
         records.extend(tables(rows))
+        if self.catalog.refused:
+            refused, self.catalog.refused = self.catalog.refused, 0
+            self.count_drop(TOO_MANY_SERIES, refused)
         return records
 
 
@@ -166,12 +188,18 @@ def _tables_of(rows: list[Row]) -> Iterable[Table]:
     ids = rows[0].ids
     steps = array("q", [row.step for row in rows]).tobytes()
     times = array("d", [row.time for row in rows]).tobytes()
+    if len(rows) == 1:
+        block = array("d", rows[0].values)
+    else:
+        block = array("d")
+        # No Python per point: the interpreter belongs to the training thread meanwhile.
+        for column in zip(*[row.values for row in rows], strict=True):
+            block.extend(column)
+    n = len(rows)
     for low in range(0, len(ids), TABLE_SERIES_MAX):
         high = min(low + TABLE_SERIES_MAX, len(ids))
-        values = array("d")
-        for k in range(low, high):
-            values.extend([row.values[k] for row in rows])
-        yield Table(ids=list(ids[low:high]), steps=steps, times=times, values=values.tobytes())
+        part = block[low * n : high * n] if len(ids) > TABLE_SERIES_MAX else block
+        yield Table(ids=list(ids[low:high]), steps=steps, times=times, values=part.tobytes())
 
 
 def series_key(name: str, scope: str) -> tuple[str, str, str]:

@@ -174,10 +174,7 @@ class Run(NullRun):
         if not self.observer.enabled:
             return
         try:
-            scope = named.pop("scope", "") if named else ""
-            stage = named.pop("stage", "train") if named else "train"
-            merged = {**values, **named} if values else named
-            self.observer.log(merged, to_name(scope) if scope else "", to_name(stage))
+            self.observer.intake.log(values, named)
         except Exception as error:
             GUARD.note("log", error)
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from nanwatch.contract.frames import Mark, NonFinite
-from nanwatch.contract.kinds import MOMENTS
 from nanwatch.contract.limits import to_name
 from nanwatch.probes import gradients, loss
 from nanwatch.probes.attempts import APPLIED, SCALER_SKIPPED
 from nanwatch.probes.gradients import Norms
-from nanwatch.probes.tensors import Numbers, is_tensor, moments
-from nanwatch.record import Catalog, Row, series_key
+from nanwatch.probes.tensors import Numbers
+from nanwatch.record import Catalog, Row
 
 LAYERS_REPORTED_MAX = 32
 
@@ -164,83 +162,6 @@ class ClosedAttempt:
 
 
 @dataclass(slots=True)
-class Logged:
-    """Numbers the user logged, already reduced."""
-
-    step: int
-    time: float
-    scope: str
-    stage: str
-    values: dict[str, float | Numbers]
-    health: Health
-
-    def ready(self) -> bool:
-        """True once every number is on the host."""
-        return all(not isinstance(v, Numbers) or v.ready() for v in self.values.values())
-
-    def rows(self, catalog: Catalog) -> Iterable[Row | NonFinite]:
-        """One row with all logged series."""
-        ids: list[int] = []
-        values: list[float] = []
-        bad: list[str] = []
-        names = " ".join(self.values)
-        for name, value in self.values.items():
-            for kind, scope, layer, number in _named(name, self.scope, value):
-                series = catalog.id_of(kind, scope, layer, self.stage)
-                if series >= 0:
-                    ids.append(series)
-                    values.append(number)
-                if not math.isfinite(number):
-                    bad.append(layer or kind)
-        if ids:
-            # Two names may be one series (`a b`, `a_b`): the later value stands.
-            row = dict(zip(ids, values, strict=True))
-            source = f"log {self.stage} {names}"
-            yield Row(self.step, self.time, tuple(row), list(row.values()), source)
-        if self.health.turned_bad(self.scope, "logged", bool(bad)):
-            yield NonFinite(
-                step=self.step,
-                time=self.time,
-                where="logged",
-                scope=self.scope,
-                nan=len(bad),
-                total=len(values),
-                layers=[to_name(name) for name in bad[:LAYERS_REPORTED_MAX]],
-            )
-
-
-_Q_NAMES = frozenset({"q", "q_values", "qf", "q_value"})
-_REWARD_NAMES = frozenset({"reward", "rewards"})
-
-
-def _named(name: str, scope: str, value: float | Numbers) -> Iterable[tuple[str, str, str, float]]:
-    """(kind, scope, layer, number) for one logged name; tensors give their moments."""
-    if not isinstance(value, Numbers):
-        if name in _REWARD_NAMES:
-            name = "reward"
-        yield (*series_key(name, scope), value)
-        return
-    numbers = value.get()
-    if len(numbers) != len(MOMENTS):
-        return
-    mean, _, low, high = numbers
-    prefix, _, last = name.rpartition(".")
-    scope = to_name(prefix) if prefix else scope
-    if last in _Q_NAMES:
-        for moment, number in zip(MOMENTS, numbers, strict=True):
-            yield f"q_{moment}", scope, "", number
-    elif last in _REWARD_NAMES:
-        yield "reward", scope, "", mean
-        yield "reward_abs_max", scope, "", max(abs(low), abs(high)) if low == low else low
-    else:
-        kind, scope, layer = series_key(name, scope)
-        yield kind, scope, layer, mean
-        if kind == "custom":
-            for moment, number in zip(MOMENTS[1:], numbers[1:], strict=True):
-                yield "custom", scope, f"{layer}_{moment}", number
-
-
-@dataclass(slots=True)
 class Marked:
     """A mark, in order with the points."""
 
@@ -253,37 +174,3 @@ class Marked:
     def rows(self, catalog: Catalog) -> Iterable[Mark]:
         """The mark."""
         return (self.mark,)
-
-
-def reduce(value: Any) -> float | Numbers | None:
-    """A logged value as a number or as moments on their way; None if it is neither.
-
-    Called on the training thread: tensors are reduced on their device, nothing is waited for.
-    """
-    try:
-        if isinstance(value, float | int):
-            return float(value)
-        if is_tensor(value):
-            return _reduce_tensor(value)
-        if getattr(value, "ndim", 0) and hasattr(value, "mean"):
-            return _reduce_array(value)
-        return float(value)
-    except Exception:
-        # Anything at all may be logged: what is no number is counted by the caller.
-        return None
-
-
-def _reduce_tensor(value: Any) -> float | Numbers | None:
-    if value.is_complex() or value.numel() == 0:
-        return None
-    if value.numel() == 1 and value.device.type == "cpu":
-        return float(value)
-    return moments(value)
-
-
-def _reduce_array(value: Any) -> Numbers | None:
-    if value.size == 0:
-        return None
-    return Numbers(
-        [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
-    )

@@ -29,7 +29,8 @@ from nanwatch.probes.attempts import (
 )
 from nanwatch.probes.catalogue import PROBES
 from nanwatch.probes.clipping import Clip
-from nanwatch.probes.observations import ClosedAttempt, Health, Logged, Marked, reduce
+from nanwatch.probes.logged import Intake
+from nanwatch.probes.observations import ClosedAttempt, Health, Marked
 from nanwatch.probes.overhead import Cadence, Overhead
 from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
@@ -68,6 +69,7 @@ class Observer:
         self.scaling = Scaling()
         self.actions: Actions | None = None
         self.health = Health()
+        self.intake = Intake(recorder, self.clock, self.health)
         self.overhead = Overhead(cap=budget)
         self.cadence = Cadence(self.overhead, GRADIENTS_SHARE)
         self.probes = Probes(self, PROBES)
@@ -84,7 +86,6 @@ class Observer:
         """The thread that trains."""
         self._foreign = 0
         self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
-        self._loss_logged_at = -1
         self._scans = 0
         self._described: set[int] = set()
         self._coverage: dict[str, str] = {}
@@ -247,19 +248,6 @@ class Observer:
         self._measure(known, force=True)
         self._emit(self.clock.stepped(known.number, SCALER_SKIPPED))
 
-    def log(self, values: dict[str, Any], scope: str, stage: str) -> None:
-        """The user logged something."""
-        reduced: dict[str, Any] = {}
-        for name, value in values.items():
-            number = reduce(value)
-            if number is None:
-                self.recorder.count_drop("not a number")
-            else:
-                reduced[str(name)] = number
-        if "loss" in reduced and stage == "train":
-            self._loss_logged_at = self.clock.step
-        self.recorder.put(Logged(self.clock.step, time.time(), scope, stage, reduced, self.health))
-
     def mark(self, what: str, text: str, data: dict[str, str]) -> None:
         """A mark at the present step."""
         self.recorder.put(
@@ -292,7 +280,7 @@ class Observer:
             self.health,
             roots=[Item(numbers, i) for numbers, i, _ in roots],
             divisors=[divisor for _, _, divisor in roots],
-            logged_loss=attempt.is_main and 0 <= self._loss_logged_at >= attempt.step - 1,
+            logged_loss=attempt.is_main and 0 <= self.intake.loss_at >= attempt.step - 1,
             norms=known.norms,
             clip_threshold=_threshold(known.clips),
             factor=factor_of(known.optimizer),

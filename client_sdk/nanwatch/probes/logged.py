@@ -1,0 +1,308 @@
+"""`run.log`: from what the user logged to rows.
+
+The training thread only looks whether all values are plain numbers and appends them as they are;
+names, series and checks come on the background thread, once for each set of names. Tensors and
+arrays change in place, so they are reduced at once, on their device. `run` calls `Intake.log`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanwatch.contract.frames import NonFinite
+from nanwatch.contract.kinds import MOMENTS
+from nanwatch.contract.limits import to_name
+from nanwatch.probes.attempts import AttemptClock
+from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
+from nanwatch.probes.tensors import Numbers, is_tensor, moments
+from nanwatch.record import Catalog, Recorder, Row, series_key
+
+NOT_A_NUMBER = "not a number"
+
+PLAIN: set[type] = {float, int, bool}
+"""Types of values that never change and that C code turns into float64. Scalars of numpy are
+added when the first one of a type is met: numpy may never be imported."""
+
+LAYOUTS_MAX = 4_096
+"""Sets of names that are remembered."""
+
+_Q_NAMES = frozenset({"q", "q_values", "qf", "q_value"})
+_REWARD_NAMES = frozenset({"reward", "rewards"})
+
+
+@dataclass(slots=True, eq=False)
+class LogLayout:
+    """The series of one set of logged names."""
+
+    ids: tuple[int, ...]
+    """One for each value in order, -1 where it is refused."""
+    labels: tuple[str, ...]
+    """What a non-finite value is called."""
+    simple: bool
+    """True if every value has a series of its own."""
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Logged:
+    """What the user logged in one call, with tensors that are on their way."""
+
+    intake: Intake
+    step: int
+    time: float
+    scope: str
+    stage: str
+    values: dict[str, float | Numbers]
+
+    def ready(self) -> bool:
+        """True once every number is on the host."""
+        return all(not isinstance(v, Numbers) or v.ready() for v in self.values.values())
+
+    def rows(self, catalog: Catalog) -> Iterable[Row | NonFinite]:
+        """One row with all logged series."""
+        names: list[tuple[str, str, str]] = []
+        values: list[float] = []
+        for name, value in self.values.items():
+            for kind, scope, layer, number in _named(name, self.scope, value):
+                names.append((kind, scope, layer))
+                values.append(number)
+        return self.intake.rows(
+            catalog, self.step, self.time, self.scope, self.stage, tuple(names), values
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """Takes what is logged. `log` belongs to the user's threads, the rest to the background."""
+
+    recorder: Recorder
+    clock: AttemptClock
+    health: Health
+    loss_at: int = -1
+    """Step at which the script last logged its loss."""
+    _layouts: dict[tuple[Any, ...], LogLayout] = field(default_factory=dict)
+    _source_of: dict[int, str] = field(default_factory=dict)
+    """Series → source, so that rows with a common series stay in one order."""
+
+    # --- the user's threads ----------------------------------------------------------------------
+
+    def log(self, values: dict[str, Any] | None, named: dict[str, Any]) -> None:
+        """Hand over numbers and tensors of the present step. `named` is ours to keep."""
+        scope, stage = "", "train"
+        if "scope" in named:
+            scope = to_name(text) if (text := str(named.pop("scope") or "")) else ""
+        if "stage" in named:
+            stage = to_name(str(named.pop("stage")))
+        if values:
+            named = {**self._texts(values), **named}
+        step = self.clock.step
+        if "loss" in named and stage == "train":
+            self.loss_at = step
+        if PLAIN.issuperset(map(type, named.values())):
+            self.recorder.put((self, step, time.time(), scope, stage, named), len(named))
+        else:
+            self._reduce(step, scope, stage, named)
+
+    def _texts(self, values: dict[Any, Any]) -> dict[str, Any]:
+        """The same with text as keys."""
+        if all(type(name) is str for name in values):
+            return values
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            try:
+                found[str(name)] = value
+            except Exception:
+                self.recorder.count_drop("name is no text")
+        return found
+
+    def _reduce(self, step: int, scope: str, stage: str, values: dict[str, Any]) -> None:
+        reduced: dict[str, float | Numbers] = {}
+        for name, value in values.items():
+            number = reduce(value)
+            if number is None:
+                self.recorder.count_drop(NOT_A_NUMBER)
+                if name == "loss":
+                    self.loss_at = -1
+            else:
+                reduced[name] = number
+        if reduced:
+            logged = Logged(self, step, time.time(), scope, stage, reduced)
+            self.recorder.put(logged, len(reduced))
+
+    # --- the background thread -------------------------------------------------------------------
+
+    def rows_of(self, entry: tuple[Any, ...], catalog: Catalog) -> Iterable[Row | NonFinite]:
+        """One row for a call with nothing but plain numbers."""
+        _, step, at, scope, stage, values = entry
+        return self.rows(catalog, step, at, scope, stage, tuple(values), list(values.values()))
+
+    def rows(
+        self,
+        catalog: Catalog,
+        step: int,
+        at: float,
+        scope: str,
+        stage: str,
+        names: tuple[Any, ...],
+        values: list[float],
+    ) -> Iterable[Row | NonFinite]:
+        """Row and report of one call. `names`: texts, or (kind, scope, layer) of each value."""
+        layout = self._layouts.get((scope, stage, names))
+        if layout is None:
+            layout = self._lay_out(catalog, scope, stage, names)
+        ids = layout.ids
+        try:
+            finite = math.isfinite(math.fsum(values))
+        except (OverflowError, ValueError):  # huge whole numbers, or infinities of both signs
+            finite = False
+        if finite and layout.simple:
+            if not self.health.bad:
+                return (Row(step, at, ids, values, layout.source),)
+            bad: list[str] = []
+        else:
+            ids, values, bad = self._with_care(catalog, layout, values)
+        found: list[Row | NonFinite] = []
+        if ids:
+            found.append(Row(step, at, ids, values, layout.source))
+        if self.health.turned_bad(scope, "logged", bool(bad)):
+            found.append(_report(step, at, scope, bad, len(values)))
+        return found
+
+    def _with_care(
+        self, catalog: Catalog, layout: LogLayout, values: list[float]
+    ) -> tuple[tuple[int, ...], list[float], list[str]]:
+        """(series, values, names of non-finite ones), where something is out of the ordinary."""
+        row: dict[int, float] = {}
+        bad: list[str] = []
+        for number, label, value in zip(layout.ids, layout.labels, values, strict=True):
+            try:
+                value = float(value)
+            except OverflowError:
+                self.recorder.count_drop(NOT_A_NUMBER)
+                continue
+            if not math.isfinite(value):
+                bad.append(label)
+            if number < 0:
+                catalog.refused += 1
+                continue
+            if number in row:  # two names may be one series (`a b`, `a_b`): the later value stands
+                self.recorder.count_drop("two names for one series")
+            row[number] = value
+        return tuple(row), list(row.values()), bad
+
+    def _lay_out(
+        self, catalog: Catalog, scope: str, stage: str, names: tuple[Any, ...]
+    ) -> LogLayout:
+        keys = [(_number_key(name, scope) if isinstance(name, str) else name) for name in names]
+        ids = tuple(catalog.id_of(kind, own, layer, stage) for kind, own, layer in keys)
+        simple = len(set(ids)) == len(ids) and -1 not in ids
+        layout = LogLayout(ids, tuple(layer or kind for kind, _, layer in keys), simple)
+        layout.source = self._join(ids)
+        if len(self._layouts) >= LAYOUTS_MAX:
+            self._layouts.clear()
+        self._layouts[scope, stage, names] = layout
+        return layout
+
+    def _join(self, ids: tuple[int, ...]) -> str:
+        """Source of rows with these series: the same for all layouts that share a series."""
+        met = {self._source_of[number] for number in ids if number in self._source_of}
+        source = min(met) if met else f"log {ids[:1]}"
+        others = met - {source}
+        if others:
+            for number, old in self._source_of.items():
+                if old in others:
+                    self._source_of[number] = source
+            for layout in self._layouts.values():
+                if layout.source in others:
+                    layout.source = source
+        self._source_of.update((number, source) for number in ids if number >= 0)
+        return source
+
+
+def _report(step: int, at: float, scope: str, bad: list[str], total: int) -> NonFinite:
+    return NonFinite(
+        step=step,
+        time=at,
+        where="logged",
+        scope=scope,
+        nan=len(bad),
+        total=total,
+        layers=[to_name(name) for name in bad[:LAYERS_REPORTED_MAX]],
+    )
+
+
+def _number_key(name: str, scope: str) -> tuple[str, str, str]:
+    return series_key("reward" if name in _REWARD_NAMES else name, scope)
+
+
+def _named(name: str, scope: str, value: float | Numbers) -> Iterable[tuple[str, str, str, float]]:
+    """(kind, scope, layer, number) for one logged name; tensors give their moments."""
+    if not isinstance(value, Numbers):
+        yield (*_number_key(name, scope), value)
+        return
+    numbers = value.get()
+    if len(numbers) != len(MOMENTS):
+        return
+    mean, _, low, high = numbers
+    prefix, _, last = name.rpartition(".")
+    scope = to_name(prefix) if prefix else scope
+    if last in _Q_NAMES:
+        for moment, number in zip(MOMENTS, numbers, strict=True):
+            yield f"q_{moment}", scope, "", number
+    elif last in _REWARD_NAMES:
+        yield "reward", scope, "", mean
+        yield "reward_abs_max", scope, "", max(abs(low), abs(high)) if low == low else low
+    else:
+        kind, scope, layer = series_key(name, scope)
+        yield kind, scope, layer, mean
+        if kind == "custom":
+            for moment, number in zip(MOMENTS[1:], numbers[1:], strict=True):
+                yield "custom", scope, f"{layer}_{moment}", number
+
+
+def reduce(value: Any) -> float | Numbers | None:
+    """A logged value as a number or as moments on their way; None if it is neither.
+
+    Called on the training thread: tensors are reduced on their device, nothing is waited for.
+    """
+    try:
+        if isinstance(value, float | int):
+            _remember_plain(value)
+            return float(value)
+        if is_tensor(value):
+            return _reduce_tensor(value)
+        if getattr(value, "ndim", 0) and hasattr(value, "mean"):
+            return _reduce_array(value)
+        number = float(value)
+        _remember_plain(value)
+        return number
+    except Exception:
+        # Anything at all may be logged: what is no number is counted by the caller.
+        return None
+
+
+def _remember_plain(value: Any) -> None:
+    """Scalars of numpy never change: the next one of this type goes the quick way."""
+    kind = type(value)
+    if kind.__module__ == "numpy" and kind.__name__ != "ndarray":
+        PLAIN.add(kind)
+
+
+def _reduce_tensor(value: Any) -> float | Numbers | None:
+    if value.is_complex() or value.numel() == 0:
+        return None
+    if value.numel() == 1 and value.device.type == "cpu":
+        return float(value)
+    return moments(value)
+
+
+def _reduce_array(value: Any) -> Numbers | None:
+    if value.size == 0:
+        return None
+    return Numbers(
+        [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
+    )
