@@ -78,8 +78,9 @@ def bucketed(steps: I64, times: F64, values: F64, width: int) -> dict[str, F64]:
         "first_step": steps[starts].astype(np.float64),
         "last_step": steps[ends - 1].astype(np.float64),
         "last_time": times[ends - 1].astype(np.float64),
-        "min": or_nan(low),
-        "max": or_nan(high),
+        # Taken from their places: 0.0 and -0.0 are equal, the first of them counts.
+        "min": or_nan(values[low_place]),
+        "max": or_nan(values[high_place]),
         "min_step": or_nan(steps[low_place].astype(np.float64)),
         "max_step": or_nan(steps[high_place].astype(np.float64)),
         "first": or_nan(values[first]),

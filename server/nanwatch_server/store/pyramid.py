@@ -1,0 +1,125 @@
+"""Buckets of a series on several levels, so that a long range is drawn from few of them. Pure.
+
+A level's buckets are as wide as a power of two in steps and begin at multiples of it, like those
+of `buckets`; so buckets of any level merge into those of an answer without loss. On level 0 a
+bucket holds about 64 points, on each level above 16 times as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nanwatch_server.store.buckets import COLUMNS, F64, I64, bucketed
+from nanwatch_server.store.codec import narrowed, pack, unpack
+
+POINTS_A_BUCKET = 64
+FAN = 16
+"""Buckets of one level in one bucket of the next."""
+
+_WHOLE = frozenset(
+    ("first_step", "last_step", "min_step", "max_step", "count", "nan", "pinf", "ninf")
+)
+"""Columns that hold whole numbers (the steps of min and max may be missing)."""
+
+Summary = dict[str, F64]
+"""Columns of `buckets.COLUMNS`, one entry per bucket."""
+
+
+def width_of(points: int, low: int, high: int, level: int = 0) -> int:
+    """Width in steps of the buckets on `level` of points that spread evenly over [low, high]."""
+    wanted = POINTS_A_BUCKET * FAN**level
+    span = high - low + 1
+    width = 1
+    while width * points < wanted * span and width < 1 << 53:
+        width *= 2
+    return width
+
+
+def summary_of(steps: I64, times: F64, values: F64, width: int) -> Summary:
+    """Buckets of points whose steps do not fall."""
+    return bucketed(steps, times, values, width)
+
+
+def merged(parts: Sequence[Summary], width: int) -> Summary:
+    """Buckets of `width` from narrower (or equal) ones whose ranges follow each other.
+
+    Exact, but for `sum`, which is added up in another order.
+    """
+    parts = [part for part in parts if len(part["count"])]
+    if not parts:
+        return {name: np.empty(0) for name in COLUMNS}
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+    bucket = whole["first_step"] // width
+    starts = np.flatnonzero(np.concatenate(([True], bucket[1:] != bucket[:-1])))
+    n = len(bucket)
+    if len(starts) == n:
+        return whole
+    return _merge(whole, starts, np.append(starts[1:], n), np.arange(n))
+
+
+def _merge(whole: Summary, starts: I64, ends: I64, place: I64) -> Summary:
+    n = len(place)
+    finite = ~np.isnan(whole["first"])
+    lengths = ends - starts
+    first = np.minimum.reduceat(np.where(finite, place, n), starts)
+    empty = first >= n
+    first = np.where(empty, starts, first)
+    last = np.where(empty, starts, np.maximum.reduceat(np.where(finite, place, -1), starts))
+    result: Summary = {}
+    for name, reduce, other in (("min", np.minimum, np.inf), ("max", np.maximum, -np.inf)):
+        column = np.where(finite, whole[name], other)
+        best = reduce.reduceat(column, starts)
+        hit = finite & (column == np.repeat(best, lengths))
+        where = np.minimum.reduceat(np.where(hit, place, n), starts)
+        where = np.where(where < n, where, starts)
+        # The value of the bucket it came from, not `best`: 0.0 and -0.0 are equal.
+        result[name] = np.where(empty, np.nan, whole[name][where])
+        result[f"{name}_step"] = np.where(empty, np.nan, whole[f"{name}_step"][where])
+    result["first"] = np.where(empty, np.nan, whole["first"][first])
+    result["last"] = np.where(empty, np.nan, whole["last"][last])
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduceat(np.where(finite, whole["sum"], 0.0), starts)
+    result["sum"] = np.where(empty, np.nan, total)
+    result["first_step"] = whole["first_step"][starts]
+    for name in ("last_step", "last_time"):
+        result[name] = whole[name][ends - 1]
+    for name in ("count", "nan", "pinf", "ninf"):
+        result[name] = np.add.reduceat(whole[name], starts)
+    return {name: result[name] for name in COLUMNS}
+
+
+def pack_summary(summary: Summary) -> bytes:
+    """A summary as one blob. Steps are exact up to 2^53."""
+    return pack([_coded(name, summary) for name in COLUMNS])
+
+
+def _coded(name: str, summary: Summary) -> np.ndarray:
+    column = summary[name]
+    if name == "last_time":
+        return np.rint(column * 1000.0).astype(np.int64)
+    if name not in _WHOLE:
+        return narrowed(column)
+    if name in ("min_step", "max_step"):  # behind the first step, which makes them small
+        return np.where(np.isnan(column), -1.0, column - summary["first_step"]).astype(np.int64)
+    if name == "last_step":
+        column = column - summary["first_step"]
+    return column.astype(np.int64)
+
+
+def unpack_summary(blob: bytes) -> Summary:
+    """The summary again. Raises `CodecError`."""
+    arrays = dict(zip(COLUMNS, unpack(blob), strict=True))
+    first = arrays["first_step"].astype(np.float64)
+    result: Summary = {}
+    for name, column in arrays.items():
+        wide = column.astype(np.float64)
+        if name == "last_time":
+            wide /= 1000.0
+        elif name in ("min_step", "max_step"):
+            wide = np.where(wide < 0, np.nan, wide + first)
+        elif name == "last_step":
+            wide += first
+        result[name] = wide
+    return result
