@@ -20,6 +20,9 @@ COMMAND_KINDS: tuple[CommandKind, ...] = (
     "arm_tracing",
 )
 
+ALL_RANKS_AT_ONCE = frozenset({"set_lr", "scale_lr", "stop"})
+"""Commands that must take effect on every rank at the same step."""
+
 TRACING_ATTEMPTS_MAX = 1_000
 """Longest deep tracing one command may ask for."""
 
@@ -61,6 +64,8 @@ class ControlOffer(msgspec.Struct, kw_only=True, omit_defaults=True):
     checkpoint: bool = False
     stop: bool = False
     tracing: bool = False
+    world: int = 1
+    """Processes of the training. Commands reach one of them only."""
     granted_by: str = "script"
     """`script` or `launch`, shown on the page."""
 
@@ -74,6 +79,20 @@ def allowed_kinds(offer: ControlOffer | None) -> list[CommandKind]:
     """Commands the run lets people send."""
     if offer is None:
         return []
+    return [kind for kind in _granted(offer) if not ranks_refusal(kind, offer.world)]
+
+
+def ranks_refusal(kind: str, world: int) -> str:
+    """Why one of `world` ranks cannot obey alone; empty if it can."""
+    if world == 1 or kind not in ALL_RANKS_AT_ONCE:
+        return ""
+    return (
+        f"this training has {world} ranks, and {kind} on one of them alone would tear them apart: "
+        "it is refused until commands take effect on all ranks at the same step"
+    )
+
+
+def _granted(offer: ControlOffer) -> list[CommandKind]:
     granted = {
         "set_lr": offer.lr or offer.lr_factor,
         "scale_lr": offer.lr or offer.lr_factor,
@@ -99,6 +118,8 @@ def refusal(
     """
     if kind not in COMMAND_KINDS:
         return f"unknown command {kind!r}: expected one of {', '.join(COMMAND_KINDS)}"
+    if offer is not None and kind in _granted(offer) and ranks_refusal(kind, offer.world):
+        return ranks_refusal(kind, offer.world)
     if offer is None or kind not in allowed_kinds(offer):
         return (
             f"this run does not allow {kind}: grant it in the script with "

@@ -183,6 +183,8 @@ class Hello(_Base, tag="hello"):
     events: Span
     scalars: Span
     parent_epoch: int = -1
+    generation: int = 0
+    """How often the whole group of ranks was restarted within the run."""
     control: ControlOffer | None = None
 
 
