@@ -26,7 +26,9 @@ KINDS: dict[str, Kind] = {
     "grad_norm_shard_layer": Kind("", True, True, "L2 norm of this rank's shard of a layer"),
     "clip_threshold": Kind("", True, False, "max_norm given to the clipping call"),
     "update_applied": Kind("", False, False, "1 if the attempt changed the weights, else 0"),
-    "skip_reason": Kind("", False, False, "0 applied, 1 skipped by the scaler, 2 by the script"),
+    "skip_reason": Kind(
+        "", False, False, "0 applied, 1 skipped by the scaler, 2 by the script, 3 held by a guard"
+    ),
     "update_ratio_layer": Kind("", True, True, "norm of the update over norm of the weights"),
     "update_norm": Kind("", True, False, "L2 norm of the change of all parameters in one step"),
     "update_norm_layer": Kind("", True, True, "L2 norm of the change of one layer in one step"),

@@ -23,15 +23,16 @@ def save(
     modules: dict[str, Any],
     optimizers: dict[str, Any],
     others: dict[str, Any],
+    name: str = "step",
 ) -> Path:
-    """Write `step-<n>.pt`; load it with `torch.load(path, weights_only=True)`.
+    """Write `<name>-<n>.pt`; load it with `torch.load(path, weights_only=True)`.
 
     Raises OSError when the disk refuses, and whatever a user's `state_dict` raises.
     """
     import torch
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = directory / f"step-{step:09d}.pt"
+    path = directory / f"{name}-{step:09d}.pt"
     part = path.with_suffix(".part")
     state = {
         "format": FORMAT,

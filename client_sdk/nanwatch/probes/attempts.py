@@ -1,10 +1,10 @@
 """The clock: attempts to update, and how each of them closed.
 
 An attempt opens when a backward pass reaches an optimizer's parameters and closes when that
-optimizer steps (`applied`), when `GradScaler.step` passes without a step (`scaler_skipped`), or
-when its gradients are cleared, or found cleared at the next backward, with no step in between
-(`user_skipped`). So it runs on while a script skips every update, which is when we must count
-and act. Pure bookkeeping over integers, no torch; `probes.hooks` feeds it.
+optimizer steps (`applied`, or `held` by a guard), when `GradScaler.step` passes without a step
+(`scaler_skipped`), or when its gradients are cleared, or found cleared at the next backward, with
+no step in between (`user_skipped`). So it runs on while a script skips every update, which is when
+we must count and act. Pure bookkeeping over integers, no torch; `probes.hooks` feeds it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-APPLIED, SCALER_SKIPPED, USER_SKIPPED = 0, 1, 2
-"""Outcomes; the numbers are the values of the series `skip_reason`."""
+APPLIED, SCALER_SKIPPED, USER_SKIPPED, HELD = 0, 1, 2, 3
+"""Outcomes; the numbers are the values of the series `skip_reason`. `HELD`: the optimizer stepped,
+but a guard of ours kept a poisoned update from changing anything."""
 
 MAIN_SETTLED_ATTEMPTS = 50
 """A fresh optimizer after this many attempts of the main one may be a new fit (design 5)."""
