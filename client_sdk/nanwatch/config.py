@@ -11,11 +11,13 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nanwatch import local_server
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.limits import to_name
 
@@ -90,6 +92,10 @@ class Options:
     data_dir: Path
     spool_bytes: int
     exit_timeout_s: float
+    local: bool = False
+    """No server was named: the one is meant that this user runs on this machine."""
+    autostart: bool = False
+    """May start that server if there is none."""
     budget: float | None = None
     """Hard cap on the SDK's share of the step time (0.005 is half a per cent); None: adaptive."""
     guard: str = "off"
@@ -129,7 +135,7 @@ def _temporary_directory() -> Path:
 
 def resolve(
     *,
-    project: str,
+    project: str | None,
     name: str | None,
     config: Any,
     control: Control | None,
@@ -147,6 +153,8 @@ def resolve(
     mode = mode or env.get("NANWATCH_MODE") or "online"
     if mode not in MODES:
         raise ValueError(f"mode expects one of {', '.join(MODES)}; got {mode!r}")
+    if project is None:
+        project = env.get("NANWATCH_PROJECT") or "default"
     if not isinstance(project, str) or not project:
         raise ValueError(f"project expects a non-empty text; got {project!r}")
     if control is not None and not isinstance(control, Control):
@@ -157,11 +165,12 @@ def resolve(
     data_dir = data_directory()
     server = server or env.get("NANWATCH_URL") or ""
     token = token or env.get("NANWATCH_TOKEN") or ""
-    if not server:
+    local = not server
+    if local:
         server, found = _local_server(data_dir)
-        token = token or found
+        token = found or token
     if server:
-        _check_address(server)
+        check_address(server)
     project = to_name(project)
     granted_by, offer = "script", control
     if offer is None and env.get("NANWATCH_LAUNCH_CONTROL"):
@@ -177,11 +186,21 @@ def resolve(
         data_dir=data_dir,
         spool_bytes=_environment_int("NANWATCH_SPOOL_BYTES", SPOOL_BYTES_DEFAULT),
         exit_timeout_s=2.0,
+        local=local and mode == "online",
+        autostart=local and mode == "online" and _may_autostart(env),
         budget=_environment_share("NANWATCH_BUDGET"),
         guard=guard,
         config=flatten(config),
         offer=offer.offer(granted_by) if offer is not None else None,
     )
+
+
+def _may_autostart(env: Mapping[str, str]) -> bool:
+    """Rank 0 of node 0 alone starts a server, and nobody where NANWATCH_AUTOSTART=0."""
+    if env.get("NANWATCH_AUTOSTART", "1").lower() in ("0", "false", "no", "off"):
+        return False
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK")
+    return all(env.get(name, "0") in ("", "0") for name in ranks)
 
 
 def _environment_int(name: str, default: int) -> int:
@@ -213,7 +232,8 @@ def _environment_share(name: str) -> float | None:
     return value
 
 
-def _check_address(server: str) -> None:
+def check_address(server: str) -> None:
+    """Raises `ValueError` for an address that no token may be sent to."""
     parts = urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"server expects an address such as http://127.0.0.1:8787; got {server!r}")
@@ -227,11 +247,8 @@ def _check_address(server: str) -> None:
 
 def _local_server(data_dir: Path) -> tuple[str, str]:
     """Address and token of the server that this user started on this machine, if any."""
-    try:
-        found = json.loads((data_dir / "server.json").read_text())
-        return str(found["url"]), str(found["ingest_token"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", ""
+    found = local_server.read(data_dir)
+    return (found.url, found.token) if found is not None else ("", "")
 
 
 def control_from_text(text: str) -> Control | None:

@@ -1,47 +1,121 @@
-"""Runs a training script in this process with nanwatch started first (`nanwatch run`).
+"""What `nanwatch run` makes of a command, and how nanwatch starts inside the processes it begins.
 
-The script sees its own `sys.argv`, `__main__` and exit code, as if Python had started it.
+The command replaces this process: the script runs under a Python of its own, started as without
+us, and nanwatch comes in by `_site/sitecustomize.py` through PYTHONPATH. So arguments, `__main__`,
+flags, signals, exit code and child processes are the script's own. Called by the CLI and by
+`_site/sitecustomize.py`.
 """
 
 from __future__ import annotations
 
 import os
-import runpy
+import re
+import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from nanwatch.control.inbox import StopTraining
 from nanwatch.guard import GUARD
 
+SITE = Path(__file__).resolve().parent / "_site"
+_TAKES_A_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
-def run_script(command: list[str], *, as_module: bool, project: str) -> int:
-    """Run the script; returns 0 if it was stopped from the page. Its exceptions pass through."""
-    import nanwatch
 
+class NotFound(Exception):
+    """There is neither a script nor a program of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start instead of this process."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+def plan(command: list[str], *, as_module: bool, environ: Mapping[str, str]) -> Plan:
+    """The command as it is started, and its environment. Raises `NotFound`.
+
+    `train.py …`, a package directory and `-m package …` run under this Python with its flags;
+    anything else (`torchrun`, `accelerate`, `python`, a shell script) is a program.
+    """
     target, *arguments = command
-    # `runpy` sets argv[0] itself only partly: scripts look at it before anything else.
-    sys.argv = [target, *arguments]
-    if not as_module:
-        sys.path[0] = os.path.dirname(os.path.abspath(target))
-    run = nanwatch.init(project=project, config=_arguments(arguments))
-    try:
-        if as_module:
-            runpy.run_module(target, run_name="__main__", alter_sys=True)
+    python = [sys.executable, *interpreter_flags(sys.orig_argv)]
+    if as_module:
+        argv = [*python, "-m", target, *arguments]
+    elif _is_script(target):
+        argv = [*python, target, *arguments]
+    elif program := shutil.which(target):
+        argv = [program, *arguments]
+    else:
+        raise NotFound(
+            f"expected a script such as train.py, -m package, or a program such as torchrun; "
+            f"there is no {target!r} here or on the PATH"
+        )
+    env = dict(environ)
+    before = env.get("PYTHONPATH", "")
+    entries = [entry for entry in before.split(os.pathsep) if entry != str(SITE)] if before else []
+    env["PYTHONPATH"] = os.pathsep.join([str(SITE), *entries])
+    env["NANWATCH_LAUNCHED"] = "1"
+    return Plan(argv, env)
+
+
+def _is_script(target: str) -> bool:
+    if target.endswith((".py", ".pyw", ".pyz", ".pyc", ".zip")) or os.path.isdir(target):
+        return True
+    return os.path.isfile(target) and not os.access(target, os.X_OK)
+
+
+def interpreter_flags(orig_argv: list[str]) -> list[str]:
+    """Options that this Python was started with: `torchrun` uses `-u`, tests use `-W`."""
+    found: list[str] = []
+    rest = iter(orig_argv[1:])
+    for argument in rest:
+        if argument in _TAKES_A_VALUE:
+            found += [argument, next(rest, "")]
+        elif argument.startswith("--check-hash-based-pycs"):
+            found.append(argument)
+        elif match := re.fullmatch(r"-([bBdEhiIOPqRsSuvVx?]*)([mcWX].*)?", argument):
+            plain, valued = match.groups()
+            if plain:
+                found.append(f"-{plain}")
+            if valued and valued[0] in "WX":
+                found.append(f"-{valued}")
+            elif valued:
+                break  # -m or -c: what follows is no option of Python
         else:
-            runpy.run_path(target, run_name="__main__")
-    except StopTraining as stop:
-        print(stop, file=sys.stderr, flush=True)
-        return 0
-    except SystemExit as leave:
-        code = leave.code if isinstance(leave.code, int) else (0 if leave.code is None else 1)
-        run.finish("finished" if code == 0 else f"exit code {code}", code)
-        raise
-    except BaseException as error:
-        run.finish(f"{type(error).__name__}: {error}"[:2000], 1)
-        raise
-    return 0
+            break
+    return found
 
 
-def _arguments(arguments: list[str]) -> dict[str, str]:
+def replace_process(what: Plan) -> int:
+    """Become the command. Returns its exit code only where a process cannot be replaced."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "nt":  # there `exec` would give the prompt back while the script still runs
+        return subprocess.call(what.argv, env=what.env)
+    # Python ignores these signals; a shell script that inherits that could never take it back.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    return os.execve(what.argv[0], what.argv, what.env)
+
+
+def begin() -> None:
+    """Start a run in this process, unless the script has (called by `_site/sitecustomize.py`)."""
+    import nanwatch
+    from nanwatch import run
+
+    torch = sys.modules["torch"]
+    if run.initialised() or torch.utils.data.get_worker_info() is not None:
+        return
+    nanwatch.init(config=arguments_as_config(sys.argv[1:]))
+
+
+def arguments_as_config(arguments: list[str]) -> dict[str, str]:
     """`--lr 3e-4 --amp` as `{"lr": "3e-4", "amp": "1"}`, so that the diagnosis knows them."""
     found: dict[str, str] = {}
     try:

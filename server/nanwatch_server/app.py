@@ -45,13 +45,14 @@ from nanwatch_server.auth.tokens import ensure_local_token, write_server_file
 from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Command, Incident, Stream
 from nanwatch_server.idle import Idle
-from nanwatch_server.ingest import gateway
+from nanwatch_server.ingest import gateway, http
 from nanwatch_server.ingest.intake import Intake
 from nanwatch_server.live.frames import plain
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.settings import Settings
+from nanwatch_server.store.history import History
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 
@@ -66,7 +67,8 @@ class Server:
         self.url = ""
         self.store = SqlStore(settings.data_dir)
         self.hub, self.presence = Hub(), PresenceBook()
-        self.tail = Tail(self.store, points_max=settings.tail_points)
+        self.history = History(self.store.readers)
+        self.tail = Tail(self.store, self.history, points_max=settings.tail_points)
         self.vitals = Vitals(self.store, self.tail, self.presence, clock)
         self.views = Views(self.store, self.presence, self.vitals, clock)
         self.live = live.Live(self.hub, self.views, self.store)
@@ -120,7 +122,8 @@ class Server:
             setattr(app.state, name, part)
         errors.install(app)
         modules = (health, session, runs, series, incidents, events, commands, tokens, audit, live)
-        for module in (*modules, gateway, static):  # the page last: it answers every other path
+        # The page last: it answers every other path.
+        for module in (*modules, gateway, http, static):
             app.include_router(module.router)
         return app
 

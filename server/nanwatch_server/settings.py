@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Other names the server answers for, as `name:port` or an origin like `https://name`."""
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    idle_s: float = Field(default=0.0, ge=0.0)
+    """End after so many seconds without a connection or request; 0: never."""
     tail_points: int = Field(default=20_000_000, ge=100_000)
     """Points kept in memory, over all runs (24 bytes each)."""
 

@@ -19,6 +19,7 @@ def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("NANWATCH_URL", "NANWATCH_TOKEN", "NANWATCH_MODE", "NANWATCH_LAUNCH_CONTROL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NANWATCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("NANWATCH_AUTOSTART", "0")
     GUARD.clear()
     monkeypatch.setattr(Guard, "reraise", True)
     yield
@@ -51,3 +52,11 @@ def watched() -> Iterator[Callable[..., Watched]]:
     for run in runs:
         run.observer.enabled = False
         run.hooks.remove()
+
+
+@pytest.fixture
+def every_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass of every probe is made at every attempt, whatever it costs."""
+    from nanwatch.probes.overhead import Cadence
+
+    monkeypatch.setattr(Cadence, "due", lambda cadence: True)

@@ -18,7 +18,12 @@ def cli(tmp_path: Path, *arguments: str, timeout_s: float = 60) -> subprocess.Co
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NANWATCH_")}
     return subprocess.run(
         [sys.executable, "-m", "nanwatch", *arguments],
-        env={**clean, "NANWATCH_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "100"},
+        env={
+            **clean,
+            "NANWATCH_DATA_DIR": str(tmp_path / "data"),
+            "NANWATCH_AUTOSTART": "0",
+            "COLUMNS": "100",
+        },
         capture_output=True,
         text=True,
         timeout=timeout_s,

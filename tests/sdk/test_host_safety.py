@@ -47,7 +47,12 @@ def run_python(
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NANWATCH_")}
     return subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
-        env={**clean, "NANWATCH_DATA_DIR": str(tmp_path / "data"), **env},
+        env={
+            **clean,
+            "NANWATCH_DATA_DIR": str(tmp_path / "data"),
+            "NANWATCH_AUTOSTART": "0",
+            **env,
+        },
         capture_output=True,
         text=True,
         timeout=timeout_s,

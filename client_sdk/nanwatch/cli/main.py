@@ -7,7 +7,7 @@ import sys
 import typer
 
 import nanwatch
-from nanwatch.cli import demo, launch, login, serve
+from nanwatch.cli import demo, doctor, launch, login, send, serve, sync
 
 app = typer.Typer(
     name="nanwatch",
@@ -18,7 +18,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
-app.command("run", context_settings={"ignore_unknown_options": True})(launch.run)
+app.command("run", context_settings={"allow_interspersed_args": False})(launch.run)
+app.command("sync")(sync.sync)
+app.command("send")(send.send)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("login")(login.login)
 

@@ -1,4 +1,4 @@
-"""`nanwatch serve`: the server in the foreground, with the links a person needs."""
+"""`nanwatch serve`: the server in the foreground or detached, with the links a person needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nanwatch.cli import detached
 from nanwatch.cli.output import console, fail, has_desktop, program
 from nanwatch.config import data_directory
 
@@ -28,12 +29,27 @@ def serve(
     open_page: Annotated[
         bool | None, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = None,
+    detach: Annotated[
+        bool, typer.Option(help="Run in the background until --stop or a day without use.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the server of this directory.")] = False,
+    idle_hours: Annotated[
+        float, typer.Option(min=0, help="End after so many hours without use; 0: never.")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     insecure_http: Annotated[
         bool, typer.Option(help="Allow a host other than loopback without TLS.")
     ] = False,
 ) -> None:
     """Start the server: stores, detects, shows, takes commands. Ctrl-C stops it."""
+    directory = (data_dir or data_directory()).expanduser()
+    if stop:
+        detached.stop(directory)
+        return
+    if detach:
+        detached.start(directory, port, as_json=as_json)
+        return
     try:
         from nanwatch_server.app import run_server
         from nanwatch_server.settings import Settings
@@ -47,10 +63,13 @@ def serve(
             f"refusing to listen on {host} without TLS: use an SSH forward "
             f"(ssh -L {port}:127.0.0.1:{port} this-machine), a TLS proxy, or --insecure-http"
         )
-    directory = (data_dir or data_directory()).expanduser()
     try:
         settings = Settings(
-            data_dir=directory, host=host, port=port, allowed_hosts=tuple(allowed_host or ())
+            data_dir=directory,
+            host=host,
+            port=port,
+            allowed_hosts=tuple(allowed_host or ()),
+            idle_s=idle_hours * 3600.0,
         )
     except ValueError as error:
         fail(f"a setting is not right (options, or NANWATCH_… in the environment): {error}")

@@ -5,6 +5,7 @@ Two lanes with contiguous sequence numbers; `events` go first. Background thread
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nanwatch.contract.frames import (
@@ -60,12 +61,14 @@ def declare_frames(series: list[SeriesDecl]) -> list[bytes]:
 class Outbox:
     """Both lanes of one process."""
 
-    def __init__(self, directory: Path, bound_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, bound_bytes: int, hello: Callable[[], bytes] | None = None
+    ) -> None:
         self._declared: list[SeriesDecl] = []
         share = bound_bytes // EVENT_SHARE
         self.spools: dict[Lane, Spool] = {
-            "events": Spool(directory, "events", share, self.declarations),
-            "scalars": Spool(directory, "scalars", bound_bytes - share, self.declarations),
+            "events": Spool(directory, "events", share, self.declarations, hello),
+            "scalars": Spool(directory, "scalars", bound_bytes - share, self.declarations, hello),
         }
         self._next: dict[Lane, int] = {"events": 0, "scalars": 0}
 

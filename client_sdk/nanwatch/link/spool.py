@@ -1,9 +1,10 @@
 """Append-only files that keep every unacknowledged frame of one lane, safe on network disks.
 
 A segment is a sequence of entries: CRC-32 u32 over all that follows, length u32, type u8, first
-i64, last i64, payload (one encoded frame). Every segment begins with the full declaration table,
-so that it decodes alone. No SQLite and no file locks here: one process owns a spool directory.
-When the disk fails, entries stay in memory within a bound. Called by the background thread only.
+i64, last i64, payload (one encoded frame). Every segment begins with the hello of its process and
+the full declaration table, so that it decodes alone and is told from a foreign one. No SQLite and
+no file locks here: one process owns a spool directory. When the disk fails, entries stay in memory
+within a bound. Called by the background thread only.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKSUM = struct.Struct("<I")
 HEADER = struct.Struct("<IBqq")
 HEAD_BYTES = CHECKSUM.size + HEADER.size
-DECLARE, BATCH = 1, 2
+DECLARE, BATCH, HELLO = 1, 2, 3
 SEGMENT_BYTES = 4 << 20
 MEMORY_BYTES = 32 << 20
 
@@ -51,9 +53,15 @@ class Spool:
     """Unacknowledged frames of one lane, oldest first, with a send cursor."""
 
     def __init__(
-        self, directory: Path, lane: str, bound_bytes: int, declarations: Callable[[], list[bytes]]
+        self,
+        directory: Path,
+        lane: str,
+        bound_bytes: int,
+        declarations: Callable[[], list[bytes]],
+        hello: Callable[[], bytes] | None = None,
     ) -> None:
         self._directory = directory
+        self._hello = hello
         self._lane = lane
         self._bound = bound_bytes
         self._declarations = declarations
@@ -113,6 +121,8 @@ class Spool:
         path = self._path(self._number)
         self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_TRUNC, 0o600)
         self._written = 0
+        if self._hello is not None:
+            self._write_entry(HELLO, 0, 0, self._hello())
         for payload in self._declarations():
             self._write_entry(DECLARE, 0, 0, payload)
 
@@ -232,21 +242,65 @@ class Spool:
 
 
 def scan(path: Path) -> Iterator[tuple[int, int, int, bytes]]:
-    """(type, first, last, payload) of every whole entry of a segment.
+    """(type, first, last, payload) of every whole entry of a segment, up to the first damage."""
+    for entry in SegmentReader(path).read():
+        yield entry.kind, entry.first, entry.last, entry.payload
 
-    Stops at the first damaged or cut entry: what follows cannot be trusted.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return
-    position = 0
-    while position + HEAD_BYTES <= len(data):
-        (crc,) = CHECKSUM.unpack_from(data, position)
-        body = position + CHECKSUM.size
-        size, kind, first, last = HEADER.unpack_from(data, body)
-        end = position + HEAD_BYTES + size
-        if end > len(data) or zlib.crc32(data[body:end]) != crc:
+
+class Kept(NamedTuple):
+    """One whole entry of a segment."""
+
+    kind: int
+    first: int
+    last: int
+    payload: bytes
+
+
+class SegmentReader:
+    """Reads a segment from where it stopped: of a dead process, or of one that still writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged = 0
+        """Bytes that belong to no whole entry and were passed over."""
+        self._position = 0
+
+    def read(self, *, salvage: bool = False) -> Iterator[Kept]:
+        """The whole entries that were not read yet.
+
+        Stops at a damaged or cut one, which may be in the middle of being written. With `salvage`
+        (nobody writes any more) goes on behind it, at the next entry whose checksum is right.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._position)
+                data = file.read()
+        except OSError:
             return
-        yield kind, first, last, data[end - size : end]
-        position = end
+        start, position = self._position, 0
+        while position < len(data):
+            found = _entry_at(data, position)
+            if found is None:
+                if not salvage:
+                    return
+                position += 1
+                self.damaged += 1
+            else:
+                entry, position = found
+                self._position = start + position
+                yield entry
+        self._position = start + position
+
+
+def _entry_at(data: bytes, position: int) -> tuple[Kept, int] | None:
+    """The whole entry that begins here, and where it ends."""
+    if position + HEAD_BYTES > len(data):
+        return None
+    body = position + CHECKSUM.size
+    size, kind, first, last = HEADER.unpack_from(data, body)
+    end = position + HEAD_BYTES + size
+    if kind not in (DECLARE, BATCH, HELLO) or end > len(data) or not 0 <= first <= last:
+        return None
+    if zlib.crc32(data[body:end]) != CHECKSUM.unpack_from(data, position)[0]:
+        return None
+    return Kept(kind, first, last, data[end - size : end]), end

@@ -16,15 +16,14 @@ import structlog
 
 from nanwatch_server.auth.credentials import Credentials, FailedAttempts, Presented, presented
 from nanwatch_server.auth.origin import KnownHosts
-from nanwatch_server.auth.rules import Rule, UndeclaredRole, collect, find, is_clean, requires
+from nanwatch_server.auth.rules import Body, Rule, UndeclaredRole, collect, find, is_clean, requires
 from nanwatch_server.domain.models import Principal, role_covers
 
 __all__ = ["Gate", "UndeclaredRole", "origin_of", "principal_of", "requires"]
 
 _log = structlog.get_logger(__name__)
 
-BODY_BYTES_MAX = 64 << 10
-BODY_TIMEOUT_S = 10.0
+_PAGE_BODY = Body(frozenset({"application/json"}), bytes_max=64 << 10, timeout_s=10.0)
 SWEEP_S = 2.0
 """How often open sockets are checked for a revoked or expired credential."""
 
@@ -83,7 +82,7 @@ class Gate:
             own = self._check_host(scope, headers := _headers(scope))
             rule, secret, principal = await self._admit(scope, headers, own)
             if scope["type"] == "http" and scope["method"] not in _READS:
-                receive = await _limited_body(scope, receive)
+                receive = await _limited_body(receive, rule.body or _PAGE_BODY)
         except Refusal as refusal:
             await _answer(scope, receive, send, refusal)
             return
@@ -107,16 +106,22 @@ class Gate:
         rule = self._rule(scope)
         if rule.role != "public":
             _check_fetch_site(headers)
-        if scope["type"] == "http" and scope["method"] not in _READS:
-            _check_write(headers)
+        writes = scope["type"] == "http" and scope["method"] not in _READS
+        if writes and rule.body is None:
+            _check_write(headers, _PAGE_BODY)
         if rule.role == "public":
             return rule, None, None
         secret = presented(headers)
+        if rule.body is not None and secret is not None and secret.kind != "token":
+            message = "expected an Authorization: Bearer token, got a session"
+            raise Refusal(403, "token_only", message)
         principal = await self._authenticated(scope, secret)
         if not role_covers(principal.role, rule.role):
             raise Refusal(
                 403, "forbidden", f"expected role {rule.role}, this is role {principal.role}"
             )
+        if writes and rule.body is not None:
+            _check_write(headers, rule.body)
         if scope["type"] == "websocket" and principal.via == "session" and origin is None:
             raise Refusal(403, "bad_origin", f"expected Origin {own} with a session, got none")
         return rule, secret, principal
@@ -233,34 +238,33 @@ def _check_fetch_site(headers: dict[str, str]) -> None:
         raise Refusal(403, "bad_origin", message)
 
 
-def _check_write(headers: dict[str, str]) -> None:
+def _check_write(headers: dict[str, str], body: Body) -> None:
     _check_fetch_site(headers)
     kind = headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(
-            415, "bad_content_type", f"expected Content-Type application/json, got {kind[:80]!r}"
-        )
-    if headers.get("x-nanwatch") != "1":
+    if kind.partition(";")[0].strip().lower() not in body.types:
+        types = " or ".join(sorted(body.types))
+        raise Refusal(415, "bad_content_type", f"expected Content-Type {types}, got {kind[:80]!r}")
+    if body is _PAGE_BODY and headers.get("x-nanwatch") != "1":
         raise Refusal(403, "missing_header", "expected the header X-Nanwatch: 1 on a write")
 
 
-async def _limited_body(scope: Any, receive: Any) -> Any:
-    """Read the whole body, at most `BODY_BYTES_MAX`, and give it to the app in one piece."""
+async def _limited_body(receive: Any, allowed: Body) -> Any:
+    """Read the whole body, at most `bytes_max`, and give it to the app in one piece."""
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(allowed.timeout_s):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Refusal(400, "disconnected", "the body ended early")
                 body += message.get("body", b"")
-                if len(body) > BODY_BYTES_MAX:
-                    limit = f"expected at most {BODY_BYTES_MAX} bytes of body, got more"
+                if len(body) > allowed.bytes_max:
+                    limit = f"expected at most {allowed.bytes_max} bytes of body, got more"
                     raise Refusal(413, "too_large", limit, (("connection", "close"),))
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
-        late = f"expected the body within {BODY_TIMEOUT_S:.0f} s"
+        late = f"expected the body within {allowed.timeout_s:.0f} s"
         raise Refusal(408, "timeout", late, (("connection", "close"),)) from None
     first: dict[str, Any] | None = {"type": "http.request", "body": bytes(body)}
 

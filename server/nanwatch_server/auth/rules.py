@@ -28,13 +28,28 @@ class UndeclaredRole(RuntimeError):
     """A route of the app says no role; raised at start-up."""
 
 
-def requires(role: RouteRole) -> Callable[[_Endpoint], _Endpoint]:
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a route for programs takes instead of the page's JSON.
+
+    Such a route wants a bearer token and takes no session cookie, so that no page can forge a
+    request to it, whatever its content type.
+    """
+
+    types: frozenset[str]
+    """Content types."""
+    bytes_max: int
+    timeout_s: float
+
+
+def requires(role: RouteRole, body: Body | None = None) -> Callable[[_Endpoint], _Endpoint]:
     """Declares the role an endpoint (function or mounted app) needs; stands right above it."""
     if role not in ROUTE_ROLES:
         raise ValueError(f"unknown role {role!r}: expected one of {', '.join(ROUTE_ROLES)}")
 
     def declare(endpoint: _Endpoint) -> _Endpoint:
         setattr(endpoint, "nanwatch_role", role)  # noqa: B010 (a function has no such field)
+        setattr(endpoint, "nanwatch_body", body)  # noqa: B010
         return endpoint
 
     return declare
@@ -49,6 +64,7 @@ class Rule:
     pattern: re.Pattern[str]
     methods: frozenset[str]
     role: str
+    body: Body | None = None
 
 
 def is_clean(path: str, raw_path: bytes) -> bool:
@@ -93,7 +109,8 @@ def _rule(kind: Any, path: str, endpoint: Any, methods: set[str]) -> Rule:
         )
     if kind == "http" and not methods:
         raise UndeclaredRole(f"route {path} answers every method: name the methods it answers")
-    return Rule(kind, path, compile_path(path)[0], frozenset(methods), role)
+    body = getattr(endpoint, "nanwatch_body", None)
+    return Rule(kind, path, compile_path(path)[0], frozenset(methods), role, body)
 
 
 def find(rules: Sequence[Rule], kind: str, method: str, path: str) -> Rule | set[str]:

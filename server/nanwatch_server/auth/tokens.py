@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def write_server_file(data_dir: Path, url: str, ingest_token: str, admin_token: 
             "ingest_token": ingest_token,
             "admin_token": admin_token,
             "pid": os.getpid(),
+            "host": socket.gethostname(),
         }
     )
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -35,6 +35,7 @@ from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.ingest import checks
 from nanwatch_server.ingest.connection import Connection, ProtocolError
 from nanwatch_server.ingest.intake import Intake, Job
+from nanwatch_server.ingest.shards import ShardBook
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.store.replay import Committed
 
@@ -73,6 +74,7 @@ class Gateway:
         self._clock, self._handshake_s = clock, handshake_s
         self._live: dict[tuple[str, int], Connection] = {}
         self._open: set[Connection] = set()
+        self._shards = ShardBook(store)
 
     def shut(self) -> None:
         """Ask all clients to come back later (the server stops)."""
@@ -91,14 +93,7 @@ class Gateway:
             if len(self._open) >= CONNECTIONS_MAX:
                 raise ProtocolError(limits.CLOSE_TOO_MANY, "too many connections")
             hello = await self._hello(socket, principal)
-            connection = Connection(
-                hello,
-                intake=self._intake,
-                desk=self._desk,
-                committed=self._committed,
-                clock=self._clock,
-            )
-            await self._session(socket, connection)
+            await self._session(socket, self.connection(hello))
         except ProtocolError as error:
             _log.info("ingest connection refused", code=error.code, reason=str(error))
             with suppress(RuntimeError, WebSocketDisconnect):
@@ -117,6 +112,72 @@ class Gateway:
             raise ProtocolError(limits.CLOSE_PROTOCOL, str(error)) from error
         if not isinstance(hello, Hello):
             raise ProtocolError(limits.CLOSE_PROTOCOL, "expected hello as the first frame")
+        return self.checked(hello, principal)
+
+    # --- also for requests over HTTP ------------------------------------------------------------
+
+    def now(self) -> float:
+        """Server wall clock, seconds since 1970."""
+        return self._clock()
+
+    @property
+    def depth(self) -> int:
+        """Jobs that wait for the database."""
+        return self._intake.depth
+
+    async def knows(self, run_id: str) -> bool:
+        """True if the run is stored."""
+        return await asyncio.to_thread(self._store.run, run_id) is not None
+
+    def connection(self, hello: Hello) -> Connection:
+        """The state of one stream, as long as somebody sends."""
+        return Connection(
+            hello,
+            intake=self._intake,
+            desk=self._desk,
+            committed=self._committed,
+            clock=self._clock,
+            shards=self._shards,
+        )
+
+    async def opened(self, connection: Connection) -> Welcome:
+        """Register a stream that no command can reach. Raises `ProtocolError`."""
+        return await self._open_stream(connection)
+
+    async def take(self, connection: Connection, data: bytes) -> None:
+        """One frame of a stream. Raises `ProtocolError`."""
+        try:
+            frame = decode_client(data)
+        except FrameError as error:
+            await self._odd(connection, data, error)
+        else:
+            await self._frame(connection, frame, data)
+        await connection.room()
+
+    async def settled(self, connection: Connection) -> dict[str, int]:
+        """High-water marks once everything that was taken is durable or refused."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[dict[str, int]] = loop.create_future()
+
+        def settle(method: str, value: object) -> None:
+            loop.call_soon_threadsafe(lambda: done.done() or getattr(done, method)(value))
+
+        def marks(uow: UnitOfWork) -> dict[str, int]:
+            return {lane: uow.high_water(connection.stream, lane) for lane in LANES}
+
+        self._intake.submit(
+            Job(
+                marks,
+                lambda high: settle("set_result", high),
+                lambda error: settle("set_exception", error),
+            )
+        )
+        high = await done
+        self._changed(connection.run_id)
+        return high
+
+    def checked(self, hello: Hello, principal: Principal) -> Hello:
+        """The hello with tidy names, if this client may send it. Raises `ProtocolError`."""
         if limits.PROTOCOL_VERSION not in hello.proto:
             raise ProtocolError(
                 limits.CLOSE_UPGRADE, f"expected protocol 1 among {hello.proto[:8]}"
@@ -158,14 +219,14 @@ class Gateway:
             if older is not None:
                 older.shut(limits.CLOSE_FENCED, "a newer process of this run has connected")
         self._open.add(connection)
-        self._presence.connected(connection.run_id, self._clock())
+        self._presence.connected(connection.run_id, self._clock(), connection.stream.rank)
 
     def _leave(self, connection: Connection) -> None:
         place = (connection.run_id, connection.stream.rank)
         self._open.discard(connection)
         if self._live.get(place) is connection:
             del self._live[place]
-        self._presence.gone(connection.run_id, self._clock())
+        self._presence.gone(connection.run_id, self._clock(), connection.stream.rank)
         self._changed(connection.run_id)
 
     def _register(self, connection: Connection, uow: UnitOfWork) -> dict[str, int] | None:
@@ -182,12 +243,17 @@ class Gateway:
             started_at=hello.run.started_at,
             parent_epoch=hello.parent_epoch,
             now=now,
+            world=hello.world,
+            generation=hello.generation,
         )
         if connection.live and stream.rank == 0:
             control = None if hello.control is None else msgspec.to_builtins(hello.control)
             uow.upsert_run(hello.run, control, now)
         elif known is None:
             uow.upsert_run(hello.run, None, now)
+        if connection.live and hello.world > 1:
+            host = hello.run.facts.get("host", "")
+            uow.put_rank(stream, world=hello.world, host=host, now=now)
         return {lane: uow.high_water(stream, lane) for lane in LANES}
 
     async def _open_stream(self, connection: Connection) -> Welcome:
@@ -230,20 +296,14 @@ class Gateway:
 
     async def _read(self, socket: WebSocket, connection: Connection) -> None:
         while True:
-            data = await _receive(socket)
-            try:
-                frame = decode_client(data)
-            except FrameError as error:
-                await self._odd(connection, data, error)
-            else:
-                await self._frame(connection, frame, data)
-            await connection.room()
+            await self.take(connection, await _receive(socket))
             await asyncio.sleep(0)  # frames that wait already would be read without a pause
 
     async def _frame(self, connection: Connection, frame: object, data: bytes) -> None:
         if isinstance(frame, Batch):
             await connection.batch(frame, data)
-            self._presence.stepped(connection.run_id, connection.last_step, self._clock())
+            rank = connection.stream.rank
+            self._presence.stepped(connection.run_id, connection.last_step, self._clock(), rank)
         elif isinstance(frame, Beat):
             self._beat(connection, frame)
         elif isinstance(frame, Declare):
@@ -263,7 +323,7 @@ class Gateway:
         if not connection.live or not -1 <= beat.step <= limits.STEP_MAX:
             return
         connection.last_step = max(connection.last_step, beat.step)
-        self._presence.beat(connection.run_id, beat, self._clock())
+        self._presence.beat(connection.run_id, beat, self._clock(), connection.stream.rank)
         connection.touch()
         self._changed(connection.run_id)
 

@@ -1,0 +1,213 @@
+"""`nanwatch send`: points from a shell script or another language, in one call or as a stream."""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import sys
+import threading
+import time
+import urllib.parse
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from nanwatch.cli.output import console, fail
+from nanwatch.cli.target import Answer, Target, post, target_of
+from nanwatch.contract.lines import EVENTS, LineError, epoch_of, number_of, parse
+
+PATH = "/ingest/v1/lines"
+LINES_AT_ONCE = 1_000
+GATHER_S = 0.3
+WAITING_MOST = 100_000
+GIVE_UP_S = 60.0
+BAD_SHOWN = 5
+
+
+def send(
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]…", help="loss=0.3 q1.q_mean=NaN. None: JSON lines."),
+    ] = None,
+    project: Annotated[str, typer.Option(help="Project of the run.")] = "default",
+    run: Annotated[str, typer.Option(help="Name (or id) of the run; made when it is new.")] = "",
+    step: Annotated[int | None, typer.Option(help="Step of the values.")] = None,
+    stage: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    event: Annotated[
+        str | None, typer.Option(help="Send an event: end, eval_start, note, …")
+    ] = None,
+    key: Annotated[
+        str, typer.Option(help="The same key twice is stored once: for scripts that try again.")
+    ] = "",
+    server: Annotated[str | None, typer.Option(help="Address. Default: NANWATCH_URL.")] = None,
+    token: Annotated[str | None, typer.Option(help="Default: NANWATCH_TOKEN.")] = None,
+) -> None:
+    """Send points to a run: values of one step, or JSON lines from standard input.
+
+    nanwatch send --run night-7 --step 7 loss=0.3 grad_norm=1.2
+
+    my_training | nanwatch send --run night-7
+
+    Lines are as docs/launch.md describes: {"step": 7, "loss": 0.3}. Points are stored when the
+    command ends with 0.
+    """
+    if not run:
+        fail("expected --run NAME: the run that the points belong to")
+    target = target_of(server, token)
+    query = urllib.parse.urlencode({"project": project, "run": run})
+    if values or event:
+        line = _line(values or [], step, stage, event)
+        _once(target, f"{PATH}?{query}", line, key)
+        return
+    if step is not None or key:
+        fail("expected NAME=VALUE with --step or --key; lines on standard input carry their step")
+    if sys.stdin.isatty():
+        fail("expected NAME=VALUE arguments, or JSON lines on standard input")
+    raise SystemExit(Stream(target, query).run(sys.stdin))
+
+
+def _line(values: list[str], step: int | None, stage: str, event: str | None) -> dict[str, Any]:
+    line: dict[str, Any] = {}
+    if event is not None:
+        if event not in EVENTS:
+            fail(f"--event expects one of {', '.join(EVENTS)}; got {event!r}")
+        line["event"] = event
+    elif step is None:
+        fail("expected --step N: the step of the values")
+    else:
+        line["stage"] = stage
+    if step is not None:
+        line["step"] = step
+    for pair in values:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            fail(f"expected NAME=VALUE, for example loss=0.3; got {pair!r}")
+        line[name] = value if event else _value(name, value)
+    line["time"] = time.time()
+    try:
+        parse(json.dumps(line))
+    except LineError as error:
+        fail(str(error).partition(": ")[2])
+    return line
+
+
+def _value(name: str, value: str) -> Any:
+    try:
+        return number_of(value, name)
+    except LineError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        fail(f"expected a number, NaN, Infinity or -Infinity for {name}; got {value!r}")
+
+
+def _once(target: Target, path: str, line: dict[str, Any], key: str) -> None:
+    if key:
+        path += f"&epoch={epoch_of(key)}"
+    try:
+        post(target, path, json.dumps(line).encode(), "application/x-ndjson")
+    except Answer as error:
+        fail(f"the server at {target.url} refused ({error.status}): {error}")
+    except OSError as error:
+        fail(f"no answer of the server at {target.url}: {error}")
+
+
+class Stream:
+    """Lines of standard input, sent in bodies, exactly once: a body that got no answer is sent
+    again under its numbers. Reading goes on meanwhile, so that the writer never waits for us."""
+
+    def __init__(self, target: Target, query: str) -> None:
+        epoch = random.SystemRandom().getrandbits(52) + 1
+        self._target, self._path = target, f"{PATH}?{query}&epoch={epoch}"
+        self._waiting: queue.Queue[str | None] = queue.Queue(WAITING_MOST)
+        self._first = 0
+        self._bad = self._dropped = 0
+
+    def run(self, source: TextIO) -> int:
+        """Send all; the exit code."""
+        reader = threading.Thread(target=self._read, args=(source,), daemon=True)
+        reader.start()
+        error = ""
+        try:
+            more = True
+            while more:
+                lines, more = self._gather()
+                if lines:
+                    self._send(lines)
+        except (Answer, OSError) as failure:
+            error = str(failure)
+        if self._bad:
+            console.print(f"nanwatch: {self._bad} lines were not canonical and are left out")
+        if self._dropped:
+            console.print(f"nanwatch: {self._dropped} lines were dropped: the server was too slow")
+        if error:
+            console.print(
+                f"[bold red]nanwatch:[/] {self._first} lines are stored, the rest is not: "
+                + error.replace("[", "\\["),
+                soft_wrap=True,
+            )
+        return 1 if error or self._bad or self._dropped else 0
+
+    def _read(self, source: TextIO) -> None:
+        for number, text in enumerate(source, 1):
+            try:
+                found = parse(text, number)
+            except LineError as error:
+                self._bad += 1
+                if self._bad <= BAD_SHOWN:
+                    console.print(f"nanwatch: {error}", markup=False, soft_wrap=True)
+                continue
+            if found is None:
+                continue
+            try:
+                self._waiting.put_nowait(_timed(text, found.time))
+            except queue.Full:
+                self._dropped += 1
+        self._waiting.put(None)
+
+    def _gather(self) -> tuple[list[str], bool]:
+        """The next lines, and whether more may come."""
+        lines: list[str] = []
+        until = float("inf")
+        while len(lines) < LINES_AT_ONCE and time.monotonic() < until:
+            try:
+                left = None if until == float("inf") else max(0.0, until - time.monotonic())
+                line = self._waiting.get(timeout=left)
+            except queue.Empty:
+                break
+            if line is None:
+                return lines, False
+            if not lines:
+                until = time.monotonic() + GATHER_S
+            lines.append(line)
+        return lines, True
+
+    def _send(self, lines: list[str]) -> None:
+        path, body = f"{self._path}&first={self._first}", "\n".join(lines).encode()
+        until, wait = time.monotonic() + GIVE_UP_S, 0.5
+        while True:
+            try:
+                post(self._target, path, body, "application/x-ndjson")
+                break
+            except Answer as error:
+                if error.status not in (429, 503) or time.monotonic() > until:
+                    raise
+                wait = max(wait, error.retry_s)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(wait)
+            wait = min(wait * 2, 5.0)
+        self._first += len(lines)
+
+
+def _timed(text: str, time_s: float | None) -> str:
+    """The line with the time at which it was read, unless it has one."""
+    text = text.strip()
+    if time_s is not None:
+        return text
+    inner = text[1:].lstrip()
+    comma = "" if inner.startswith("}") else ","
+    return f'{{"time":{time.time()!r}{comma}{inner}'

@@ -1,0 +1,75 @@
+"""Which server a command talks to, and one HTTP request to it. Used by sync, send and doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from nanwatch import local_server
+from nanwatch.cli.output import fail, program
+from nanwatch.config import check_address, data_directory
+
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server and a token with role `ingest`."""
+
+    url: str
+    token: str
+
+
+def target_of(server: str | None, token: str | None) -> Target:
+    """From the options, the environment, or this user's own server. Leaves with words if none."""
+    url = server or os.environ.get("NANWATCH_URL") or ""
+    given = token or os.environ.get("NANWATCH_TOKEN") or ""
+    if url:
+        try:
+            check_address(url)
+        except ValueError as error:
+            fail(str(error))
+        return Target(url.rstrip("/"), given)
+    found = local_server.alive(data_directory())
+    if found is None:
+        fail(
+            f"no server is known: start one with `{program()} serve --detach`, or set NANWATCH_URL "
+            "and NANWATCH_TOKEN"
+        )
+    return Target(found.url, given or found.token)
+
+
+class Answer(RuntimeError):
+    """The server said no, in its own words."""
+
+    def __init__(self, status: int, message: str, retry_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status, self.retry_s = status, retry_s
+
+
+def post(
+    target: Target, path: str, body: bytes, content_type: str, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
+    """JSON answer of a POST. Raises `Answer` (refused) or OSError (no server)."""
+    request = urllib.request.Request(
+        target.url + path,
+        method="POST",
+        data=body,
+        headers={"Authorization": f"Bearer {target.token}", "Content-Type": content_type},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        text = error.read(10_000).decode(errors="replace")
+        try:
+            text = json.loads(text)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            pass
+        retry = error.headers.get("Retry-After", "0")
+        raise Answer(error.code, text, float(retry) if retry.isdigit() else 0.0) from None

@@ -1,0 +1,80 @@
+"""What the SDK owes to the process it is a guest in: silent forks, tracebacks without its frames.
+
+No torch, no I/O. Called by `run`; nothing here installs a signal handler, and nothing may.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from nanwatch.guard import GUARD
+
+_PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+_CHAINED_MOST = 16
+
+
+class Silenced(Protocol):
+    """A run, as far as a fork is concerned."""
+
+    def silence(self) -> None:
+        """Be quiet for good in this process."""
+        ...
+
+
+_alive: weakref.WeakSet[Silenced] = weakref.WeakSet()
+_registered = False
+
+
+def silence_in_forks(run: Silenced) -> None:
+    """Silence `run` in every forked child. One fork handler, however often a notebook calls init:
+    Python cannot take a handler back."""
+    global _registered
+    _alive.add(run)
+    if not _registered and hasattr(os, "register_at_fork"):
+        _registered = True
+        os.register_at_fork(after_in_child=_in_child)
+
+
+def _in_child() -> None:
+    # No lock is taken before this: a thread that is gone may have held any of them.
+    GUARD.clear()
+    for run in list(_alive):
+        run.silence()
+
+
+def own_frames(error: BaseException, trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of our wrappers around torch, also in chained errors."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(seen) < _CHAINED_MOST:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = _without_ours(one.__traceback__)
+        waiting += [one.__cause__, one.__context__]
+    return _without_ours(trace)
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """All frames if they are all ours: then the error is ours, and must be seen."""
+    first = trace
+    while first is not None and _is_ours(first):
+        first = first.tb_next
+    if first is None:
+        return trace
+    kept = first
+    while kept.tb_next is not None:
+        if _is_ours(kept.tb_next):
+            kept.tb_next = kept.tb_next.tb_next
+        else:
+            kept = kept.tb_next
+    return first
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
