@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from nanwatch.contract.limits import (
     TABLE_SERIES_MAX,
     to_name,
 )
-from nanwatch.guard import GUARD
+from nanwatch.guard import GUARD, guarded
 
 PENDING_MAX = 100_000
 """Observations waiting for the background thread; beyond that the newest are dropped, counted."""
@@ -111,6 +111,8 @@ class Recorder:
     def __init__(self) -> None:
         self.catalog = Catalog()
         self._pending: deque[Observation | tuple[Any, ...]] = deque()
+        self.samplers: list[Callable[[], None]] = []
+        """Called before each drain, on its thread: they look whether it is time to `put`."""
         self.dropped: dict[str, int] = {}
         self._count_lock = threading.Lock()
 
@@ -137,6 +139,8 @@ class Recorder:
         An observation whose device values are not there yet holds back those after it, so that
         order is kept; with `final` it is waited for.
         """
+        for sample in tuple(self.samplers):
+            guarded("sampler", sample)
         rows: list[Row] = []
         records: list[Record] = []
         while self._pending:

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from nanwatch.probes.buffers import Buffers
+from nanwatch.probes.calls import Calls
+from nanwatch.probes.moments import Moments
 from nanwatch.probes.probe import Probe
+from nanwatch.probes.q_values import QValues
+from nanwatch.probes.system import System
+from nanwatch.probes.updates import Updates
 
-PROBES: tuple[type[Probe], ...] = ()
+PROBES: tuple[type[Probe], ...] = (
+    Updates,
+    Moments,
+    Buffers,
+    System,
+    Calls,
+    QValues,
+)

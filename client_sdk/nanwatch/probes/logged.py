@@ -159,18 +159,37 @@ class Intake:
             finite = math.isfinite(math.fsum(values))
         except (OverflowError, ValueError):  # huge whole numbers, or infinities of both signs
             finite = False
-        if finite and layout.simple:
-            if not self.health.bad:
-                return (Row(step, at, ids, values, layout.source),)
-            bad: list[str] = []
-        else:
+        bad: list[str] = []
+        if not (finite and layout.simple):
             ids, values, bad = self._with_care(catalog, layout, values)
         found: list[Row | NonFinite] = []
         if ids:
             found.append(Row(step, at, ids, values, layout.source))
-        if self.health.turned_bad(scope, "logged", bool(bad)):
-            found.append(_report(step, at, scope, bad, len(values)))
+        if bad or self.health.bad:
+            found.extend(self._count_bad(catalog, step, at, scope, stage, bad, len(values)))
         return found
+
+    def _count_bad(
+        self,
+        catalog: Catalog,
+        step: int,
+        at: float,
+        scope: str,
+        stage: str,
+        bad: list[str],
+        total: int,
+    ) -> Iterable[Row | NonFinite]:
+        """Non-finite values of one call, counted for each stage; a report of a fresh episode."""
+        key = scope if stage == "train" else f"{stage}/{scope}"
+        if not (bad or self.health.bad.get((key, "logged"))):
+            return
+        number = catalog.id_of("nonfinite", scope, "logged", stage)
+        if number >= 0:
+            source = f"nonfinite {stage} {scope}"
+            yield Row(step, at, (number,), [float(len(bad))], source)
+        if self.health.turned_bad(key, "logged", bool(bad)):
+            names = bad if stage == "train" else [f"{stage}/{name}" for name in bad]
+            yield _report(step, at, scope, names, total)
 
     def _with_care(
         self, catalog: Catalog, layout: LogLayout, values: list[float]
