@@ -150,7 +150,7 @@ def test_an_optimizer_made_for_every_task_does_not_cost_a_search_each_time(
         optimizer.step()
     assert searches <= 40, "100 tasks: naming must not scan the heap for each"
     seen.read()
-    assert len({scope for _, scope, _ in seen.points}) <= 3
+    assert len({scope for kind, scope, _ in seen.points if kind == "update_applied"}) <= 3
 
 
 def test_clips_of_parameters_that_nobody_steps_do_not_pile_up(watched: Watch) -> None:

@@ -1,13 +1,15 @@
 """Sees the user's own gradient clipping, and takes the norms that it computes anyway.
 
-Wraps two module globals of `torch.nn.utils.clip_grad`, so that functions imported before us are
-seen too. During the total norm we stand in for `torch._foreach_norm`: the very same operations
-run, we only keep the result per tensor. If torch's source differs, nothing is captured and the
-ordinary pass of `gradients` measures instead.
+Wraps module globals of `torch.nn.utils.clip_grad`, so that functions imported before us are seen
+too. During the total norm we stand in for `torch._foreach_norm` and `torch.stack`: the very same
+operations run, we only keep the vector of norms. If torch's source differs, nothing is captured
+and the ordinary pass of `gradients` measures instead. `observer` is told by callbacks.
 """
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,48 +22,79 @@ class Clip:
     """One clipping call: what it saw before it clipped."""
 
     threshold: float
-    norms: dict[int, Any]
-    """`id(gradient)` → its L2 norm; empty if another norm was used."""
+    """Greatest total norm; of `clip_grad_value_` the greatest absolute value."""
+    norms: Any = None
+    """Vector of L2 norms, one for each gradient; None if another norm was used."""
+    by_value: bool = False
 
 
 @dataclass(slots=True)
 class _Capture:
     total: Any = None
-    norms: dict[int, Any] = field(default_factory=dict)
+    vector: Any = None
+    gradients: list[int] = field(default_factory=list)
+    """`id(gradient)` of each norm; empty if they are those of the parameters, in order."""
 
 
 OnClip = Callable[[list[Any], Clip], None]
+"""Called with the parameters that have gradients, before they are clipped. If norms were
+captured, they are in the order of these parameters."""
+
+OnValue = Callable[[list[Any], Clip], None]
+"""The same with the gradients themselves."""
+
+
+def _code(function: Any) -> Any:
+    """Code object of a function, below its decorators."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return getattr(function, "__code__", None)
 
 
 class ClippingProbe:
-    """Installs and removes the two wrappers."""
+    """Installs and removes the wrappers."""
 
-    def __init__(self, on_clip: OnClip, enabled: Callable[[], bool]) -> None:
+    def __init__(self, on_clip: OnClip, on_value: OnValue, enabled: Callable[[], bool]) -> None:
         self._on_clip = on_clip
+        self._on_value = on_value
         self._enabled = enabled
         self._last = _Capture()
-        self._originals: dict[str, Any] = {}
+        self._originals: list[tuple[Any, str, Any]] = []
+        self._norm_code: Any = None
+        self._value_code: Any = None
 
     def install(self) -> None:
-        """Wrap the globals that exist in this version of torch."""
+        """Wrap what exists in this version of torch."""
+        import torch.nn.utils as public
         import torch.nn.utils.clip_grad as module
 
-        for name, wrap in (
-            ("_get_total_norm", self._wrap_norm),
-            ("_clip_grads_with_norm_", self._wrap_clip),
+        self._norm_code = _code(module.clip_grad_norm_)
+        self._value_code = _code(module.clip_grad_value_)
+        for name, alias, wrap in (
+            ("_get_total_norm", "get_total_norm", self._wrap_norm),
+            ("_clip_grads_with_norm_", "clip_grads_with_norm_", self._wrap_clip),
+            ("_group_tensors_by_device_and_dtype", "", self._wrap_group),
         ):
             original = getattr(module, name, None)
-            if original is not None:
-                self._originals[name] = original
-                setattr(module, name, wrap(original))
+            if original is None:
+                continue
+            ours = wrap(original)
+            for owner, where in ((module, name), (public, alias)):
+                if alias or owner is module:
+                    self._replace(owner, where, original, ours)
+
+    def _replace(self, owner: Any, name: str, original: Any, ours: Any) -> None:
+        if getattr(owner, name, None) is original:
+            self._originals.append((owner, name, original))
+            setattr(owner, name, ours)
 
     def remove(self) -> None:
         """Put torch's own functions back."""
-        import torch.nn.utils.clip_grad as module
-
-        for name, original in self._originals.items():
-            setattr(module, name, original)
+        for owner, name, original in self._originals:
+            setattr(owner, name, original)
         self._originals.clear()
+
+    # --- the total norm --------------------------------------------------------------------------
 
     def _wrap_norm(self, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
@@ -71,24 +104,19 @@ class ClippingProbe:
                 return original(tensors, norm_type, *args, **kwargs)
             if not isinstance(tensors, torch.Tensor):
                 tensors = list(tensors)
-            capture = _Capture()
-            operations: Any = torch
-            foreach_norm = operations._foreach_norm
-
-            def keep(group: Sequence[Any], order: Any = 2, *more: Any, **named: Any) -> Any:
-                norms = foreach_norm(group, order, *more, **named)
-                # Norms in half precision overflow at 65504: those are measured again in float32.
-                if order == 2 and all(norm.dtype is not torch.float16 for norm in norms):
-                    capture.norms.update(zip(map(id, group), norms, strict=False))
-                return norms
-
-            operations._foreach_norm = keep
+            self._last = _Capture()
+            eyes = _Eyes(torch)
             try:
-                capture.total = original(tensors, norm_type, *args, **kwargs)
+                total = original(tensors, norm_type, *args, **kwargs)
             finally:
-                operations._foreach_norm = foreach_norm
-            self._last = capture
-            return capture.total
+                eyes.close()
+            vector = eyes.vector()
+            if vector is not None:
+                # `clip_grad_norm_` clips the very tensors whose norm it took; others may not.
+                known = sys._getframe(1).f_code is self._norm_code and len(eyes.groups) == 1
+                ids = [] if known else [id(t) for group in eyes.groups for t in group]
+                self._last = _Capture(total, vector, ids)
+            return total
 
         return get_total_norm
 
@@ -105,10 +133,101 @@ class ClippingProbe:
             try:
                 found = [parameters] if isinstance(parameters, torch.Tensor) else parameters
                 capture, self._last = self._last, _Capture()
-                norms = capture.norms if capture.total is total_norm else {}
-                self._on_clip(found, Clip(float(max_norm), norms))
+                vector = capture.vector if capture.total is total_norm else None
+                # A number only: reading a threshold from a device would wait for it.
+                bound = float(max_norm) if not _on_device(max_norm) else float("nan")
+                if vector is None:
+                    self._on_clip([p for p in found if p.grad is not None], Clip(bound))
+                else:
+                    self._on_clip(*_aligned(found, Clip(bound, vector), capture.gradients))
             except Exception as error:
                 GUARD.note("clipping", error)
             return original(parameters, max_norm, total_norm, *args, **kwargs)
 
         return clip_grads_with_norm_
+
+    # --- clipping by value -----------------------------------------------------------------------
+
+    def _wrap_group(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`clip_grad_value_` calls this global, and nothing else of its module, before it clips."""
+        import torch
+
+        def _group_tensors_by_device_and_dtype(lists: Any, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return original(lists, *args, **kwargs)
+            caller = sys._getframe(1)
+            if caller.f_code is self._value_code and self._enabled():
+                try:
+                    bound = caller.f_locals.get("clip_value")
+                    if isinstance(bound, float):
+                        self._on_value(list(lists[0]), Clip(bound, by_value=True))
+                except Exception as error:
+                    GUARD.note("clipping", error)
+            return original(lists, *args, **kwargs)
+
+        return _group_tensors_by_device_and_dtype
+
+
+class _Eyes:
+    """Looks over torch's shoulder during one total norm, on this thread only."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self._norm, self._stack = torch._foreach_norm, torch.stack
+        self._thread = threading.get_ident()
+        self.groups: list[Sequence[Any]] = []
+        self._vector: Any = None
+        torch._foreach_norm, torch.stack = self._keep_norms, self._keep_stack
+
+    def close(self) -> None:
+        """Look away."""
+        self._torch._foreach_norm, self._torch.stack = self._norm, self._stack
+
+    def _keep_norms(self, group: Sequence[Any], order: Any = 2, *more: Any, **named: Any) -> Any:
+        norms = self._norm(group, order, *more, **named)
+        if order == 2 and threading.get_ident() == self._thread:
+            self.groups.append(group)
+        return norms
+
+    def _keep_stack(self, *args: Any, **named: Any) -> Any:
+        result = self._stack(*args, **named)
+        if threading.get_ident() == self._thread:
+            self._vector = result
+        return result
+
+    def vector(self) -> Any:
+        """The L2 norms in the order of `groups`; None if they were not all seen.
+
+        Norms in half precision overflow at 65504: those are measured again in float32.
+        """
+        vector, torch = self._vector, self._torch
+        if (
+            type(vector) is not torch.Tensor
+            or vector.dim() != 1
+            or vector.dtype is torch.float16
+            or sum(map(len, self.groups)) != len(vector)
+        ):
+            return None
+        return vector
+
+
+def _on_device(value: Any) -> bool:
+    device = getattr(value, "device", None)
+    return device is not None and getattr(device, "type", "cpu") != "cpu"
+
+
+def _aligned(parameters: list[Any], clip: Clip, ids: list[int]) -> tuple[list[Any], Clip]:
+    """Parameters with gradients in the order of the norms; no norms if they do not belong."""
+    if not ids and len(clip.norms) == len(parameters):
+        return parameters, clip
+    present = [p for p in parameters if p.grad is not None]
+    if ids:
+        by_gradient = {id(p.grad): p for p in present}
+        ordered = [by_gradient[i] for i in ids if i in by_gradient]
+        if len(ordered) != len(ids) or len(ids) != len(present):
+            clip.norms = None
+            return present, clip
+        return ordered, clip
+    if len(present) != len(clip.norms):
+        clip.norms = None
+    return present, clip

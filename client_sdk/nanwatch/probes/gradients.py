@@ -1,17 +1,22 @@
 """Gradient norms of one attempt, per parameter, before clipping: by one fused pass at most.
 
 Norms that the user's clipping computed are used as they are; only what it did not cover is
-measured, and then no more often than the overhead budget allows.
+measured, and then no more often than the overhead budget allows. `observer` calls `measure` on
+the training thread; `Combine` and `total` run on the background thread.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
-from nanwatch.probes.registry import Known, Layout
-from nanwatch.probes.tensors import Numbers, norms
+from nanwatch.probes.registry import Known, Layout, Registry
+from nanwatch.probes.tensors import Joined, Numbers, Picked, norms
+
+PLANS_MAX = 64
 
 
 @dataclass(slots=True)
@@ -19,8 +24,98 @@ class Norms:
     """Norms of the parameters at `positions`, and the layout they belong to."""
 
     layout: Layout
-    positions: list[int]
+    positions: Sequence[int]
     numbers: Numbers
+
+
+# --- norms that clipping left behind -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """Which of a clipping call's norms belong to one optimizer."""
+
+    number: int
+    layout: Layout | None
+    """None: its parameters have no names yet."""
+    positions: list[int]
+    indices: list[int] | None
+    """Where in the vector of norms they are; None: all of it, in order."""
+    whole: bool
+    """True if they are all parameters of this optimizer."""
+
+
+class Plans:
+    """Shares of clipping calls, worked out once for each list of parameters."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._owners: dict[int, int] = {}
+        self._plans: dict[tuple[int, ...], list[Share]] = {}
+
+    def of(self, parameters: Sequence[Any]) -> list[Share]:
+        """Shares of a call that clips these parameters. Unknown parameters have none."""
+        owners = self._registry.owner_of()
+        if owners is not self._owners:
+            self._owners = owners
+            self._plans.clear()
+        key = tuple(map(id, parameters))
+        found = self._plans.get(key)
+        known = self._registry.known
+        if found is None or any(s.layout is not known[s.number].layout for s in found):
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            found = self._plans[key] = self._work_out(key)
+        return found
+
+    def _work_out(self, ids: tuple[int, ...]) -> list[Share]:
+        indices: dict[int, dict[int, int]] = {}
+        for index, key in enumerate(ids):
+            number = self._owners.get(key)
+            if number is not None:
+                indices.setdefault(number, {}).setdefault(key, index)
+        shares: list[Share] = []
+        for number, found in indices.items():
+            layout = self._registry.known[number].layout
+            if layout is None or any(key not in layout.position_of for key in found):
+                shares.append(Share(number, None, [], None, False))
+                continue
+            positions = [layout.position_of[key] for key in found]
+            all_of_it = len(found) == len(ids)
+            shares.append(
+                Share(
+                    number,
+                    layout,
+                    positions,
+                    None if all_of_it else list(found.values()),
+                    len(set(positions)) == len(layout.names),
+                )
+            )
+        return shares
+
+
+def left_behind(known: Known) -> tuple[Norms | None, bool]:
+    """(norms of clipping calls of the attempt, whether they are those of all gradients)."""
+    layout = known.layout
+    free = [(share, numbers) for share, numbers in known.free if share.layout is layout]
+    if layout is None or not free:
+        return None, False
+    share, numbers = free[0]
+    if share.whole:  # the first call saw the gradients before any clipping
+        return Norms(layout, share.positions, numbers), True
+    positions: list[int] = []
+    parts: list[Numbers] = []
+    met: set[int] = set()
+    for share, numbers in free:
+        fresh = [n for n, position in enumerate(share.positions) if position not in met]
+        met.update(share.positions)
+        positions += [share.positions[n] for n in fresh]
+        parts.append(numbers if len(fresh) == len(share.positions) else Picked(numbers, fresh))
+    joined = parts[0] if len(parts) == 1 else Joined(parts)
+    return Norms(layout, positions, joined), len(met) == len(layout.names)
+
+
+# --- a pass of our own ---------------------------------------------------------------------------
 
 
 def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
@@ -34,33 +129,30 @@ def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
     layout = known.layout
     if layout is None:
         return None, False
-    free: dict[int, Any] = {}
-    for clip in reversed(known.clips):  # the first one saw the gradients before any clipping
-        free.update(clip.norms)
+    free, complete = left_behind(known)
+    if known.free and free is None:
+        return None, False  # named anew since: the gradients are clipped by now
+    if complete or (free is None and not own_pass):
+        return free, False
+    have = set(free.positions) if free is not None else ()
     positions: list[int] = []
-    found: list[Any] = []
-    missing: list[int] = []
     gradients: list[Any] = []
     for position, parameter in enumerate(known.parameters()):
         gradient = parameter.grad
-        if gradient is None:
-            continue
-        norm = free.get(id(gradient))
-        positions.append(position)
-        found.append(norm)
-        if norm is None:
-            missing.append(len(found) - 1)
+        if gradient is not None and position not in have:
+            positions.append(position)
             gradients.append(gradient)
-    if not found or (missing and not own_pass):
-        return None, False
-    if missing:
-        with torch.no_grad():
-            for index, norm in zip(missing, _norms_of(gradients), strict=True):
-                found[index] = norm
-    scale = getattr(known.optimizer, "grad_scale", None)
-    if missing and scale is not None:
-        found = [norm / scale for norm in found]
-    return Norms(layout, positions, norms(found)), bool(missing)
+    if not gradients or not own_pass:
+        return (free if not gradients else None), False
+    with torch.no_grad():
+        found = _norms_of(gradients)
+        scale = getattr(known.optimizer, "grad_scale", None)
+        if scale is not None:
+            found = [norm / scale.to(norm.device) for norm in found]
+        own = norms(found)
+    if free is not None:
+        return Norms(layout, [*free.positions, *positions], Joined([free.numbers, own])), True
+    return Norms(layout, layout.same_as_before(positions), own), True
 
 
 def _norms_of(gradients: list[Any]) -> list[Any]:
@@ -68,30 +160,75 @@ def _norms_of(gradients: list[Any]) -> list[Any]:
     import torch
 
     operations: Any = torch
-    dense: dict[tuple[Any, Any], list[int]] = {}
     result: list[Any] = [None] * len(gradients)
-    for index, gradient in enumerate(gradients):
-        if gradient.is_sparse:
-            result[index] = torch.linalg.vector_norm(gradient.coalesce().values())
-        else:
-            dense.setdefault((gradient.device, gradient.dtype), []).append(index)
+    dense: dict[tuple[Any, Any], list[int]] = {}
+    first = gradients[0]
+    device, dtype = first.device, first.dtype
+    if any(g.is_sparse or g.dtype is not dtype or g.device != device for g in gradients):
+        for index, gradient in enumerate(gradients):
+            if gradient.is_sparse:
+                result[index] = torch.linalg.vector_norm(gradient.coalesce().values())
+            else:
+                dense.setdefault((gradient.device, gradient.dtype), []).append(index)
+    else:
+        dense[device, dtype] = list(range(len(gradients)))
     for indices in dense.values():
         half = gradients[indices[0]].dtype in (torch.float16, torch.bfloat16)
-        dtype = torch.float32 if half else None
-        group = operations._foreach_norm([gradients[i] for i in indices], 2, dtype)
+        wide = torch.float32 if half else None
+        group = operations._foreach_norm([gradients[i] for i in indices], 2, wide)
         for index, norm in zip(indices, group, strict=True):
             result[index] = norm
     return result
 
 
-def total(values: list[float]) -> float:
+# --- on the background thread --------------------------------------------------------------------
+
+
+def total(values: Sequence[float]) -> float:
     """L2 norm of norms without overflow; NaN if one is NaN."""
-    return math.nan if any(map(math.isnan, values)) else math.hypot(*values)
+    norm = math.hypot(*values)
+    if math.isfinite(norm):
+        return norm
+    return math.nan if any(map(math.isnan, values)) else norm
 
 
-def by_layer(layout: Layout, positions: list[int], values: list[float]) -> dict[int, float]:
-    """Layer index → L2 norm of its parameters."""
-    grouped: dict[int, list[float]] = {}
-    for position, value in zip(positions, values, strict=True):
-        grouped.setdefault(layout.layer_of[position], []).append(value)
-    return {layer: total(found) for layer, found in grouped.items()}
+def _pick(indices: Sequence[int]) -> Callable[[Sequence[float]], Sequence[float]]:
+    if len(indices) == 1:
+        only = indices[0]
+        return lambda values: (values[only],)
+    return itemgetter(*indices)
+
+
+class Combine:
+    """Norms of parameters → norms of layers, without Python work for each of them.
+
+    `layers` are the indices of the layers in the order of the result.
+    """
+
+    def __init__(self, layout: Layout, positions: Sequence[int]) -> None:
+        members: dict[int, list[int]] = {}
+        for index, position in enumerate(positions):
+            members.setdefault(layout.layer_of[position], []).append(index)
+        by_size: dict[int, list[int]] = {}
+        for layer, indices in members.items():
+            by_size.setdefault(len(indices), []).append(layer)
+        self._columns = [
+            [_pick([members[layer][n] for layer in layers]) for n in range(size)]
+            for size, layers in by_size.items()
+        ]
+        self.layers = [layer for layers in by_size.values() for layer in layers]
+        self.ids: tuple[int, ...] = ()
+
+    def __call__(self, values: Sequence[float]) -> list[float]:
+        """L2 norm of each layer in the order of `layers`; NaN where one of its norms is NaN."""
+        result: list[float] = []
+        finite = math.isfinite(math.hypot(*values))
+        for columns in self._columns:
+            picked = [pick(values) for pick in columns]
+            if len(picked) == 1:
+                result.extend(picked[0])
+            elif finite:
+                result.extend(map(math.hypot, *picked))
+            else:
+                result.extend(map(total, zip(*picked, strict=True)))
+        return result

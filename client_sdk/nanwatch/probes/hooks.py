@@ -39,7 +39,7 @@ class Hooks:
         self._ending: frameworks.Ending | None = None
         """The framework's loop that was asked to end by `_stop`."""
         self._stop: BaseException = KeyboardInterrupt()
-        self._clipping = ClippingProbe(self._on_clip, self._clipping_here)
+        self._clipping = ClippingProbe(self._on_clip, self._on_value, self._clipping_here)
 
     def _active(self) -> bool:
         return self._observer.enabled and self._observer.on_this_thread()
@@ -196,19 +196,28 @@ class Hooks:
         disable: Any = torch.compiler.disable
         self._register_step_hooks(disable(self._before_step), disable(self._after_step))
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """Other arguments for the step if a guard looks at its closure, else None."""
         if not self._active():
-            return
+            return None
         # A frame that begins a step now is none of those noted: such an id is a leftover.
         caller = id(_caller())
         self._steps = [step for step in self._steps if step[1] != caller]
         inside = self._inside_step()
         self._steps.append((id(optimizer), caller))
-        if not inside:
-            self._timed("step", self._observe_before, optimizer)
+        if inside:
+            return None
+        return self._timed("step", self._observe_before, optimizer, args, kwargs)
 
-    def _observe_before(self, optimizer: Any) -> None:
-        self._observer.before_step(self._observer.registry.add(optimizer))
+    def _observe_before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        observer = self._observer
+        known = observer.registry.add(optimizer)
+        guard = observer.skip_guard
+        given = None
+        if guard is not None:
+            given = guard.wrap_closure(known, args, kwargs, lambda: observer.clock.step)
+        observer.before_step(known)
+        return given
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not self._steps or not self._observer.on_this_thread():
@@ -307,6 +316,9 @@ class Hooks:
 
     def _on_clip(self, parameters: list[Any], clip: Any) -> None:
         self._timed("clipping", self._observer.clip, parameters, clip)
+
+    def _on_value(self, gradients: list[Any], clip: Any) -> None:
+        self._timed("clipping", self._observer.clip_values, gradients, clip)
 
     def _install_scaler(self) -> None:
         from torch.amp.grad_scaler import GradScaler

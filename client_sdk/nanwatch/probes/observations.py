@@ -53,6 +53,8 @@ class ClosedAttempt:
     clip_threshold: float | None = None
     found_inf: Numbers | None = None
     """Fused optimizers under a scaler: above 0 if the step changed nothing."""
+    outcome_if_found: int = SCALER_SKIPPED
+    """Who made that flag: the scaler, or the guard (`HELD`)."""
     rates: list[tuple[str, float, float]] = field(default_factory=list)
     """(group name, used, scheduled)."""
     factor: float = 1.0
@@ -76,6 +78,8 @@ class ClosedAttempt:
             if number >= 0:
                 ids.append(number)
                 values.append(value)
+            else:
+                catalog.refused += 1
 
         reports: list[NonFinite] = []
         outcome = self._outcome()
@@ -86,8 +90,10 @@ class ClosedAttempt:
             reports.extend(self._report_loss(value))
         if self.norms is not None:
             found = self.norms.numbers.get()
-            add("grad_norm", gradients.total(found))
-            bad_tensors = sum(not math.isfinite(v) for v in found)
+            norm = gradients.total(found)
+            add("grad_norm", norm)
+            if not math.isfinite(norm):
+                bad_tensors = sum(not math.isfinite(v) for v in found)
             reports.extend(self._report_gradient(found, bad_tensors))
         if self.clip_threshold is not None:
             add("clip_threshold", self.clip_threshold)
@@ -111,21 +117,31 @@ class ClosedAttempt:
 
     def _outcome(self) -> int:
         if self.found_inf is not None and self.found_inf.get()[0] > 0:
-            return SCALER_SKIPPED
+            return self.outcome_if_found
         return self.outcome
 
     def _add_layers(self, catalog: Catalog, ids: list[int], values: list[float]) -> None:
         assert self.norms is not None
-        layout = self.norms.layout
-        if not layout.ids:
-            layout.ids = tuple(
-                catalog.id_of("grad_norm_layer", self.scope, layer) for layer in layout.layers
+        layout, positions = self.norms.layout, self.norms.positions
+        known_for, combine = layout.combine
+        if known_for is not positions:
+            combine = gradients.Combine(layout, positions)
+            combine.ids = tuple(
+                catalog.id_of("grad_norm_layer", self.scope, layout.layers[layer])
+                for layer in combine.layers
             )
-        found = gradients.by_layer(layout, self.norms.positions, self.norms.numbers.get())
-        for index, value in found.items():
-            if layout.ids[index] >= 0:
-                ids.append(layout.ids[index])
+            layout.combine = (positions, combine)
+        found = combine(self.norms.numbers.get())
+        if -1 not in combine.ids:
+            ids.extend(combine.ids)
+            values.extend(found)
+            return
+        for number, value in zip(combine.ids, found, strict=True):
+            if number >= 0:
+                ids.append(number)
                 values.append(value)
+            else:
+                catalog.refused += 1
 
     def _report_loss(self, value: float) -> Iterable[NonFinite]:
         if self.health.turned_bad(self.scope, "loss", not math.isfinite(value)):

@@ -17,10 +17,13 @@ from typing import Any
 
 from nanwatch.contract.frames import Mark
 from nanwatch.control.actions import Actions
+from nanwatch.control.holding import take_held
 from nanwatch.control.learning_rate import Scaling, factor_of, rates_of, set_factor
+from nanwatch.control.skip_guard import SkipGuard
 from nanwatch.probes import discovery, frameworks, gradients, loss
 from nanwatch.probes.attempts import (
     APPLIED,
+    HELD,
     MAIN_SETTLED_ATTEMPTS,
     SCALER_SKIPPED,
     Attempt,
@@ -34,7 +37,7 @@ from nanwatch.probes.observations import ClosedAttempt, Health, Marked
 from nanwatch.probes.overhead import Cadence, Overhead
 from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
-from nanwatch.probes.tensors import Item, read_all
+from nanwatch.probes.tensors import Item, Picked, read, read_all
 from nanwatch.record import Recorder
 
 GRADIENTS_SHARE = 0.5
@@ -55,7 +58,7 @@ NAMING_PAUSE = 100
 
 def _threshold(clips: Sequence[Clip]) -> float | None:
     """The last real bound: clipping at infinity only reads the norm."""
-    finite = [clip.threshold for clip in clips if math.isfinite(clip.threshold)]
+    finite = [c.threshold for c in clips if not c.by_value and math.isfinite(c.threshold)]
     return finite[-1] if finite else None
 
 
@@ -68,11 +71,16 @@ class Observer:
         self.registry = Registry()
         self.scaling = Scaling()
         self.actions: Actions | None = None
+        self.skip_guard: SkipGuard | None = None
+        """Holds poisoned updates, if the script asked for it."""
+        self.last_closed: ClosedAttempt | None = None
+        """What was recorded of the attempt that has just closed, for the probes."""
         self.health = Health()
         self.intake = Intake(recorder, self.clock, self.health)
         self.overhead = Overhead(cap=budget)
         self.cadence = Cadence(self.overhead, GRADIENTS_SHARE)
         self.probes = Probes(self, PROBES)
+        self.plans = gradients.Plans(self.registry)
         self.enabled = True
         self.unscaled: dict[int, Any] = {}
         """`id(scaled loss)` → the loss before a GradScaler multiplied it."""
@@ -89,6 +97,8 @@ class Observer:
         self._scans = 0
         self._described: set[int] = set()
         self._coverage: dict[str, str] = {}
+        self._clipped_at: float | None = None
+        """Bound of the script's `clip_grad_value_`."""
         self._namings = 0
         self._name_after = 0.0
 
@@ -177,8 +187,8 @@ class Observer:
                 # The gradients are others now: what was measured before is of no use.
                 known.norms = None
                 known.by_closure = known.by_closure or inside_step
-                for clip in known.clips:
-                    clip.norms = {}
+                known.free.clear()
+                known.clipped = False
         if backward.reached:
             self.probes.call("after_backward", backward)
         for attempt in self.clock.backward(backward, inside_step):
@@ -201,15 +211,37 @@ class Observer:
             self._emit(attempt)
 
     def clip(self, parameters: list[Any], clip: Clip) -> None:
-        """The user's clipping call."""
-        owners = self.registry.owner_of()
-        hit = {owners[id(p)] for p in parameters if p.grad is not None and id(p) in owners}
-        for number in hit:
-            known = self.registry.known[number]
-            if not clip.norms:
-                self._measure(known, force=True)  # now: in a moment they will be clipped
+        """The user's clipping call, with the parameters that have gradients."""
+        self._name()
+        shares = self.plans.of(parameters)
+        numbers = read(clip.norms) if clip.norms is not None and shares else None
+        clip.norms = None
+        for share in shares:
+            known = self.registry.known[share.number]
             known.clips.append(clip)
             del known.clips[:-CLIPS_MOST]
+            if numbers is None or share.layout is None:
+                self._before_clipped(known)
+                continue
+            picked = numbers if share.indices is None else Picked(numbers, share.indices)
+            known.free.append((share, picked))
+            del known.free[:-CLIPS_MOST]
+
+    def clip_values(self, gradients_: list[Any], clip: Clip) -> None:
+        """The user's `clip_grad_value_` is about to change these gradients."""
+        ids = set(map(id, gradients_))
+        for known in self.registry.live():
+            if any(id(p.grad) in ids for p in known.parameters()):
+                self._before_clipped(known)
+                known.clips.append(clip)
+                del known.clips[:-CLIPS_MOST]
+                self._clipped_at = clip.threshold
+
+    def _before_clipped(self, known: Known) -> None:
+        """In a moment the gradients will be changed: measure now or not in this attempt."""
+        if not known.clipped:
+            self._measure(known, force=False)
+            known.clipped = True
 
     def before_step(self, known: Known) -> None:
         """The outermost step of an optimizer is about to run."""
@@ -219,6 +251,8 @@ class Observer:
         if not known.by_closure:
             self._measure(known, force=False)
         self.probes.call("before_step", known)
+        if self.skip_guard is not None:
+            self.skip_guard.before_step(known, self.clock.step)
         known.factor = factor_of(optimizer)
         scheduled = rates_of("", optimizer, scheduled=True)
         self.scaling.begin(optimizer)
@@ -230,17 +264,20 @@ class Observer:
     def after_step(self, known: Known) -> None:
         """It ran: the attempt closes as applied, unless a fused optimizer says otherwise."""
         self.scaling.repair()
+        flag = self.skip_guard.after_step(known) if self.skip_guard is not None else None
         if known.by_closure:
             self._measure(known, force=False)
         self.probes.call("after_step", known)
         found_inf = getattr(known.optimizer, "found_inf", None)
-        attempt = self.clock.stepped(known.number)
+        outcome = HELD if take_held(known.optimizer) else APPLIED
+        attempt = self.clock.stepped(known.number, outcome)
         for backward in attempt.backwards:
             if known.number not in backward.reached:
                 # One place in the code serves several optimizers in turn: walk it every time.
                 self._sites.pop(backward.site, None)
                 self._shared_sites.add(backward.site)
-        self._emit(attempt, found_inf=found_inf)
+        ours = flag is not None
+        self._emit(attempt, found_inf=flag if ours else found_inf, ours=ours)
 
     def scaler_refused(self, known: Known) -> None:
         """`GradScaler.step` passed without a step."""
@@ -258,14 +295,14 @@ class Observer:
 
     # --- closing an attempt ----------------------------------------------------------------------
 
-    def _emit(self, attempt: Attempt, found_inf: Any = None) -> None:
+    def _emit(self, attempt: Attempt, found_inf: Any = None, ours: bool = False) -> None:
         known = self.registry.known.get(attempt.optimizer)
         if known is None or known.optimizer is None:
             return
         self._name()
         if not known.named:
             self.recorder.count_drop("optimizer too short-lived to be named")
-            known.norms, known.clips = None, []
+            known.forget_attempt()
             self._step_rates.pop(known.number, None)
             return
         if attempt.fit:
@@ -289,10 +326,10 @@ class Observer:
             closed.rates = self._step_rates.pop(known.number, [])
         if found_inf is not None:
             closed.found_inf = read_all([found_inf])
+            closed.outcome_if_found = HELD if ours else SCALER_SKIPPED
         if known.scaler is not None:
             closed.loss_scale = _loss_scale(known.scaler())
-        known.norms = None
-        known.clips = []
+        known.forget_attempt()
         if attempt.is_main:
             closed.step_time = self.overhead.step()
             if self.health.noticed:
@@ -302,6 +339,7 @@ class Observer:
             if attempt.step % COVERAGE_ATTEMPTS == 1:
                 self._tell_coverage()
         self.recorder.put(closed)
+        self.last_closed = closed
         self.probes.call("closed", known, attempt)
         if closed.rates:
             self._remember_rates(known.scope, closed.rates)
@@ -331,9 +369,10 @@ class Observer:
         if known.norms is not None:
             return
         self._name()
+        own = not known.clipped and (force or self.cadence.due())
+        if not own and not known.free:
+            return
         started = time.perf_counter()
-        covered = any(clip.norms for clip in known.clips)
-        own = force or covered or self.cadence.due()
         known.norms, passed = gradients.measure(known, own_pass=own)
         if passed:
             self.cadence.spent(time.perf_counter() - started)
@@ -413,6 +452,10 @@ class Observer:
         """What is measured how often, whenever that has changed."""
         norms = self.cadence.every
         said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
+        if self._clipped_at is not None:
+            said["clipping"] = f"values at {self._clipped_at:g}; norms are those before it"
+        if self.skip_guard is not None:
+            said["guard"] = self.skip_guard.coverage()
         said.update(self.probes.coverage())
         if said != self._coverage:
             self._coverage = said

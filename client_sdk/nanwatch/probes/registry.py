@@ -24,8 +24,19 @@ class Layout:
     layers: list[str]
     layer_of: list[int]
     """Position of a parameter → index in `layers`."""
-    ids: tuple[int, ...] = ()
-    """Series of `layers`, filled on the background thread."""
+    position_of: dict[int, int] = field(default_factory=dict)
+    """`id(parameter)` → its position."""
+    positions: list[int] = field(default_factory=list)
+    """Positions measured last: one list for all attempts that measure the same."""
+    combine: tuple[Any, Any] = (None, None)
+    """(positions, `gradients.Combine` for them); background thread."""
+
+    def same_as_before(self, positions: list[int]) -> list[int]:
+        """The list of the attempt before if it is equal, so that whoever works by it need not
+        look at each position again."""
+        if positions != self.positions:
+            self.positions = positions
+        return self.positions
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +51,10 @@ class Known:
     parameter_count: int = -1
     clips: list[Clip] = field(default_factory=list)
     """Clipping calls of the attempt that is open."""
+    free: list[tuple[Any, Any]] = field(default_factory=list)
+    """(`gradients.Share`, norms) that they left behind."""
+    clipped: bool = False
+    """Gradients were changed by a clipping whose norms are unknown: too late to measure."""
     norms: Any = None
     """`gradients.Norms` of the attempt that is open, if measured already."""
     witness: weakref.ref[Any] | None = None
@@ -55,6 +70,11 @@ class Known:
     def optimizer(self) -> Any:
         """The optimizer, or None if it is gone."""
         return self.ref()
+
+    def forget_attempt(self) -> None:
+        """Its attempt has closed: what was seen of it is of no use for the next."""
+        self.norms, self.clipped = None, False
+        self.clips, self.free = [], []
 
     def parameters(self) -> list[Any]:
         """Parameters in the order of the groups."""
@@ -166,7 +186,9 @@ class Registry:
             in_use.add(known.scope)
         for known in live:
             if known.layout is None:
-                known.layout = layout_of(known.parameters(), parameters)
+                own = known.parameters()
+                known.parameter_count = len(own)
+                known.layout = layout_of(own, parameters)
 
     def _remember_roots(self, roots: list[Any], names: dict[int, str]) -> None:
         self.roots = {}
@@ -221,4 +243,7 @@ def layout_of(parameters: list[Any], names: dict[int, tuple[str, str]]) -> Layou
             index[layer] = len(layers)
             layers.append(layer)
         layer_index.append(index[layer])
-    return Layout(full, layers, layer_index)
+    position_of: dict[int, int] = {}
+    for position, parameter in enumerate(parameters):
+        position_of.setdefault(id(parameter), position)
+    return Layout(full, layers, layer_index, position_of)

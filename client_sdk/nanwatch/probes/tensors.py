@@ -24,6 +24,10 @@ class Numbers:
         """True if `get` does not wait."""
         return self._values is not None or self._event is None or self._event.query()
 
+    def here(self) -> bool:
+        """True if the numbers are on the host already, so that `get` costs nothing."""
+        return self._values is not None
+
     def get(self) -> list[float]:
         """The numbers. Waits for the device if it must: background thread only."""
         if self._values is None:
@@ -51,9 +55,50 @@ class Item(Numbers):
         """True if `get` does not wait."""
         return self._all.ready()
 
+    def here(self) -> bool:
+        """True if the number is on the host already."""
+        return self._all.here()
+
     def get(self) -> list[float]:
         """The number, as a list of one."""
         return [self._all.get()[self._index]]
+
+
+class Picked(Numbers):
+    """Some of several numbers that travel together."""
+
+    __slots__ = ("_all", "_indices")
+
+    def __init__(self, numbers: Numbers, indices: Sequence[int]) -> None:
+        super().__init__(None)
+        self._all, self._indices = numbers, indices
+
+    def ready(self) -> bool:
+        """True if `get` does not wait."""
+        return self._all.ready()
+
+    def get(self) -> list[float]:
+        """The numbers at the indices, in their order."""
+        found = self._all.get()
+        return [found[index] for index in self._indices]
+
+
+class Joined(Numbers):
+    """Numbers of several vectors, one after another."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Numbers]) -> None:
+        super().__init__(None)
+        self._parts = parts
+
+    def ready(self) -> bool:
+        """True if `get` does not wait."""
+        return all(part.ready() for part in self._parts)
+
+    def get(self) -> list[float]:
+        """All of them."""
+        return [value for part in self._parts for value in part.get()]
 
 
 def read(tensor: Any) -> Numbers:
