@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 import torch
 
 from nanwatch.contract.frames import Command, CommandResult, Go
+from nanwatch.guard import GUARD, Guard
 from sdk.watched import Watched
 
 Watch = Callable[..., Watched]
@@ -37,5 +39,29 @@ def assert_same(left: Weights, right: Weights) -> None:
     """The very same bits, NaN included."""
     assert left.keys() == right.keys() and left
     for name in left:
-        ours, theirs = left[name].contiguous(), right[name].contiguous()
-        assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8)), name
+        ours, theirs = (
+            t.contiguous().reshape(-1).view(torch.uint8) for t in (left[name], right[name])
+        )
+        assert torch.equal(ours, theirs), name
+
+
+def join(watched: Watch, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Watched:
+    """A watched run that is the run of this process, as after `nanwatch.init`."""
+    seen = watched(**options)
+    monkeypatch.setattr("nanwatch.run._current", seen.run)
+    return seen
+
+
+def break_the_run(seen: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an integration asks of the run fails, and is not raised."""
+    monkeypatch.setattr(Guard, "reraise", False)
+    for name in ("log", "mark", "watch"):
+        monkeypatch.setattr(seen.run, name, lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(seen.run.observer, "mark", lambda *_, **__: 1 / 0)
+
+
+def broke_quietly(library: str) -> bool:
+    """True if errors of that integration were counted; forgets them."""
+    count = GUARD.counts.get(f"{library} integration:ZeroDivisionError", 0)
+    GUARD.clear()
+    return count > 0

@@ -132,8 +132,12 @@ class _Callback:
         metrics = trainer.callback_metrics
         fresh = {k: v for k, v in metrics.items() if not _same(self._last.get(k), v)}
         self._last.update(fresh)
-        # `loss_step` is the same number as `loss` where a metric is kept per step and per epoch.
-        values = {k: v for k, v in fresh.items() if not (k.endswith("_step") and k[:-5] in fresh)}
+        # A metric kept per step and per epoch comes by two names, of which we take one.
+        values = {
+            k: v
+            for k, v in fresh.items()
+            if f"{k}_epoch" not in fresh and not (k.endswith("_step") and k[:-5] in fresh)
+        }
         forward(values, stage=stage, step=trainer.global_step)
 
 

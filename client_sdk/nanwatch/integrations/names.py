@@ -87,7 +87,9 @@ def place(name: str, stage: str = "train", *, measured: bool = True) -> Place:
     if kind and not (measured and stage == "train" and kind.rpartition(".")[2] in MEASURED):
         return Place(stage, kind)
     plain = to_name("/".join(parts))
-    return Place(stage, plain if series_key(plain, "")[0] == "custom" else f"{stage}/{plain}")
+    if series_key(plain, "")[0] != "custom":
+        plain = f"{stage}/{plain.replace('.', '/')}"  # no kind by chance: it has its own unit
+    return Place(stage, plain)
 
 
 def _take_stage(parts: list[str], stage: str) -> tuple[list[str], str]:

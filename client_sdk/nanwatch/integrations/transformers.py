@@ -82,7 +82,10 @@ class NanwatchCallback(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         """Everything the Trainer logs; its evaluations say `eval_` themselves."""
-        forward(logs or {}, step=state.global_step)
+        logged = dict(logs or {})
+        if "train_runtime" in logged:  # the summary: a mean over the whole training
+            logged.pop("train_loss", None)
+        forward(logged, step=state.global_step)
 
     @never_raises
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
