@@ -1,5 +1,7 @@
 // Incidents of the made-up trainings, in the words of the real ones.
 
+import { reportsOf } from "./reports.mjs";
+
 const now = () => Date.now() / 1000;
 
 function incident(run, id, fields) {
@@ -17,6 +19,7 @@ function incident(run, id, fields) {
     reopened: 0,
     forecast: "",
     evidence_against: [],
+    forensics: reportsOf(run).forensics,
     ...fields,
   };
 }

@@ -64,7 +64,9 @@ class Run {
         add(kind, scope);
       if (scope.startsWith("q")) for (const kind of ["q_mean", "q_std", "q_min", "q_max"]) add(kind, scope);
     }
-    if (this.spec.layers) for (const layer of LAYERS) add("grad_norm_layer", "", layer);
+    const perLayer = ["grad_norm_layer", "update_ratio_layer", "dead_fraction_layer"];
+    if (this.spec.layers) for (const kind of perLayer) for (const layer of LAYERS) add(kind, "", layer);
+    if (this.spec.repaired) add("repaired", "", "finite_rows");
     for (const kind of this.spec.extra ?? []) add(kind);
     add("throughput");
     add("memory");
@@ -132,6 +134,12 @@ class Run {
         if (this.spec.sick === "vanish" && depth < 8 && age > 0) return 1e-9 * Math.exp(noise());
         return (norm * Math.exp(-depth / 4 + noise())) / 2;
       }
+      case "update_ratio_layer":
+        return 1e-3 * Math.exp(LAYERS.indexOf(one.layer) / 3 - 2 + noise()) * (dead ? 0 : 1);
+      case "dead_fraction_layer":
+        return Math.min(1, Math.max(0, LAYERS.indexOf(one.layer) / 20 + 0.05 * noise()));
+      case "repaired":
+        return step % 31 === 0 ? 2 : 0;
       case "reward":
         return 20 * (1 - Math.exp(-step / 2000)) + 2 * noise();
       case "reward_abs_max":
@@ -175,7 +183,10 @@ export function makeRuns(empty) {
       "noa-t256",
       { steps: 1669, rate: 1, sick: "nan", onset: 1200, layers: true, project: "language", controls: "all" },
     ],
-    ["sac-ant-17", { ...rl, steps: 9340, rate: 12, sick: "clip", onset: 9120, controls: "all" }],
+    [
+      "sac-ant-17",
+      { ...rl, repaired: true, steps: 9340, rate: 12, sick: "clip", onset: 9120, controls: "all" },
+    ],
     [
       "bert-large-sst2",
       { steps: 4200, rate: 3, silent: 190, layers: true, project: "language", controls: "all" },

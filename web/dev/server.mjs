@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import { Blocks, encode, seriesFrame } from "./frames.mjs";
 import { answer, fail, serveFile } from "./http.mjs";
 import { makeIncidents } from "./incidents.mjs";
+import { COVERAGE, reportsOf } from "./reports.mjs";
 import { checkpointsOf, makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
 
@@ -31,7 +32,7 @@ function incidentOf(run) {
 }
 
 function controlsOf(run) {
-  if (run.spec.controls === "all") return ["set_lr", "scale_lr", "checkpoint", "stop"];
+  if (run.spec.controls === "all") return ["set_lr", "scale_lr", "checkpoint", "stop", "arm_tracing"];
   return run.spec.controls === "lr" ? ["set_lr", "scale_lr"] : [];
 }
 
@@ -72,6 +73,7 @@ function detail(run) {
         lr: ["1e-07", "0.01"],
         checkpoint: allowed.includes("checkpoint"),
         stop: allowed.includes("stop"),
+        tracing: allowed.includes("arm_tracing"),
         granted_by: "script",
       }
     : null;
@@ -83,6 +85,7 @@ function detail(run) {
     series: run.series,
     beat: { queued: 0, dropped: {}, overhead: "0.004" },
     main_scope: run.spec.scopes?.[0] ?? "",
+    coverage: { step: run.step - 1, at: now(), what: COVERAGE },
   };
 }
 
@@ -271,7 +274,7 @@ function get(path, query, response) {
       text: `task ${i + 2}`,
       data: {},
     }));
-    return answer(response, 200, { marks, checkpoints: checkpoints.get(id), nonfinite: [], problems: [] });
+    return answer(response, 200, { marks, checkpoints: checkpoints.get(id), ...reportsOf(run) });
   }
   if (part === "series") {
     const ids = query.get("ids").split(",").map(Number);

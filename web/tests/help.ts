@@ -1,3 +1,4 @@
+import type { DrawContext } from "../src/charts/figure";
 import { type Columns, columnsFromPoints } from "../src/net/series";
 import type { RunDetail, SeriesInfo } from "../src/net/types";
 import type { Source } from "../src/panels/panel";
@@ -28,5 +29,25 @@ export function sourceWith(
     checkpoints: [],
     seriesOf: (...kinds) => infos.filter((info) => kinds.includes(info.kind)),
     columns: (id) => points(series[id - 1]![2]),
+  };
+}
+
+/** What a chart of the first hundred steps is drawn with. */
+export function drawing(log: boolean): DrawContext {
+  const shades = { text: "#000000", secondary: "#111111", muted: "#222222", grid: "#333333" };
+  return {
+    from: 0,
+    to: 3,
+    log,
+    smooth: true,
+    wide: false,
+    place: (step) => step,
+    colors: {
+      ...shades,
+      border: "#444444",
+      surface: "#ffffff",
+      applied: "#cccccc",
+      series: ["#010101", "#020202", "#030303", "#040404", "#050505", "#060606"],
+    },
   };
 }

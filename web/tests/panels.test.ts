@@ -1,14 +1,18 @@
 import { describe, expect, it } from "vitest";
+import contract from "../../client_sdk/nanwatch/contract/kinds.py?raw";
+import { activations } from "../src/panels/activations";
 import { clipCells, gradNorm } from "../src/panels/gradNorm";
-import { layerGrid, layers } from "../src/panels/layers";
+import { layerGrid } from "../src/panels/heat";
+import { layers } from "../src/panels/layers";
 import { learningRate } from "../src/panels/learningRate";
+import { standingOut } from "../src/panels/lines";
 import { loss } from "../src/panels/loss";
-import { otherPanels } from "../src/panels/other";
 import { named } from "../src/panels/panel";
 import { q, valueBound } from "../src/panels/q";
-import { panelsOf } from "../src/panels/registry";
+import { groupsOf, panelsOf } from "../src/panels/registry";
 import { shareOfOnes, updateCells, updates } from "../src/panels/updates";
-import { points, sourceWith } from "./help";
+import { weights } from "../src/panels/weights";
+import { drawing, points, sourceWith } from "./help";
 
 const NAN = Number.NaN;
 
@@ -35,7 +39,21 @@ describe("select", () => {
     expect(gradNorm.select(source)!.limits).toHaveLength(1);
     expect(learningRate.select(source)!.used).toHaveLength(1);
     expect(q.select(source)!.means[0]!.scope).toBe("q1");
-    expect(otherPanels(source.detail).map((panel) => panel.id)).toEqual(["kl", "custom-tokens"]);
+    const groups = groupsOf(source.detail).map(({ id, panels }) => [
+      id,
+      panels.filter((panel) => panel.select(source)).map((panel) => panel.id),
+    ]);
+    expect(Object.fromEntries(groups)).toEqual({
+      main: ["loss", "grad-norm", "lr", "q"],
+      logged: ["custom-tokens"],
+      policy: ["kl"],
+      weights: [],
+      optimizer: [],
+      activations: [],
+      numerics: [],
+      system: [],
+      more: [],
+    });
   });
 
   it("gives a scope the same colour in every panel", () => {
@@ -46,6 +64,68 @@ describe("select", () => {
     ]);
     const color = (kind: string) => named(source, kind).find((one) => one.scope === "q1")!.color;
     expect(color("loss")).toBe(color("grad_norm"));
+  });
+});
+
+describe("kinds of the contract", () => {
+  // Read from the contract itself, so that a new kind without a place on the page fails here.
+  const kinds = [...contract.matchAll(/^ {4}"(\w+)": Kind\(/gm)].map((match) => match[1]!);
+  const noCurve = ["task", "grad_norm_shard_layer"];
+
+  it("have one place on the page each, in words", () => {
+    expect(kinds.length).toBeGreaterThan(40);
+    for (const kind of kinds.filter((one) => !noCurve.includes(one))) {
+      const layer = kind.endsWith("_layer") || kind === "custom" ? "a.b" : "";
+      const source = sourceWith([
+        [kind, "", [0.5, 0.25], layer],
+        ["loss", "", [1, 2]],
+        ["grad_norm", "", [1, 2]],
+        ["update_applied", "", [1, 1]],
+        ["q_mean", "", [1, 1]],
+      ]);
+      const drawn = panelsOf(source.detail).filter(
+        (panel) => panel.kinds.includes(kind) && panel.select(source) !== null,
+      );
+      expect(drawn, kind).toHaveLength(1);
+      const figure = drawn[0]!.draw(drawn[0]!.select(source), drawing(drawn[0]!.log));
+      expect(figure.summary, kind).not.toContain("no data");
+      expect(figure.table().rows.length, kind).toBeGreaterThan(0);
+    }
+  });
+
+  it("show a kind of a newer SDK under its own name", () => {
+    const source = sourceWith([["curvature_trace", "", [1, 2]]]);
+    const more = groupsOf(source.detail).find((group) => group.id === "more")!;
+    expect(more.panels.map((panel) => panel.title)).toEqual(["curvature trace"]);
+    expect(more.open).toBe(false);
+  });
+});
+
+describe("lines of layers", () => {
+  const layer = (name: string, values: number[]) =>
+    ["update_ratio_layer", "", values, name] as [string, string, number[], string];
+  const ten = sourceWith([
+    ...Array.from({ length: 9 }, (_, i) => layer(`l${i}`, [10 ** -i, 10 ** -i])),
+    layer("broken", [1e-9, NAN]),
+  ]);
+  const of = (pick: "largest" | "extremes") =>
+    standingOut(named(ten, "update_ratio_layer"), 0, 1, pick).map((one) => one.layer);
+
+  it("are those that stand out, the broken ones first", () => {
+    expect(of("largest")).toEqual(["broken", "l0", "l1", "l2", "l3", "l4"]);
+    expect(of("extremes")).toEqual(["broken", "l0", "l1", "l6", "l7", "l8"]);
+  });
+
+  it("are all of them where there are few", () => {
+    const few = sourceWith([layer("a", [1]), layer("b", [NAN])]);
+    expect(standingOut(named(few, "update_ratio_layer"), 0, 1, "largest")).toHaveLength(2);
+  });
+
+  it("carry the guide of 1e-3", () => {
+    const [panel] = weights;
+    const figure = panel!.draw(panel!.select(ten), drawing(true));
+    expect(figure.levels).toEqual([{ y: 1e-3, label: "1e-3" }]);
+    expect(figure.note).toBe("6 of 10 layers: the largest and smallest");
   });
 });
 
@@ -75,6 +155,24 @@ describe("update health", () => {
     expect([sum("applied"), sum("scaler"), sum("script"), sum("nonfinite")]).toEqual([2, 1, 1, 1]);
   });
 
+  it("says what nanwatch held, whether or not the gradient was measured", () => {
+    const held = sourceWith([
+      ["update_applied", "", [1, 0, 0, 0]],
+      ["skip_reason", "", [0, 3, 3, 2]],
+      ["grad_norm", "", [1, NAN, 1, 1]],
+    ]);
+    const [cells] = [updateCells(updates.select(held)!, 0, 3)];
+    expect(cells.map((cell) => [cell.guard, cell.nonfinite, cell.script])).toEqual([
+      [0, 0, 0],
+      [1, 0, 0],
+      [1, 0, 0],
+      [0, 0, 1],
+    ]);
+    expect(updates.draw(updates.select(held)!, drawing(false)).readings(1)).toContainEqual(
+      expect.objectContaining({ label: "held by nanwatch", text: "100 %" }),
+    );
+  });
+
   it("estimates a mixed bucket by its ends, and takes the mean where there is one", () => {
     const bucket = (start: number, value: number, mean: number) => ({
       ...points([1]),
@@ -92,6 +190,17 @@ describe("update health", () => {
 });
 
 describe("layers", () => {
+  it("keep a share of zero, which is a healthy layer", () => {
+    const source = sourceWith([["dead_fraction_layer", "", [0, 0.5, 0], "a"]]);
+    const series = named(source, "dead_fraction_layer");
+    expect([...layerGrid(series, 0, 2, true).values[0]!]).toEqual([0, 0.5, 0]);
+    expect([...layerGrid(series, 0, 2).values[0]!]).toEqual([NAN, 0.5, NAN]);
+    const [dead] = activations;
+    const figure = dead!.draw(dead!.select(source), drawing(false));
+    expect(figure.legend).toEqual({ low: "0 %", high: "100 %" });
+    expect(figure.readings(1, 0)[0]!.text).toBe("50 %");
+  });
+
   it("keep the largest norm of a cell and mark what is not finite", () => {
     const source = sourceWith([
       ["grad_norm_layer", "", [1, 5, NAN], "a"],

@@ -42,7 +42,7 @@ describe("roles", () => {
 
 describe("view in the address", () => {
   it("goes there and back", () => {
-    const search = "?x=rel&x0=10&x1=200&smooth=0&c.loss.log=0&c.custom-a.b.wide=1";
+    const search = "?x=rel&x0=10&x1=200&smooth=0&c.loss.log=0&c.custom-a.b.wide=1&g.system=1&g.weights=0";
     expect(formatView(parseView(search))).toBe(search);
     expect(formatView(parseView("?follow=500"))).toBe("?follow=500");
     expect(formatView(parseView(""))).toBe("");

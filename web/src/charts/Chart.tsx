@@ -96,6 +96,7 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
     if (seen.value) void store.picture.value;
     if (near.value && !dragging.value) enqueue(redraw);
   });
+  useEffect(() => store.want(panel.kinds), [panel, store]);
   useNear(figureRef, plot, near, seen, width);
   useEffect(
     () => () => {
@@ -169,7 +170,7 @@ function ChartBody({ panel, store }: { panel: Panel; store: RunStore }) {
         >
           <div
             ref={plot}
-            class={`plot${panel.id === "layers" ? " plot-hatched" : ""}`}
+            class={`plot${figure?.rows ? " plot-hatched" : ""}`}
             style={{ height: `${panel.height}px` }}
             onPointerDown={() => {
               dragging.value = true;

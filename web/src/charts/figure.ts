@@ -40,9 +40,10 @@ export interface StackTrace {
 export interface HeatTrace {
   type: "heat";
   x: Float64Array;
-  /** One row for each layer, values already log10; NaN cells stay empty. */
+  /** One row for each layer, in the units of the colours; NaN cells stay empty. */
   z: Float64Array[];
-  /** Upper end of the colours, log10. */
+  /** Ends of the colours. */
+  low: number;
   high: number;
 }
 

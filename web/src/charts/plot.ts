@@ -208,7 +208,7 @@ function toPlotly(trace: Trace, figure: Figure): object {
         x: trace.x,
         y: (figure.rows ?? []).map((_, i) => i),
         z: trace.z,
-        zmin: -8,
+        zmin: trace.low,
         zmax: trace.high,
         colorscale: "Cividis",
         showscale: false,

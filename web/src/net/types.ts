@@ -41,6 +41,7 @@ export interface ControlOffer {
   lr_factor?: [string, string] | null;
   checkpoint?: boolean;
   stop?: boolean;
+  tracing?: boolean;
   granted_by?: string;
 }
 
@@ -59,6 +60,13 @@ export interface Beat {
   overhead?: string;
 }
 
+/** What the run measures and how often, or why not. */
+export interface Coverage {
+  step: number;
+  at: number;
+  what: Record<string, string>;
+}
+
 export interface RunDetail extends RunSummary {
   config: Record<string, string>;
   facts: Record<string, string>;
@@ -66,6 +74,7 @@ export interface RunDetail extends RunSummary {
   series: SeriesInfo[];
   beat: Beat | null;
   main_scope: string;
+  coverage: Coverage | null;
 }
 
 export type IncidentState = "firing" | "acknowledged" | "snoozed" | "resolved";
@@ -127,6 +136,7 @@ export interface Incident {
   evidence_against: string[];
   evidence: Evidence[];
   findings: FindingRow[];
+  forensics: Forensics[];
   suggestions: Suggestion[];
 }
 
@@ -135,6 +145,7 @@ export interface CommandArgs {
   factor?: number;
   scope?: string;
   checkpoint?: boolean;
+  steps?: number;
 }
 
 export interface Command {
@@ -175,11 +186,54 @@ export interface Mark {
   data: Record<string, string>;
 }
 
+/** The first non-finite value of an episode. */
+export interface NonFinite {
+  rank: number;
+  at: number;
+  step: number;
+  where: "loss" | "gradient" | "parameter" | "buffer" | "moment" | "watched" | "logged";
+  scope: string;
+  nan: number;
+  inf: number;
+  total: number;
+  layers: string[];
+}
+
+/** Where a non-finite value came from. */
+export interface Forensics {
+  rank: number;
+  at: number;
+  step: number;
+  trigger: "loss" | "gradient" | "parameter" | "skips" | "command" | "exception";
+  scope: string;
+  verdict: "layer" | "all_at_once" | "loss" | "not_found";
+  cause: "nan" | "overflow" | "unknown";
+  first_forward: string;
+  first_backward: string;
+  producers: string[];
+  propagators: string[];
+  text: string;
+  recorder_path: string;
+  checkpoint_path: string;
+  facts: Record<string, string>;
+  tracing_steps: number;
+}
+
+/** An internal error of the SDK; `count` of its kind so far. */
+export interface Problem {
+  rank: number;
+  at: number;
+  kind: string;
+  count: number;
+  text: string;
+}
+
 export interface RunEvents {
   marks: Mark[];
   checkpoints: Checkpoint[];
-  nonfinite: unknown[];
-  problems: unknown[];
+  nonfinite: NonFinite[];
+  forensics: Forensics[];
+  problems: Problem[];
 }
 
 export interface AuditRow {

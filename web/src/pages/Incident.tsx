@@ -11,6 +11,7 @@ import { SeverityBadge } from "../ui/SeverityBadge";
 import { Banner } from "./run/Banner";
 import { Confirm } from "./run/Confirm";
 import { Controls, currentLrs } from "./run/Controls";
+import { ForensicsCard } from "./run/Forensics";
 
 /** One incident in full: banner, evidence and how it came about. */
 export function IncidentPage({ id }: { id: string }) {
@@ -57,6 +58,7 @@ export function IncidentPage({ id }: { id: string }) {
   const ask = (change: Draft, trigger: HTMLElement) => {
     if (!asked.peek()) asked.value = { change, trigger };
   };
+  const last = store.value ? Math.max(one.last_step, store.value.lastStep) : one.last_step;
   const around = Math.max(100, Math.round((one.last_step - one.onset_step) * 0.5));
   const zoom = `?x0=${Math.max(0, one.onset_step - around)}&x1=${one.last_step + around}`;
   return (
@@ -74,6 +76,9 @@ export function IncidentPage({ id }: { id: string }) {
           incident.value = changed;
         }}
       />
+      {one.forensics.map((found) => (
+        <ForensicsCard key={`${found.step} ${found.rank} ${found.at}`} found={found} lastStep={last} />
+      ))}
       <section class="card" aria-label="How it came about">
         <h2>How it came about</h2>
         <ol class="timeline">

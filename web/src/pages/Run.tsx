@@ -3,17 +3,20 @@ import { useEffect, useMemo } from "preact/hooks";
 import { Chart, sourceOf } from "../charts/Chart";
 import { loadPlotly } from "../charts/plot";
 import type { Panel, Source } from "../panels/panel";
-import { panelsOf } from "../panels/registry";
+import { type Group, groupsOf } from "../panels/registry";
 import type { Draft } from "../state/commands";
 import { RunStore } from "../state/run";
 import { subject } from "../state/title";
-import { view } from "../state/view";
+import { setGroup, view } from "../state/view";
 import { severityRank } from "../ui/severity";
 import { Banner } from "./run/Banner";
 import { Confirm } from "./run/Confirm";
 import { Controls, currentLrs } from "./run/Controls";
 import { EventRail } from "./run/EventRail";
+import { Findings } from "./run/Forensics";
 import { Head, Vitals } from "./run/Head";
+import { Itself, Measured } from "./run/Itself";
+import { RepairedBanner } from "./run/Repaired";
 import { Toolbar } from "./run/Toolbar";
 
 export function RunPage({ id }: { id: string }) {
@@ -62,6 +65,7 @@ export function RunPage({ id }: { id: string }) {
           onChange={(one) => store.putIncident(one)}
         />
       ))}
+      <RepairedBanner store={store} />
       <Vitals store={store} detail={detail} />
       <div class="run-body">
         <div class="run-main">
@@ -83,6 +87,9 @@ export function RunPage({ id }: { id: string }) {
               </ul>
             </section>
           ) : null}
+          <Findings store={store} />
+          <Itself store={store} detail={detail} />
+          <Measured coverage={detail.coverage} />
           <Facts title="Configuration" facts={detail.config} />
           <Facts title="Environment" facts={detail.facts} />
         </aside>
@@ -107,14 +114,45 @@ function Charts({ store }: { store: RunStore }) {
   const detail = store.detail.value!;
   // Only the list of series decides which charts there are; points come through the charts themselves.
   const key = detail.series.map((one) => one.id).join();
-  const panels = useMemo(() => panelsOf(detail), [key]);
+  const groups = useMemo(() => groupsOf(detail), [key]);
   const source = sourceOf(store)!;
   return (
+    <>
+      {groups.map((group) => (
+        <ChartGroup key={group.id} group={group} store={store} source={source} />
+      ))}
+    </>
+  );
+}
+
+/** Charts that belong together. Those of a closed group do not exist, so they cost nothing. */
+function ChartGroup({ group, store, source }: { group: Group; store: RunStore; source: Source }) {
+  const shown = group.title ? group.panels.filter((panel) => hasData(panel, source)) : group.panels;
+  if (!shown.length) return null;
+  const charts = (
     <div class="charts">
-      {panels.map((panel) => (
+      {shown.map((panel) => (
         <PanelSlot key={panel.id} panel={panel} store={store} source={source} />
       ))}
     </div>
+  );
+  if (!group.title) return charts;
+  const open = view.value.groups[group.id] ?? group.open;
+  return (
+    <section class="chart-group" aria-label={group.title} data-testid={`group-${group.id}`}>
+      <h2>
+        <button
+          type="button"
+          class="group-toggle"
+          aria-expanded={open}
+          onClick={() => setGroup(group.id, !open)}
+        >
+          <span aria-hidden="true">{open ? "▾" : "▸"}</span> {group.title}{" "}
+          <small>{shown.length === 1 ? "1 chart" : `${shown.length} charts`}</small>
+        </button>
+      </h2>
+      {open ? charts : null}
+    </section>
   );
 }
 

@@ -4,6 +4,8 @@ import { color, dash, label, type NamedSeries, named, type Panel } from "./panel
 
 interface Data {
   norms: NamedSeries[];
+  /** After clipping. */
+  clipped: NamedSeries[];
   limits: NamedSeries[];
 }
 
@@ -13,15 +15,17 @@ export const gradNorm: Panel<Data> = {
   id: "grad-norm",
   title: "Gradient norm, before clipping",
   testId: "chart-grad-norm",
+  kinds: ["grad_norm", "grad_norm_clipped", "clip_threshold"],
   log: true,
   mayLog: true,
   smooths: true,
   height: 260,
   select: (source) => {
     const norms = named(source, "grad_norm");
-    return norms.length ? { norms, limits: named(source, "clip_threshold") } : null;
+    const clipped = named(source, "grad_norm_clipped");
+    return norms.length ? { norms, clipped, limits: named(source, "clip_threshold") } : null;
   },
-  draw: ({ norms, limits }, context) => {
+  draw: ({ norms, clipped, limits }, context) => {
     const lines = [
       ...norms.map((one) => ({
         label: label(one, "norm"),
@@ -29,6 +33,12 @@ export const gradNorm: Panel<Data> = {
         color: color(context, one.color),
         dash: dash(one.color),
         smooth: true,
+      })),
+      ...clipped.map((one) => ({
+        label: one.scope ? `${one.scope} after clipping` : "after clipping",
+        columns: one.columns,
+        color: color(context, one.color),
+        quiet: true,
       })),
       ...limits.map((one) => ({
         label: one.scope ? `clip ${one.scope}` : "clip",

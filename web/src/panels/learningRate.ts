@@ -13,6 +13,7 @@ export const learningRate: Panel<Data> = {
   title: "Learning rate",
   unit: "used; dashed: scheduled",
   testId: "chart-lr",
+  kinds: ["lr", "lr_scheduled"],
   log: true,
   mayLog: true,
   height: 260,

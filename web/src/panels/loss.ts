@@ -5,6 +5,7 @@ export const loss: Panel<NamedSeries[]> = {
   id: "loss",
   title: "Loss",
   testId: "chart-loss",
+  kinds: ["loss"],
   log: true,
   mayLog: true,
   smooths: true,

@@ -18,6 +18,8 @@ export interface Panel<Data = unknown> {
   /** Small print beside the title. */
   unit?: string;
   testId: string;
+  /** Every kind it draws; series of layers are asked for only where one of them is open. */
+  kinds: string[];
   /** Logarithmic unless the reader says otherwise. */
   log: boolean;
   /** False where a logarithm has no meaning. */

@@ -3,6 +3,7 @@ import type { Trace } from "../charts/figure";
 import { type Line, lineFigure, visible } from "../charts/lines";
 import type { Columns } from "../net/series";
 import { parseMetric } from "../ui/format";
+import { linePanel } from "./lines";
 import { color, type NamedSeries, named, type Panel } from "./panel";
 
 interface Data {
@@ -20,6 +21,7 @@ export const q: Panel<Data> = {
   title: "Q values",
   unit: "mean ± std, min and max",
   testId: "chart-q",
+  kinds: ["q_mean", "q_std", "q_min", "q_max", "q_target_mean"],
   log: false,
   mayLog: true,
   height: 260,
@@ -72,6 +74,14 @@ export const q: Panel<Data> = {
   },
   missing: "This run does not send Q statistics: run.log(q=…)",
 };
+
+/** How far the critic has run from its target: a gap that grows is bootstrapping on its own errors. */
+export const qGap = linePanel({
+  id: "q_target_gap",
+  title: "Critic minus its target",
+  kinds: { q_target_gap: "gap" },
+  levels: [{ y: 0, label: "0" }],
+});
 
 /** Mean ± std where both have a value for the same steps. */
 export function spread(mean: Columns, std: Columns): Columns {

@@ -18,6 +18,7 @@ export interface Cell {
   applied: number;
   scaler: number;
   script: number;
+  guard: number;
   nonfinite: number;
 }
 
@@ -29,6 +30,7 @@ export const updates: Panel<Data> = {
   title: "Updates",
   unit: "share of attempts",
   testId: "chart-updates",
+  kinds: ["update_applied", "skip_reason"],
   log: false,
   mayLog: false,
   height: 260,
@@ -41,9 +43,10 @@ export const updates: Panel<Data> = {
   draw: (data, context) => {
     const cells = updateCells(data, context.from, context.to);
     const { series, applied, text } = context.colors;
+    const guarded = cells.some((cell) => cell.guard > 0);
     const x = Float64Array.from(cells, (cell) => context.place(cell.from));
     const layer = (
-      name: "applied" | "scaler" | "script" | "nonfinite",
+      name: "applied" | "scaler" | "script" | "guard" | "nonfinite",
       color: string,
       pattern: "" | "/" | "x" | ".",
     ) =>
@@ -59,6 +62,7 @@ export const updates: Panel<Data> = {
         layer("applied", applied, ""),
         layer("scaler", series[0]!, "/"),
         layer("script", series[4]!, "."),
+        layer("guard", series[2]!, "/"),
         layer("nonfinite", text, "x"),
       ],
       y: { log: false, range: [0, 1], ticks: [0, 0.5, 1].map((at) => ({ at, text: formatShare(at) })) },
@@ -74,6 +78,9 @@ export const updates: Panel<Data> = {
           { label: "applied", color: applied, text: formatShare(cell.applied) },
           { label: "skipped by scaler", color: series[0]!, text: formatShare(cell.scaler) },
           { label: "skipped by script", color: series[4]!, text: formatShare(cell.script) },
+          ...(guarded
+            ? [{ label: "held by nanwatch", color: series[2]!, text: formatShare(cell.guard) }]
+            : []),
           { label: "non-finite", color: text, text: formatShare(cell.nonfinite) },
         ];
       },
@@ -88,13 +95,22 @@ export const updates: Panel<Data> = {
 
 function table(cells: Cell[], number: (v: number) => string) {
   return {
-    columns: ["steps", "attempts", "applied", "skipped by scaler", "skipped by script", "non-finite"],
+    columns: [
+      "steps",
+      "attempts",
+      "applied",
+      "skipped by scaler",
+      "skipped by script",
+      "held by nanwatch",
+      "non-finite",
+    ],
     rows: cells.map((cell) => [
       `${Math.ceil(cell.from)}–${Math.floor(cell.to)}`,
       String(cell.total),
       number(cell.applied),
       number(cell.scaler),
       number(cell.script),
+      number(cell.guard),
       number(cell.nonfinite),
     ]),
   };
@@ -126,21 +142,26 @@ export function updateCells(data: Data, from: number, to: number): Cell[] {
       cell.total += weight;
       cell.applied += done * weight;
       if (skipped <= 0) continue;
-      const bad = Math.min(skipped, nonFiniteAt(norm, applied.first[i]!, applied.last[i]!));
+      const why = reasonShares(reason, applied.first[i]!, applied.last[i]!);
+      // What the guard held is said as such: that its gradient was not finite goes without saying.
+      cell.guard += skipped * why.guard;
+      const left = skipped * (1 - why.guard);
+      const bad = Math.min(left, nonFiniteAt(norm, applied.first[i]!, applied.last[i]!));
       cell.nonfinite += bad;
-      const byScript = scriptShare(reason, applied.first[i]!, applied.last[i]!);
-      cell.script += (skipped - bad) * byScript;
-      cell.scaler += (skipped - bad) * (1 - byScript);
+      const byScript = why.guard < 1 ? why.script / (1 - why.guard) : 0;
+      cell.script += (left - bad) * byScript;
+      cell.scaler += (left - bad) * (1 - byScript);
     }
   }
   const filled = cells.filter((cell) => cell.total > 0);
   for (const cell of filled)
-    for (const name of ["applied", "scaler", "script", "nonfinite"] as const) cell[name] /= cell.total;
+    for (const name of ["applied", "scaler", "script", "guard", "nonfinite"] as const)
+      cell[name] /= cell.total;
   return filled;
 }
 
 function emptyCell(from: number, to: number): Cell {
-  return { from, to, total: 0, applied: 0, scaler: 0, script: 0, nonfinite: 0 };
+  return { from, to, total: 0, applied: 0, scaler: 0, script: 0, guard: 0, nonfinite: 0 };
 }
 
 /**
@@ -175,14 +196,14 @@ function nonFiniteAt(norm: Columns | undefined, first: number, last: number): nu
   return count;
 }
 
-/** Of what was skipped, the share that the script skipped (reason 2); the scaler is reason 1. */
-function scriptShare(reason: Columns | undefined, first: number, last: number): number {
-  if (!reason) return 1;
-  let script = 0;
-  let scaler = 0;
-  for (let i = lowerBound(reason, first); i < reason.n && reason.first[i]! <= last; i++) {
-    if (reason.max[i] === 2) script++;
-    else if (reason.max[i] === 1) scaler++;
-  }
-  return script + scaler ? script / (script + scaler) : 1;
+/** Of what was skipped, the shares of the script (reason 2), of nanwatch's guard (3) and of the scaler (1). */
+function reasonShares(reason: Columns | undefined, first: number, last: number) {
+  const count = [0, 0, 0, 0];
+  if (reason)
+    for (let i = lowerBound(reason, first); i < reason.n && reason.first[i]! <= last; i++) {
+      const why = reason.max[i]!;
+      if (why === 1 || why === 2 || why === 3) count[why]!++;
+    }
+  const total = count[1]! + count[2]! + count[3]!;
+  return total ? { script: count[2]! / total, guard: count[3]! / total } : { script: 1, guard: 0 };
 }

@@ -8,6 +8,8 @@ export interface View {
   smooth: boolean;
   /** Charts whose axis differs from their default. */
   flags: Record<string, { log?: boolean; wide?: boolean }>;
+  /** Groups of charts that are open or closed against their default. */
+  groups: Record<string, boolean>;
 }
 
 export function parseView(search: string): View {
@@ -15,7 +17,10 @@ export function parseView(search: string): View {
   const x = query.get("x");
   const zoom = [Number(query.get("x0") ?? Number.NaN), Number(query.get("x1") ?? Number.NaN)];
   const flags: View["flags"] = {};
+  const groups: View["groups"] = {};
   for (const [key, value] of query) {
+    const group = /^g\.([a-z]+)$/.exec(key);
+    if (group) groups[group[1]!] = value === "1";
     const match = /^c\.([^.]+(?:\.[^.]+)*)\.(log|wide)$/.exec(key);
     if (!match) continue;
     flags[match[1]!] ??= {};
@@ -27,6 +32,7 @@ export function parseView(search: string): View {
     follow: Math.max(0, Math.floor(Number(query.get("follow") ?? 0)) || 0),
     smooth: query.get("smooth") !== "0",
     flags,
+    groups,
   };
 }
 
@@ -42,6 +48,7 @@ export function formatView(view: View): string {
   for (const [chart, flags] of Object.entries(view.flags))
     for (const [name, value] of Object.entries(flags))
       if (value !== undefined) query.set(`c.${chart}.${name}`, value ? "1" : "0");
+  for (const [group, open] of Object.entries(view.groups)) query.set(`g.${group}`, open ? "1" : "0");
   const text = query.toString();
   return text ? `?${text}` : "";
 }

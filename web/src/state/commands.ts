@@ -12,6 +12,9 @@ export interface Draft {
   label: string;
 }
 
+/** Attempts that one press traces. */
+export const TRACING_ATTEMPTS = 50;
+
 export function draft(kind: string, args: CommandArgs, label: string, incidentId = ""): Draft {
   return { kind, args: numeric(args), key: randomKey(), incidentId, label };
 }
@@ -38,6 +41,8 @@ export function draftLabel(kind: string, args: CommandArgs, runName: string): st
       return "Save checkpoint";
     case "stop":
       return `Stop ${runName}`;
+    case "arm_tracing":
+      return `Trace ${args.steps ?? TRACING_ATTEMPTS} attempts`;
     default:
       return kind;
   }
@@ -110,6 +115,8 @@ export function commandWords(command: Command): string {
       return "Save checkpoint";
     case "stop":
       return "Stop";
+    case "arm_tracing":
+      return `Trace ${command.args.steps ?? TRACING_ATTEMPTS} attempts`;
     default:
       return command.kind;
   }

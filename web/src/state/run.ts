@@ -4,6 +4,7 @@ import type { Frame } from "../net/frame";
 import { live } from "../net/live";
 import { type Columns, readSeries } from "../net/series";
 import type { Checkpoint, Command, Incident, Mark, RunDetail, RunEvents, SeriesInfo } from "../net/types";
+import { Reports } from "./reports";
 import { mergeLive, PointRing } from "./ring";
 import { Timeline } from "./timeline";
 import { keepIncident } from "./wall";
@@ -11,6 +12,7 @@ import { keepIncident } from "./wall";
 const LINE_BUCKETS = 1200;
 const LAYER_BUCKETS = 240;
 const LAYERS_PER_QUERY = 64;
+const LAYERS_MOST = 200;
 /** Vital signs look at the last hundred attempts; the newest 200 steps are kept raw. */
 const RAW_TAIL = 220;
 /** After so many live points a fresh query is cheaper to draw than ever more raw points. */
@@ -38,6 +40,7 @@ export class RunStore {
   readonly commands = signal<Map<string, Command>>(new Map());
   readonly marks = signal<Mark[]>([]);
   readonly checkpoints = signal<Checkpoint[]>([]);
+  readonly reports = new Reports();
   /** Grows when points came, at most four times a second: numbers subscribe to it. */
   readonly version = signal(0);
   /** Grows at most once a second by live points, at once by an answer: charts subscribe to it. */
@@ -58,6 +61,9 @@ export class RunStore {
   private sinceQuery = 0;
   private queriedAt = 0;
   private knownSeries = 0;
+  /** Kinds of layer series that a chart shows; the others are neither asked for nor kept. */
+  private readonly wanted = new Set(["grad_norm_layer"]);
+  private readonly layerKinds = new Map<number, string>();
 
   constructor(readonly id: string) {}
 
@@ -82,6 +88,14 @@ export class RunStore {
     return (this.detail.peek()?.series ?? []).filter(
       (series) => kinds.includes(series.kind) && series.rank === 0,
     );
+  }
+
+  /** A chart shows these kinds from now on. */
+  want(kinds: string[]): void {
+    const fresh = kinds.filter((kind) => kind.endsWith("_layer") && !this.wanted.has(kind));
+    if (!fresh.length) return;
+    for (const kind of fresh) this.wanted.add(kind);
+    this.scheduleQuery(30);
   }
 
   /** History of the visible steps with the live points behind it. */
@@ -155,6 +169,7 @@ export class RunStore {
       this.load<RunEvents>(`${base}/events`, (events) => {
         this.marks.value = events.marks;
         this.checkpoints.value = events.checkpoints;
+        this.reports.set(events);
         for (const mark of events.marks) this.timeline.add(mark.step, mark.at);
       }),
       this.queryTail(),
@@ -175,6 +190,7 @@ export class RunStore {
   private applyDetail(detail: RunDetail): void {
     const before = this.detail.peek();
     this.detail.value = detail;
+    for (const one of detail.series) if (one.kind.endsWith("_layer")) this.layerKinds.set(one.id, one.kind);
     const count = detail.series.length;
     if (count !== this.knownSeries) {
       this.knownSeries = count;
@@ -227,6 +243,8 @@ export class RunStore {
   }
 
   private feed(id: number, steps: Float64Array, times: Float64Array, values: Float64Array): void {
+    const kind = this.layerKinds.get(id);
+    if (kind !== undefined && !this.wanted.has(kind)) return;
     let ring = this.rings.get(id);
     if (!ring) {
       ring = new PointRing();
@@ -252,7 +270,7 @@ export class RunStore {
         .peek()
         .filter((one) => one.path !== checkpoint.path || one.step !== checkpoint.step);
       this.checkpoints.value = [...others, checkpoint];
-    }
+    } else this.reports.take(header);
   }
 
   putIncident(incident: Incident): void {
@@ -299,9 +317,11 @@ export class RunStore {
   }
 
   private layerIds(): number[] {
-    return this.seriesOf("grad_norm_layer")
-      .slice(0, 200)
-      .map((one) => one.id);
+    return [...this.wanted].flatMap((kind) =>
+      this.seriesOf(kind)
+        .slice(0, LAYERS_MOST)
+        .map((one) => one.id),
+    );
   }
 
   private path(ids: number[], range: [number, number] | null, buckets: number): string {

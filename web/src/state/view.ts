@@ -8,6 +8,10 @@ export function changeView(change: Partial<View>, push = false): void {
   setSearch(formatView({ ...view.peek(), ...change }), push);
 }
 
+export function setGroup(group: string, open: boolean): void {
+  changeView({ groups: { ...view.peek().groups, [group]: open } });
+}
+
 export function setChartFlag(chart: string, name: "log" | "wide", value: boolean): void {
   const flags = view.peek().flags;
   changeView({ flags: { ...flags, [chart]: { ...flags[chart], [name]: value } } });

@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import { errorText, postJson } from "../../net/api";
 import type { Incident, RunDetail, Suggestion } from "../../net/types";
 import { type Draft, draft, draftLabel } from "../../state/commands";
+import { forensicsTitle } from "../../state/forensics";
 import { mayRespond } from "../../state/session";
 import { keepIncident } from "../../state/wall";
 import { CopyButton } from "../../ui/CopyButton";
@@ -54,6 +55,7 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
         <div class="banner-why">
           <p>{incident.what}</p>
           <p data-testid="incident-why">{incident.why}</p>
+          {full ? null : <Origin incident={incident} />}
           {incident.forecast ? (
             <p>
               <strong>{incident.forecast}</strong>
@@ -94,6 +96,18 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
         ) : null}
       </div>
     </section>
+  );
+}
+
+/** The newest forensics in one line; the incident's own page has the rest. */
+function Origin({ incident }: { incident: Incident }) {
+  const newest = incident.forensics.at(-1);
+  if (!newest) return null;
+  return (
+    <p data-testid="incident-origin">
+      <strong>{forensicsTitle(newest)}</strong> at step {formatStep(newest.step)}.{" "}
+      <a href={`/a/${incident.id}`}>How it was found</a>
+    </p>
   );
 }
 
@@ -156,7 +170,8 @@ function buttonWords(one: Suggestion, detail: RunDetail): string {
     case "checkpoint":
       return "Save checkpoint";
     case "stop":
-      return `Stop ${detail.name}`;
+    case "arm_tracing":
+      return draftLabel(one.command, one.args, detail.name);
     default:
       return one.command;
   }

@@ -3,7 +3,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Command, RunDetail } from "../../net/types";
 import { boundsRefusal, type Draft, isGrave, lrChange, refusalText, send } from "../../state/commands";
 import { mayControl } from "../../state/session";
-import { formatNumber } from "../../ui/format";
+import { formatNumber, formatStep } from "../../ui/format";
 
 interface Props {
   change: Draft;
@@ -132,6 +132,14 @@ function Effect({ change, detail, lrs }: { change: Draft; detail: RunDetail; lrs
       <p>
         {detail.name} writes model, optimizer and scaler to a file on its own machine, at the close of the
         next attempt. The training goes on.
+      </p>
+    );
+  if (change.kind === "arm_tracing")
+    return (
+      <p>
+        For {formatStep(change.args.steps)} attempts {detail.name} looks at every layer, forward and backward,
+        and says where the first value that is not finite comes from. This changes nothing in the training;
+        those attempts take longer.
       </p>
     );
   if (change.kind === "stop")

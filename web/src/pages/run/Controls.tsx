@@ -6,9 +6,11 @@ import {
   commandWords,
   type Draft,
   draft,
+  draftLabel,
   refusalText,
   stateWords,
   TERMINAL,
+  TRACING_ATTEMPTS,
 } from "../../state/commands";
 import type { RunStore } from "../../state/run";
 import { mayControl, mayRespond } from "../../state/session";
@@ -50,11 +52,8 @@ export function Controls({ store, detail, ask }: Props) {
       ) : null}
       {allowed.size > 0 ? (
         <p class="small-print">
-          Allowed by the {offer?.granted_by === "launch" ? "launch command" : "training script"}
-          {offer?.lr ? `: LR ${formatText(offer.lr[0])} to ${formatText(offer.lr[1])}` : ""}
-          {offer?.lr_factor
-            ? `; factor ${formatText(offer.lr_factor[0])} to ${formatText(offer.lr_factor[1])}`
-            : ""}
+          Allowed by the {offer?.granted_by === "launch" ? "launch command" : "training script"}:{" "}
+          {offerWords(offer)}
         </p>
       ) : null}
       {commands.length ? (
@@ -66,6 +65,20 @@ export function Controls({ store, detail, ask }: Props) {
       ) : null}
     </section>
   );
+}
+
+/** What the run lets people do, with its bounds. */
+function offerWords(offer: RunDetail["control"]): string {
+  const words = [
+    offer?.lr ? `LR ${formatText(offer.lr[0])} to ${formatText(offer.lr[1])}` : "",
+    offer?.lr_factor
+      ? `LR factor ${formatText(offer.lr_factor[0])} to ${formatText(offer.lr_factor[1])}`
+      : "",
+    offer?.checkpoint ? "checkpoint" : "",
+    offer?.stop ? "stop" : "",
+    offer?.tracing ? "tracing" : "",
+  ];
+  return words.filter(Boolean).join("; ");
 }
 
 function ReadOnly() {
@@ -165,6 +178,23 @@ function Buttons({ store, detail, ask, allowed }: Props & { allowed: Set<string>
             onClick={(event) => ask(draft("checkpoint", {}, "Save checkpoint"), event.currentTarget)}
           >
             Save checkpoint
+          </button>
+        ) : null}
+        {allowed.has("arm_tracing") ? (
+          <button
+            type="button"
+            data-testid="button-trace"
+            disabled={disabled}
+            title="Look at every layer for a while: where does the first non-finite value come from?"
+            onClick={(event) => {
+              const args = { steps: TRACING_ATTEMPTS };
+              ask(
+                draft("arm_tracing", args, draftLabel("arm_tracing", args, detail.name)),
+                event.currentTarget,
+              );
+            }}
+          >
+            Trace {TRACING_ATTEMPTS} attempts
           </button>
         ) : null}
         {allowed.has("stop") && mayControl.value ? (

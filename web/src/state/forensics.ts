@@ -1,0 +1,80 @@
+/** Words for what the SDK found out about a non-finite value. Pure. */
+import type { Forensics, NonFinite } from "../net/types";
+import { formatStep } from "../ui/format";
+
+const MADE: Record<Forensics["cause"], string> = {
+  nan: "NaN",
+  overflow: "an overflow to infinity",
+  unknown: "a non-finite value",
+};
+
+/** One sentence without its full stop: which layer came first, and what it did. */
+export function forensicsTitle(found: Forensics): string {
+  switch (found.verdict) {
+    case "layer":
+      return firstLayer(found);
+    case "all_at_once":
+      return found.cause === "overflow"
+        ? "All layers overflowed at once: no order can be told"
+        : "All layers turned bad at once: no order can be told";
+    case "loss":
+      return `Every layer was finite; the loss made ${MADE[found.cause]}`;
+    case "not_found":
+      return found.trigger === "command"
+        ? "Tracing met no value that was not finite"
+        : "No layer could be named";
+  }
+}
+
+function firstLayer(found: Forensics): string {
+  const forward = found.first_forward;
+  const name = forward || found.first_backward || found.producers[0] || "unknown";
+  const pass = forward ? " (forward)" : found.first_backward ? " (backward)" : "";
+  const from = found.producers.includes(name) ? " from finite inputs" : "";
+  return `First bad layer: ${name}${pass}, produced ${MADE[found.cause]}${from}`;
+}
+
+const TRIGGERS: Record<Forensics["trigger"], string> = {
+  loss: "a loss that was not finite",
+  gradient: "a gradient that was not finite",
+  parameter: "a parameter that was not finite",
+  skips: "updates skipped in a row",
+  command: "asked for from the page",
+  exception: "an exception",
+};
+
+/** Why the SDK looked. */
+export function triggerWords(found: Forensics): string {
+  return TRIGGERS[found.trigger] ?? found.trigger;
+}
+
+/** "tracing until step 460", or what was; empty if nothing was armed. */
+export function tracingWords(found: Forensics, lastStep: number): string {
+  if (found.tracing_steps <= 0) return "";
+  const until = found.step + found.tracing_steps;
+  const count = `${formatStep(found.tracing_steps)} attempts`;
+  return lastStep < until
+    ? `Tracing is armed for ${count}, until step ${formatStep(until)}.`
+    : `Tracing was armed for ${count}, until step ${formatStep(until)}.`;
+}
+
+const PLACES: Record<NonFinite["where"], string> = {
+  loss: "in the loss",
+  gradient: "in gradients",
+  parameter: "in parameters",
+  buffer: "in buffers",
+  moment: "in the optimizer's moments",
+  watched: "in a watched value",
+  logged: "in a logged value",
+};
+
+/** "NaN in 3 of 154, in buffers of policy". */
+export function nonFiniteWords(one: NonFinite): string {
+  const bad = [
+    one.nan ? `NaN in ${formatStep(one.nan)}` : "",
+    one.inf ? `infinity in ${formatStep(one.inf)}` : "",
+  ];
+  const count = bad.filter(Boolean).join(", ") || "non-finite";
+  const of = one.total > 1 ? ` of ${formatStep(one.total)} tensors` : "";
+  return `${count}${of}, ${PLACES[one.where] ?? one.where}${one.scope ? ` of ${one.scope}` : ""}`;
+}
