@@ -154,7 +154,5 @@ class _Tally:
             self.total += array.dtype.kind in "iub"
             return
         self.total += 1
-        nan = array != array
-        rest = array - array  # NaN exactly where the element is not finite
-        self.nan += int(nan.sum())
-        self.inf += int((rest != rest).sum()) - int(nan.sum())
+        self.nan += int((array != array).sum())
+        self.inf += int((abs(array) == math.inf).sum())
