@@ -89,6 +89,7 @@ def run_detail(
     *,
     series: list[Series],
     main_scope: str,
+    ranks: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """RunDetail."""
     beat = {
@@ -103,6 +104,7 @@ def run_detail(
         "series": [series_json(one) for one in series],
         "beat": beat,
         "main_scope": main_scope,
+        "ranks": ranks,
         "coverage": coverage_json(run.coverage),
     }
 

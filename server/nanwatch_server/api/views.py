@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, Request
 
+from nanwatch_server.api.ranks import ranks_json
 from nanwatch_server.api.schemas import incident_json, run_detail, run_summary, stored_report
 from nanwatch_server.api.vitals import Vitals
 from nanwatch_server.domain.models import Incident, Run
@@ -73,6 +74,7 @@ class Views:
             self._clock(),
             series=series,
             main_scope=self._vitals.main_scope(run, series),
+            ranks=ranks_json(self._store.ranks(run.id), self._presence.of(run.id).ranks),
         )
 
     def incident(self, incident: Incident) -> dict[str, Any]:

@@ -59,6 +59,25 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankState:
+    """What is known of one rank of a training with several."""
+
+    run_id: str
+    rank: int
+    world: int
+    """Processes of the training when it last connected."""
+    host: str
+    last_seen_at: float
+    last_step: int
+    ended_at: float | None = None
+    bad_step: int | None = None
+    """First step with a value that was not finite, as the rank itself reported."""
+    bad_at: float | None = None
+    """Client wall clock of that step."""
+    bad_where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """What a run measures and how often, or why not, as it said last."""
 

@@ -21,6 +21,7 @@ from nanwatch_server.domain.models import (
     Finding,
     Incident,
     JournalRow,
+    RankState,
     Run,
     RunMark,
     Series,
@@ -41,12 +42,35 @@ class UnitOfWork(Protocol):
         self, run_id: str, *, at: float | None, reason: str, exit_code: int | None
     ) -> None: ...
     def open_epoch(
-        self, stream: Stream, *, started_at: float, parent_epoch: int, now: float
+        self,
+        stream: Stream,
+        *,
+        started_at: float,
+        parent_epoch: int,
+        now: float,
+        world: int = 1,
+        generation: int = 0,
     ) -> bool:
         """Remember the epoch; True if it is the live one of its (run, rank) from now on.
 
         Not live, only allowed to backfill: an epoch that a later one already replaced.
         """
+        ...
+
+    def put_rank(self, stream: Stream, *, world: int, host: str, now: float) -> None:
+        """A rank of several has connected."""
+        ...
+
+    def touch_rank(self, stream: Stream, *, last_seen_at: float, last_step: int) -> None:
+        """Sign of life of a rank of several."""
+        ...
+
+    def end_rank(self, stream: Stream, at: float) -> None:
+        """A rank of several has said goodbye."""
+        ...
+
+    def rank_bad(self, stream: Stream, *, step: int, at: float, where: str) -> None:
+        """A rank of several met a value that is not finite; the smallest step is kept."""
         ...
 
     def high_water(self, stream: Stream, lane: str) -> int:
@@ -138,6 +162,14 @@ class Store(Protocol):
     def incident(self, incident_id: str) -> Incident | None: ...
     def command(self, command_id: str) -> Command | None: ...
     def commands(self, run_id: str, *, open_only: bool = False) -> list[Command]: ...
+    def ranks(self, run_id: str) -> list[RankState]:
+        """Ranks that have connected, in order; empty for a training of one process."""
+        ...
+
+    def groups(self, run_id: str) -> dict[Stream, tuple[int, int]]:
+        """(world size, generation) of every process of the run."""
+        ...
+
     def marks(self, run_id: str) -> list[RunMark]: ...
     def checkpoints(self, run_id: str) -> list[Checkpoint]: ...
     def reports(self, run_id: str, what: str = "") -> list[dict[str, Any]]:

@@ -40,7 +40,8 @@ from nanwatch_server.domain.models import Checkpoint, Coverage, RunMark, Series,
 from nanwatch_server.domain.ports import CommandDesk, UnitOfWork
 from nanwatch_server.ingest import checks
 from nanwatch_server.ingest.intake import BUSY_JOBS, Intake, Job
-from nanwatch_server.store.replay import Committed
+from nanwatch_server.ingest.shards import ShardBook
+from nanwatch_server.store.replay import Committed, tables_of
 
 _log = structlog.get_logger()
 
@@ -75,7 +76,9 @@ class Connection:
         desk: CommandDesk,
         committed: Callable[[Committed], None],
         clock: Callable[[], float] = time.time,
+        shards: ShardBook | None = None,
     ) -> None:
+        self._shards = shards if hello.world > 1 else None
         self.stream = Stream(run_id=hello.run.id, rank=hello.rank, epoch=hello.epoch)
         self.hello = hello
         self.live = False
@@ -201,10 +204,14 @@ class Connection:
 
     def bye(self, frame: Bye) -> None:
         """The run has ended, if everything it ever numbered is stored."""
-        if not self.live or self.stream.rank != 0:
+        if not self.live:
+            return
+        if self.stream.rank != 0:
+            self._submit(self._end_rank, lambda _: None, lambda _: None, 64)
             return
 
         def write(uow: UnitOfWork) -> bool:
+            self._end_rank(uow)
             last = {"events": frame.events, "scalars": frame.scalars}
             complete = all(uow.high_water(self.stream, lane) >= last[lane] for lane in LANES)
             if complete:
@@ -226,9 +233,18 @@ class Connection:
         def write(uow: UnitOfWork) -> None:
             self._touching = False
             step = min(self.last_step, limits.STEP_MAX)
-            uow.touch_run(self.run_id, last_seen_at=self._clock(), last_step=step)
+            self._seen(uow, self._clock(), step)
 
         self._submit(write, lambda _: None, lambda _: None, 0)
+
+    def _seen(self, uow: UnitOfWork, now: float, step: int) -> None:
+        uow.touch_run(self.run_id, last_seen_at=now, last_step=step)
+        if self.live and self.hello.world > 1:
+            uow.touch_rank(self.stream, last_seen_at=now, last_step=step)
+
+    def _end_rank(self, uow: UnitOfWork) -> None:
+        if self.hello.world > 1:
+            uow.end_rank(self.stream, self._clock())
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -270,10 +286,10 @@ class Connection:
         lane, last = batch.lane, batch.first + len(batch.records) - 1
         self.last_step = max(self.last_step, self._newest(batch))
 
-        def write(uow: UnitOfWork) -> Committed | None:
+        def write(uow: UnitOfWork) -> list[Committed]:
             high = uow.high_water(self.stream, lane)
             if last <= high:
-                return None  # a duplicate: acked and ignored
+                return []  # a duplicate: acked and ignored
             kept, data = batch, frame
             if batch.first <= high:
                 rest = batch.records[high + 1 - batch.first :]
@@ -286,13 +302,16 @@ class Connection:
             uow.set_high_water(self.stream, lane, last)
             for record in kept.records:
                 self._write_record(uow, record, now)
-            uow.touch_run(self.run_id, last_seen_at=now, last_step=self._newest(kept))
-            return Committed(row, self.stream, lane, kept.records, self._series)
+            self._seen(uow, now, self._newest(kept))
+            committed = Committed(row, self.stream, lane, kept.records, self._series)
+            return [committed, *self._combine(uow, committed, now)]
 
-        def done(committed: Committed | None) -> None:
+        def done(committed: list[Committed]) -> None:
+            if self._shards is not None:
+                self._shards.settled()
             self.send(Ack(lane=lane, upto=last, credit=self.credit()))
-            if committed is not None:
-                self._committed(committed)
+            for one in committed:
+                self._committed(one)
 
         def failed(error: Exception) -> None:
             message = f"the database refused it: {type(error).__name__}"
@@ -302,6 +321,13 @@ class Connection:
 
         bury = partial(self._skip, lane, batch.first, last, "refused", 0)
         self._submit(write, done, failed, len(frame), bury)
+
+    def _combine(self, uow: UnitOfWork, committed: Committed, now: float) -> list[Committed]:
+        """What these records complete together with those of other ranks."""
+        if self._shards is None or committed.lane != "scalars":
+            return []
+        group = (self.hello.world, self.hello.generation)
+        return self._shards.combine(uow, self.stream, group, tables_of(committed), now)
 
     def _newest(self, batch: Batch) -> int:
         newest = -1
@@ -342,6 +368,8 @@ class Connection:
             data = msgspec.msgpack.encode(record)
             what, step = _REPORTS[type(record)], getattr(record, "step", -1)
             uow.add_report(run_id, what, step, now, data, rank=self.stream.rank)
+            if isinstance(record, NonFinite) and self.hello.world > 1:
+                uow.rank_bad(self.stream, step=step, at=record.time, where=record.where)
 
     def _refuse(self, lane: Any, bad: checks.Bad) -> None:
         self.send(

@@ -9,6 +9,15 @@ from nanwatch.contract.frames import Beat
 
 
 @dataclass(frozen=True, slots=True)
+class RankPresence:
+    """Signs of life of one rank."""
+
+    connections: int = 0
+    last_seen_at: float = 0.0
+    last_step: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Presence:
     """Signs of life of one run, by the server's clock."""
 
@@ -19,6 +28,8 @@ class Presence:
     queued: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     overhead: float = 0.0
+    ranks: dict[int, RankPresence] = field(default_factory=dict)
+    """Never changed in place."""
 
 
 class PresenceBook:
@@ -42,30 +53,45 @@ class PresenceBook:
         self._runs[run_id] = replace(self.of(run_id), **changes)
         self._version += 1
 
-    def connected(self, run_id: str, now: float) -> None:
+    def _rank(self, run_id: str, rank: int, now: float, step: int = -1, connections: int = 0):
+        """The run's ranks with this one changed."""
+        ranks = self.of(run_id).ranks
+        known = ranks.get(rank, RankPresence())
+        changed = RankPresence(
+            max(known.connections + connections, 0), now, max(known.last_step, step)
+        )
+        return ranks | {rank: changed}
+
+    def connected(self, run_id: str, now: float, rank: int = 0) -> None:
         """A rank of the run has a connection."""
         with self._lock:
             count = self.of(run_id).connections + 1
-            self._change(run_id, connections=count, last_seen_at=now)
+            ranks = self._rank(run_id, rank, now, connections=1)
+            self._change(run_id, connections=count, last_seen_at=now, ranks=ranks)
 
-    def gone(self, run_id: str, now: float) -> None:
+    def gone(self, run_id: str, now: float, rank: int = 0) -> None:
         """That connection has ended."""
         with self._lock:
             count = max(self.of(run_id).connections - 1, 0)
-            self._change(run_id, connections=count, last_seen_at=now)
+            ranks = self._rank(run_id, rank, now, connections=-1)
+            self._change(run_id, connections=count, last_seen_at=now, ranks=ranks)
 
-    def stepped(self, run_id: str, step: int, now: float) -> None:
+    def stepped(self, run_id: str, step: int, now: float, rank: int = 0) -> None:
         """Data or a heartbeat of this step has arrived."""
         with self._lock:
-            known = self.of(run_id)
+            known, ranks = self.of(run_id), self._rank(run_id, rank, now, step)
             if step > known.last_step:
-                self._change(run_id, last_step=step, last_step_at=now, last_seen_at=now)
+                self._change(
+                    run_id, last_step=step, last_step_at=now, last_seen_at=now, ranks=ranks
+                )
             else:
-                self._change(run_id, last_seen_at=now)
+                self._change(run_id, last_seen_at=now, ranks=ranks)
 
-    def beat(self, run_id: str, beat: Beat, now: float) -> None:
-        """A heartbeat."""
-        self.stepped(run_id, beat.step, now)
+    def beat(self, run_id: str, beat: Beat, now: float, rank: int = 0) -> None:
+        """A heartbeat. What waits and what it costs is shown of rank 0."""
+        self.stepped(run_id, beat.step, now, rank)
+        if rank != 0:
+            return
         with self._lock:
             self._change(
                 run_id, queued=beat.queued, dropped=dict(beat.dropped), overhead=beat.overhead
