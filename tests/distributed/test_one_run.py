@@ -1,0 +1,83 @@
+"""However several processes are started, they report into one run; strangers do not mix."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from distributed.conftest import eventually
+
+
+def ids(folder) -> dict[int, set[str]]:
+    """Rank → run ids that processes of this rank said they had."""
+    found: dict[int, set[str]] = {}
+    for path in folder.glob("*.json"):
+        told = json.loads(path.read_text())
+        found.setdefault(told["rank"], set()).add(told["id"])
+    return found
+
+
+@pytest.mark.parametrize("by", ["torchrun", "spawn"])
+def test_two_processes_are_one_run(server, launch, tmp_path, by):
+    printed = launch(server, "ddp", "--steps", "6", "--ids", str(tmp_path), ranks=2, by=by).ended()
+
+    [run] = server.runs()
+    assert ids(tmp_path) == {0: {run["id"]}, 1: {run["id"]}}
+    assert printed.count(f"/r/{run['id']}") == 1  # rank 0 alone prints the link
+    detail = server.detail(run["id"])
+    assert detail["status"] == "ended"
+    assert detail["facts"]["world_size"] == "2"
+    assert [(r["rank"], r["state"], r["last_step"]) for r in detail["ranks"]] == [
+        (0, "ended", 6),
+        (1, "ended", 6),
+    ]
+    steps = [step for step, _ in server.points(run["id"], "loss", rank=1)]
+    assert steps == [step for step, _ in server.points(run["id"], "loss")] == list(range(1, 7))
+
+
+def test_two_trainings_at_once_do_not_mix(server, launch, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    both = [
+        launch(server, "ddp", "--steps", "4", "--ids", str(folder), ranks=2) for folder in folders
+    ]
+    for training in both:
+        training.ended()
+
+    found = [ids(folder) for folder in folders]
+    assert all(sorted(one) == [0, 1] and one[0] == one[1] for one in found)
+    assert found[0] != found[1]
+    assert {run["id"] for run in server.runs()} == {one for each in found for one in each[0]}
+
+
+def test_without_a_server_the_spools_of_all_ranks_name_one_run(launch, tmp_path):
+    from nanwatch.link.box import boxes
+
+    data = tmp_path / "alone"
+    launch(
+        None,
+        *("ddp", "--steps", "4"),
+        ranks=2,
+        NANWATCH_DATA_DIR=str(data),
+        NANWATCH_MODE="offline",
+    ).ended()
+
+    kept = [box.hello() for box in boxes(data)]
+    assert sorted((hello.rank, hello.world) for hello in kept if hello) == [(0, 2), (1, 2)]
+    assert len({hello.run.id for hello in kept if hello}) == 1
+
+
+def test_a_rank_that_goes_is_seen_to_be_gone(server, launch, tmp_path):
+    go = tmp_path / "go"
+    training = launch(server, "ddp", "--steps", "4", "--linger", str(go), ranks=2)
+    run = eventually(server.runs, 60, "run")[0]["id"]
+
+    def states() -> dict[int, str]:
+        return {one["rank"]: one["state"] for one in server.detail(run)["ranks"]}
+
+    eventually(lambda: states() == {0: "connected", 1: "connected"}, 60, "both ranks")
+    go.touch()
+    training.ended()
+    eventually(lambda: states() == {0: "ended", 1: "ended"}, 20, "goodbye of both ranks")
