@@ -17,6 +17,7 @@ from nanwatch_server.domain.models import Command, Stream
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.store import sql
+from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import Committed
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
@@ -39,7 +40,7 @@ class Told:
 
 
 def pipeline_of(store, desk=None):
-    return Pipeline(store, Tail(store), Hub(), desk or Desk(store), Told())
+    return Pipeline(store, Tail(store, History(store.readers)), Hub(), desk or Desk(store), Told())
 
 
 def commit(store, first, records, epoch=1):

@@ -13,7 +13,8 @@ from nanwatch_server.api.errors import RunDep
 from nanwatch_server.api.vitals import Vitals
 from nanwatch_server.auth.gate import requires
 from nanwatch_server.live.frames import FrameWriter
-from nanwatch_server.store.tail import Answer, Tail
+from nanwatch_server.store.query import Answer
+from nanwatch_server.store.tail import Tail
 
 router = APIRouter()
 
@@ -49,7 +50,7 @@ def series(
         what = f"expected at most {SERIES_MAX} series of this run and x0 ≤ x1"
         return problem(422, "invalid", f"{what}; unknown: {sorted(unknown)[:5]}")
     buckets = min(buckets, ROWS_MAX // len(wanted))
-    answers = {one: tail.query(run.id, one, x0, x1, buckets) for one in wanted}
+    answers = tail.query_many(run.id, wanted, x0, x1, buckets)
     frame = series_frame(run.id, answers, x0, x1)
     return Response(frame, media_type="application/octet-stream")
 

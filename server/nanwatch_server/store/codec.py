@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pcodec import ChunkConfig, standalone
+from pcodec import ChunkConfig, standalone  # pyright: ignore[reportAttributeAccessIssue]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

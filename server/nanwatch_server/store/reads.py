@@ -17,6 +17,7 @@ from nanwatch_server.domain.models import (
     Incident,
     IncidentState,
     JournalRow,
+    RankState,
     Run,
     RunMark,
     Series,
@@ -37,6 +38,11 @@ class Reads:
 
     def __init__(self, readers: Engine) -> None:
         self._readers = readers
+
+    @property
+    def readers(self) -> Engine:
+        """Connections for reading only."""
+        return self._readers
 
     def _all(self, query: Select) -> list[Row]:
         with self._readers.connect() as db:
@@ -150,6 +156,19 @@ class Reads:
         return [unpack(row.body, Command) for row in self._all(query)]
 
     # --- marks, checkpoints, reports ----------------------------------------------------------
+
+    def ranks(self, run_id: str) -> list[RankState]:
+        """Ranks that have connected, in order; empty for a training of one process."""
+        query = select(t.ranks).where(t.ranks.c.run_id == run_id).order_by(t.ranks.c.rank)
+        return [RankState(**row._mapping) for row in self._all(query)]
+
+    def groups(self, run_id: str) -> dict[Stream, tuple[int, int]]:
+        """(world size, generation) of every process of the run."""
+        query = select(t.epochs).where(t.epochs.c.run_id == run_id)
+        return {
+            Stream(run_id=run_id, rank=row.rank, epoch=row.epoch): (row.world, row.generation)
+            for row in self._all(query)
+        }
 
     def marks(self, run_id: str) -> list[RunMark]:
         """In order of arrival."""

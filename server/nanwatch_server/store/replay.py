@@ -19,6 +19,7 @@ from nanwatch.contract.frames import (
 )
 from nanwatch_server.domain.models import Series, Stream
 from nanwatch_server.domain.ports import Store
+from nanwatch_server.store.codec import milliseconds
 
 _log = structlog.get_logger()
 
@@ -52,7 +53,8 @@ def points_of(table: Table, series: dict[int, Series]) -> Points:
     return Points(
         tuple(series[wire_id] for wire_id in table.ids),
         np.frombuffer(table.steps, "<i8"),
-        np.frombuffer(table.times, "<f8"),
+        # As they will be once they are in chunks: the same picture before and after.
+        milliseconds(np.frombuffer(table.times, "<f8")) / 1000.0,
         values.astype(np.float64, copy=False),
     )
 

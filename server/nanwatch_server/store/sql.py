@@ -27,7 +27,7 @@ from nanwatch_server.store.lock import DirectoryLock
 from nanwatch_server.store.reads import Reads
 from nanwatch_server.store.writes import SqlUnit
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0004"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
 BUSY_TIMEOUT_MS = 5_000

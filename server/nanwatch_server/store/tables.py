@@ -6,6 +6,8 @@ Blobs named `body` are msgpack of the domain's dataclasses; columns beside them 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -23,6 +25,9 @@ metadata = MetaData()
 
 # SQLite numbers rows by itself only for a column of type INTEGER.
 RowId = BigInteger().with_variant(Integer, "sqlite")
+
+_NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
+"""The number of a row that was deleted is not given to another: others remember it."""
 
 
 def _number() -> Column:
@@ -75,7 +80,25 @@ epochs = Table(
     _time("started_at"),
     _time("seen_at"),
     _int("live"),
+    Column("world", BigInteger, nullable=False, server_default="1"),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
+
+ranks = Table(
+    "ranks",
+    metadata,
+    _text("run_id", primary_key=True),
+    _int("rank", primary_key=True),
+    _int("world"),
+    _text("host"),
+    _time("last_seen_at"),
+    _int("last_step"),
+    Column("ended_at", Float),
+    Column("bad_step", BigInteger),
+    Column("bad_at", Float),
+    _text("bad_where", default=""),
+)
+"""Of trainings with several ranks: what is known of each."""
 
 streams = Table(
     "streams",
@@ -101,7 +124,71 @@ journal = Table(
     _blob("frame"),
     Index("journal_place", "run_id", "rank", "epoch", "lane", "first", unique=True),
     Index("journal_run", "run_id", "n"),
+    **_NEVER_AGAIN,
 )
+
+axes = Table(
+    "axes",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _blob("data"),
+    Index("axes_run", "run_id"),
+    **_NEVER_AGAIN,
+)
+"""Steps and times of chunks; series that were measured together share one."""
+
+chunks = Table(
+    "chunks",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("series_n"),
+    _int("seq"),
+    _int("points"),
+    _int("low"),
+    _int("high"),
+    _int("in_order"),
+    _int("axis_n"),
+    _int("width"),
+    # Before the values: a reader of the summary then does not walk over them.
+    _blob("summary"),
+    _blob("data"),
+    Index("chunks_place", "series_n", "seq", unique=True),
+    Index("chunks_axis", "axis_n"),
+    **_NEVER_AGAIN,
+)
+"""Up to 4,096 points of one series. Never changed: a chunk that was not full is replaced."""
+
+spans = Table(
+    "spans",
+    metadata,
+    _number(),
+    _text("run_id"),
+    _int("series_n"),
+    _int("level"),
+    _int("first"),
+    _int("low"),
+    _int("high"),
+    _int("width"),
+    _blob("data"),
+    Index("spans_place", "series_n", "level", "first", unique=True),
+    **_NEVER_AGAIN,
+)
+"""Summaries of 16, 256, … full chunks, the first of which is number `first` of its series."""
+
+compactions = Table("compactions", metadata, _text("run_id", primary_key=True), _int("upto"))
+"""Journal rows up to `upto` are in chunks."""
+
+rule_states = Table(
+    "rule_states",
+    metadata,
+    _text("run_id", primary_key=True),
+    _int("upto"),
+    _time("at"),
+    _blob("data"),
+)
+"""What the rules knew after journal row `upto`."""
 
 gaps = Table(
     "gaps",

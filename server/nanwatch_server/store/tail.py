@@ -1,22 +1,23 @@
-"""The newest points of the runs in use, in memory, as growing columns; and queries over them.
+"""The points of the runs in use that are not in chunks yet, in memory, as growing columns.
 
-Filled from the journal at a run's first use, then by the pipeline after each commit. Bounded: a
-series keeps its newest points (older ranges are read from the journal), and the run that nobody
-used for longest is forgotten first.
+Filled from the journal at a run's first use, then by the pipeline after each commit, emptied by
+the compactor. `query` reads it together with `history`. Bounded: a series keeps its newest points
+(older ones are read from the journal), and the run that nobody used for longest is forgotten first.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 
 from nanwatch_server.domain.ports import Store
-from nanwatch_server.store.buckets import F64, I64, bucketed, width_for
+from nanwatch_server.store.buckets import F64, I64
+from nanwatch_server.store.history import Columns, History, Index, ReplacedError
+from nanwatch_server.store.query import Answer, Newest, answer
 from nanwatch_server.store.replay import Points, joined, replay, tables_of
 
 SERIES_POINTS_MAX = 1 << 20
@@ -25,38 +26,22 @@ SERIES_POINTS_MAX = 1 << 20
 JOIN_POINTS = 1 << 20
 """Points of the journal that are joined at a time when a run is filled from it."""
 
-
-class Columns(NamedTuple):
-    """Points of one series in order of arrival."""
-
-    steps: I64
-    times: F64
-    values: F64
-
-    def pick(self, which: slice | I64) -> Columns:
-        """These positions of every column."""
-        return Columns(self.steps[which], self.times[which], self.values[which])
-
-
-class Answer(NamedTuple):
-    """Points of a series in a range: `raw` if they are few, else `buckets`."""
-
-    raw: Columns | None
-    buckets: dict[str, F64] | None
+ATTEMPTS = 20
+"""A query that meets a compaction begins again; more often than this nobody is so unlucky."""
 
 
 class _Series:
     """Growing columns. What was handed out as a view is never written again."""
 
-    __slots__ = ("_n", "_steps", "_times", "_values", "cut", "sorted")
+    __slots__ = ("_n", "_steps", "_times", "_values", "missing", "sorted")
 
     def __init__(self) -> None:
         self._steps = np.empty(64, np.int64)
         self._times = np.empty(64)
         self._values = np.empty(64)
         self._n = 0
-        self.cut = False
-        """True if older points lie in the journal only."""
+        self.missing = 0
+        """Older points that lie in the journal only."""
         self.sorted = True
 
     def __len__(self) -> int:
@@ -66,7 +51,7 @@ class _Series:
         n, end = self._n, self._n + len(steps)
         if end > most:
             keep = min(n, most // 2)
-            self.cut = True
+            self.missing += n - keep
             self._move(n - keep, keep, max(most, keep + len(steps)))
             n, end = keep, keep + len(steps)
         elif end > len(self._steps):
@@ -86,6 +71,13 @@ class _Series:
             new[:count] = old[start : start + count]
             setattr(self, name, new)
 
+    def drop(self, count: int) -> None:
+        """Forget the oldest `count` points: they are in chunks now."""
+        kept = self._n - min(max(count, 0), self._n)
+        self._move(self._n - kept, kept, max(64, kept))
+        self._n = kept
+        self.sorted = bool((np.diff(self._steps[:kept]) >= 0).all())
+
     def columns(self, newest: int | None = None) -> Columns:
         start = 0 if newest is None else max(self._n - newest, 0)
         part = slice(start, self._n)
@@ -98,9 +90,18 @@ class _Run:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.series: dict[int, _Series] = {}
+        self.base = 0
+        """Journal row up to which points are in chunks."""
         self.upto = -1
         """-1: not loaded yet."""
         self.points = 0
+        self.rows: deque[tuple[int, tuple[int, ...], int]] = deque()
+        """(journal row, series of a table, its points), oldest first."""
+
+    def clear(self) -> None:
+        """Forget everything; the next use loads it again."""
+        self.series, self.rows = {}, deque()
+        self.points, self.upto = 0, -1
 
 
 class Tail:
@@ -109,11 +110,12 @@ class Tail:
     def __init__(
         self,
         store: Store,
+        history: History,
         *,
         points_max: int = 20_000_000,
         series_points_max: int = SERIES_POINTS_MAX,
     ) -> None:
-        self._store = store
+        self._store, self._history = store, history
         self._points_max, self._series_max = points_max, series_points_max
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _Run] = OrderedDict()
@@ -123,48 +125,105 @@ class Tail:
         with self._loaded(run_id) as run:
             if row > run.upto:
                 self._add(run, tables)
+                _note(run, row, tables)
                 run.upto = row
 
     def query(
         self, run_id: str, series_id: int, x0: int | None, x1: int | None, buckets: int
     ) -> Answer:
         """Points with x0 ≤ step ≤ x1: as they are if at most `buckets`, else buckets of them."""
-        columns, in_order = self._columns(run_id, series_id, x0)
-        if not in_order:
-            order = np.argsort(columns.steps, kind="stable")
-            columns = columns.pick(order)
-        start = 0 if x0 is None else int(np.searchsorted(columns.steps, x0, "left"))
-        stop = len(columns.steps)
-        if x1 is not None:
-            stop = int(np.searchsorted(columns.steps, x1, "right"))
-        columns = columns.pick(slice(start, stop))
-        if len(columns.steps) <= buckets:
-            return Answer(columns, None)
-        low = int(columns.steps[0]) if x0 is None else x0
-        high = int(columns.steps[-1]) if x1 is None else x1
-        width = width_for(low, high, buckets)
-        return Answer(None, bucketed(columns.steps, columns.times, columns.values, width))
+        return self.query_many(run_id, [series_id], x0, x1, buckets)[series_id]
+
+    def query_many(
+        self, run_id: str, series_ids: Sequence[int], x0: int | None, x1: int | None, buckets: int
+    ) -> dict[int, Answer]:
+        """The same for several series, each with at most `buckets` entries."""
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            found = self._snapshot(run_id, series_ids)
+            try:
+                return {
+                    one: answer(self._history, index, newest, x0, x1, buckets)
+                    for one, (index, newest) in found.items()
+                }
+            except ReplacedError:
+                if not left:
+                    raise
 
     def newest(self, run_id: str, series_id: int, count: int) -> Columns:
-        """The last `count` points to arrive."""
-        with self._loaded(run_id) as run:
-            series = run.series.get(series_id)
-            return _NOTHING if series is None else series.columns(count)
+        """The last `count` points to arrive, or what memory holds of them."""
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            with self._loaded(run_id) as run:
+                series = run.series.get(series_id)
+                columns = _NOTHING.columns if series is None else series.columns(count)
+                index = self._history.index([series_id])[series_id]
+            missing = series is not None and series.missing
+            if len(columns.steps) >= count or missing or not index.chunks:
+                return columns
+            refs, held = [], len(columns.steps)
+            for ref in reversed(index.chunks):
+                refs.append(ref)
+                held += ref.points
+                if held >= count:
+                    break
+            try:
+                parts = [*self._history.points(refs[::-1]), columns]
+            except ReplacedError:
+                if not left:
+                    raise
+                continue
+            whole = Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            return whole.pick(slice(max(0, len(whole.steps) - count), None))
 
-    def _columns(self, run_id: str, series_id: int, x0: int | None) -> tuple[Columns, bool]:
-        with self._loaded(run_id) as run:
-            series = run.series.get(series_id)
-            if series is None:
-                return _NOTHING, True
-            columns, cut, in_order = series.columns(), series.cut, series.sorted
-        if cut and (x0 is None or not in_order or x0 <= columns.steps[0]):
-            columns = self._from_journal(run_id, series_id)
-            in_order = bool((np.diff(columns.steps) >= 0).all())
-        return columns, in_order
+    def compacted(
+        self, run_id: str, upto: int, series_ids: Iterable[int], commit: Callable[[], None]
+    ) -> None:
+        """`commit` moves journal rows up to `upto` into chunks; no query sees half of that."""
+        with self._lock:
+            run = self._runs.setdefault(run_id, _Run())
+        with run.lock:
+            commit()
+            self._history.forget(series_ids)
+            run.base = upto
+            self._trim(run, upto)
 
-    def _from_journal(self, run_id: str, series_id: int) -> Columns:
-        parts = [_NOTHING]
-        for committed in replay(self._store, run_id):
+    @staticmethod
+    def _trim(run: _Run, upto: int) -> None:
+        gone: dict[int, int] = {}
+        while run.rows and run.rows[0][0] <= upto:
+            _, ids, count = run.rows.popleft()
+            for one in ids:
+                gone[one] = gone.get(one, 0) + count
+        for one, count in gone.items():
+            series = run.series.get(one)
+            if series is not None:
+                before = len(series)
+                # Of a series that was cut, the oldest points were gone already.
+                series.drop(count - series.missing)
+                series.missing = max(0, series.missing - count)
+                run.points -= before - len(series)
+
+    def _snapshot(self, run_id: str, series_ids: Sequence[int]) -> dict[int, tuple[Index, Newest]]:
+        """What is in chunks and what is not, at one moment."""
+        with self._loaded(run_id) as run:
+            index = self._history.index(series_ids)
+            return {one: (index[one], self._newest(run_id, run, one)) for one in series_ids}
+
+    def _newest(self, run_id: str, run: _Run, series_id: int) -> Newest:
+        series = run.series.get(series_id)
+        if series is None:
+            return _NOTHING
+        if not series.missing:
+            return Newest(series.columns(), series.sorted)
+        columns = self._from_journal(run_id, run.base, series_id)
+        return Newest(columns, bool((np.diff(columns.steps) >= 0).all()))
+
+    def _from_journal(self, run_id: str, after: int, series_id: int) -> Columns:
+        parts = [_NOTHING.columns]
+        for committed in replay(self._store, run_id, after):
             for points in tables_of(committed):
                 parts += [
                     Columns(points.steps, points.times, points.values[i])
@@ -191,18 +250,21 @@ class Tail:
         """Fill a run from the journal; all or nothing."""
         if run.upto >= 0:
             return
-        fresh, upto, size = _Run(), 0, 0
+        fresh, size = _Run(), 0
+        base = upto = self._history.upto(run_id)
         tables: list[Points] = []
-        for committed in replay(self._store, run_id):
+        for committed in replay(self._store, run_id, base):
             more = tables_of(committed)
             tables += more
+            _note(fresh, committed.row, more)
             size += sum(table.values.size for table in more)
             upto = committed.row
             if size >= JOIN_POINTS:
                 self._add(fresh, tables)
                 tables, size = [], 0
         self._add(fresh, tables)
-        run.series, run.points, run.upto = fresh.series, fresh.points, upto
+        run.series, run.points, run.rows = fresh.series, fresh.points, fresh.rows
+        run.base, run.upto = base, upto
 
     def _add(self, run: _Run, tables: Sequence[Points]) -> None:
         for points in joined(tables):
@@ -213,13 +275,24 @@ class Tail:
                 run.points += len(series) - before
 
     def _evict(self, keep: str) -> None:
+        """Those unused for longest make room; what is in use at this moment stays."""
         with self._lock:
             total = sum(run.points for run in self._runs.values())
-            while total > self._points_max and len(self._runs) > 1:
-                oldest = next(iter(self._runs))
-                if oldest == keep:
-                    return
-                total -= self._runs.pop(oldest).points
+            oldest = [(name, run) for name, run in self._runs.items() if run.points]
+        for name, run in oldest:
+            if total <= self._points_max or name == keep:
+                return
+            if run.lock.acquire(blocking=False):
+                try:
+                    total -= run.points
+                    run.clear()
+                finally:
+                    run.lock.release()
 
 
-_NOTHING = Columns(np.empty(0, np.int64), np.empty(0), np.empty(0))
+def _note(run: _Run, row: int, tables: Sequence[Points]) -> None:
+    for points in tables:
+        run.rows.append((row, tuple(one.id for one in points.series), len(points.steps)))
+
+
+_NOTHING = Newest(Columns(np.empty(0, np.int64), np.empty(0), np.empty(0)), True)

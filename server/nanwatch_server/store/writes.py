@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, case, select, update
+from sqlalchemy import Connection, Table, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nanwatch.contract.frames import RunInfo, SeriesDecl
@@ -22,7 +22,9 @@ from nanwatch_server.domain.models import (
     Series,
     Stream,
 )
+from nanwatch_server.store import chunks
 from nanwatch_server.store import tables as t
+from nanwatch_server.store.chunks import ChunkRef, FreshChunk, FreshSpan
 from nanwatch_server.store.rows import (
     of_stream,
     pack,
@@ -115,7 +117,14 @@ class SqlUnit:
     # --- streams ------------------------------------------------------------------------------
 
     def open_epoch(
-        self, stream: Stream, *, started_at: float, parent_epoch: int, now: float
+        self,
+        stream: Stream,
+        *,
+        started_at: float,
+        parent_epoch: int,
+        now: float,
+        world: int = 1,
+        generation: int = 0,
     ) -> bool:
         """Remember the epoch; True if it is the live one of its (run, rank) from now on."""
         epoch = t.epochs.c
@@ -130,8 +139,48 @@ class SqlUnit:
         if wins:
             self._db.execute(update(t.epochs).where(rank).values(live=0))
         row = {**of_stream(stream), "started_at": started_at, "seen_at": now, "live": int(wins)}
+        row |= {"world": world, "generation": generation}
         self._upsert(t.epochs, ["run_id", "rank", "epoch"], row)
         return wins
+
+    # --- ranks --------------------------------------------------------------------------------
+
+    def put_rank(self, stream: Stream, *, world: int, host: str, now: float) -> None:
+        """A rank of several has connected: what it met before is kept."""
+        row = {"run_id": stream.run_id, "rank": stream.rank, "world": world, "host": host}
+        row |= {"last_seen_at": now, "ended_at": None}
+        query = self._insert(t.ranks).values(row | {"last_step": -1})
+        self._db.execute(
+            query.on_conflict_do_update(
+                index_elements=["run_id", "rank"],
+                set_={name: row[name] for name in ("world", "host", "last_seen_at", "ended_at")},
+            )
+        )
+
+    def touch_rank(self, stream: Stream, *, last_seen_at: float, last_step: int) -> None:
+        """Sign of life; neither value goes back."""
+        rank = t.ranks.c
+        seen, step = rank.last_seen_at, rank.last_step
+        self._update_rank(
+            stream,
+            last_seen_at=case((seen < last_seen_at, last_seen_at), else_=seen),
+            last_step=case((step < last_step, last_step), else_=step),
+        )
+
+    def end_rank(self, stream: Stream, at: float) -> None:
+        """A rank of several has said goodbye."""
+        self._update_rank(stream, ended_at=at)
+
+    def rank_bad(self, stream: Stream, *, step: int, at: float, where: str) -> None:
+        """The first step that was not finite; of reports of one step the first is kept."""
+        known = t.ranks.c.bad_step
+        earlier = known.is_(None) | (known > step)
+        self._update_rank(stream, earlier, bad_step=step, bad_at=at, bad_where=where)
+
+    def _update_rank(self, stream: Stream, *only: Any, **changes: Any) -> None:
+        rank = t.ranks.c
+        here = (rank.run_id == stream.run_id) & (rank.rank == stream.rank)
+        self._db.execute(update(t.ranks).where(here, *only).values(**changes))
 
     def high_water(self, stream: Stream, lane: str) -> int:
         """Highest contiguous sequence number stored; -1 if none."""
@@ -183,6 +232,28 @@ class SqlUnit:
         row = {"lane": lane, "first": first, "last": last, "frame": frame, "at": now}
         done = self._db.execute(t.journal.insert().values(**of_stream(stream), **row))
         return done.inserted_primary_key[0]  # type: ignore[index]
+
+    def compact(
+        self,
+        run_id: str,
+        upto: int,
+        rows: Sequence[int],
+        old: Sequence[ChunkRef],
+        axes: Sequence[bytes],
+        fresh: Sequence[FreshChunk],
+        spans: Sequence[FreshSpan],
+    ) -> None:
+        """Journal rows become chunks, all at once. A row that could not be read stays."""
+        chunks.replace(self._db, run_id, old, axes, fresh)
+        chunks.add_spans(self._db, run_id, spans)
+        for some in chunks.batches(rows):
+            self._db.execute(delete(t.journal).where(t.journal.c.n.in_(some)))
+        self._upsert(t.compactions, ["run_id"], {"run_id": run_id, "upto": upto})
+
+    def put_rule_state(self, run_id: str, upto: int, data: bytes, at: float) -> None:
+        """What the rules know after journal row `upto`."""
+        row = {"run_id": run_id, "upto": upto, "at": at, "data": data}
+        self._upsert(t.rule_states, ["run_id"], row)
 
     def add_gap(
         self, stream: Stream, lane: str, first: int, last: int, reason: str, points: int, at: float

@@ -373,6 +373,10 @@ def test_a_database_of_the_first_version_is_brought_forward(store, tmp_path):
     with old.begin() as db:
         db.execute(text("ALTER TABLE runs DROP COLUMN coverage"))
         db.execute(text("ALTER TABLE reports DROP COLUMN rank"))
+        for column in ("world", "generation"):
+            db.execute(text(f"ALTER TABLE epochs DROP COLUMN {column}"))
+        for table in ("axes", "chunks", "spans", "compactions", "rule_states", "ranks"):
+            db.execute(text(f"DROP TABLE {table}"))
         db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     old.dispose()
     newer = SqlStore(tmp_path / "data")

@@ -1,0 +1,219 @@
+"""Rows of chunks, axes and spans: what `compactor` writes and `history` reads. SQL only.
+
+A chunk is never changed. One that was not full is replaced by a fuller one under the same number
+`seq`, in the transaction that takes the points out of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select
+
+from nanwatch_server.store import tables as t
+
+CHUNK_POINTS = 4_096
+"""Points of a full chunk (design 7)."""
+
+IDS_A_QUERY = 500
+"""Most values in one `IN (…)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """Where a chunk's points lie, and which."""
+
+    n: int
+    """Row number; a chunk that was replaced has another."""
+    series_id: int
+    seq: int
+    points: int
+    low: int
+    high: int
+    """Least and greatest step."""
+    in_order: bool
+    axis: int
+    width: int
+    """Steps per bucket of its summary."""
+
+    @property
+    def full(self) -> bool:
+        """True if no point will ever be added."""
+        return self.points >= CHUNK_POINTS
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRef:
+    """Summary of several full chunks."""
+
+    n: int
+    series_id: int
+    level: int
+    first: int
+    low: int
+    high: int
+    width: int
+
+
+@dataclass(slots=True)
+class FreshChunk:
+    """A chunk to be written; `axis` is its place among the fresh axes."""
+
+    series_id: int
+    seq: int
+    points: int
+    low: int
+    high: int
+    in_order: bool
+    axis: int
+    width: int
+    summary: bytes
+    data: bytes
+
+
+@dataclass(slots=True)
+class FreshSpan:
+    """A span to be written."""
+
+    series_id: int
+    level: int
+    first: int
+    low: int
+    high: int
+    width: int
+    data: bytes
+
+
+_REF = (
+    t.chunks.c.n,
+    t.chunks.c.series_n,
+    t.chunks.c.seq,
+    t.chunks.c.points,
+    t.chunks.c.low,
+    t.chunks.c.high,
+    t.chunks.c.in_order,
+    t.chunks.c.axis_n,
+    t.chunks.c.width,
+)
+
+
+def _ref(row: Row) -> ChunkRef:
+    n, series_id, seq, points, low, high, in_order, axis, width = row
+    return ChunkRef(n, series_id, seq, points, low, high, bool(in_order), axis, width)
+
+
+def batches(ids: Sequence[int]) -> list[Sequence[int]]:
+    """In pieces that fit into one `IN (…)`."""
+    return [ids[i : i + IDS_A_QUERY] for i in range(0, len(ids), IDS_A_QUERY)]
+
+
+def refs_of(db: Connection, series_ids: Sequence[int]) -> list[ChunkRef]:
+    """Chunks of these series, by series and then in order."""
+    found: list[ChunkRef] = []
+    for ids in batches(series_ids):
+        query = select(*_REF).where(t.chunks.c.series_n.in_(ids))
+        rows = db.execute(query.order_by(t.chunks.c.series_n, t.chunks.c.seq))
+        found += [_ref(row) for row in rows]
+    return found
+
+
+def last_refs(db: Connection, series_ids: Sequence[int]) -> dict[int, ChunkRef]:
+    """Series → its newest chunk."""
+    newest = t.chunks.alias()
+    later = select(newest.c.n).where(
+        newest.c.series_n == t.chunks.c.series_n, newest.c.seq > t.chunks.c.seq
+    )
+    found: dict[int, ChunkRef] = {}
+    for ids in batches(series_ids):
+        query = select(*_REF).where(t.chunks.c.series_n.in_(ids), ~later.exists())
+        found.update((row.series_n, _ref(row)) for row in db.execute(query))
+    return found
+
+
+def spans_of(db: Connection, series_ids: Sequence[int]) -> list[SpanRef]:
+    """Spans of these series."""
+    span = t.spans.c
+    found: list[SpanRef] = []
+    for ids in batches(series_ids):
+        query = select(
+            span.n, span.series_n, span.level, span.first, span.low, span.high, span.width
+        ).where(span.series_n.in_(ids))
+        found += [SpanRef(*row) for row in db.execute(query)]
+    return found
+
+
+def blobs(db: Connection, column: Any, numbers: Sequence[int]) -> dict[int, bytes]:
+    """Row number → blob, of those that still exist. `column` names table and column."""
+    key = column.table.c.n
+    found: dict[int, bytes] = {}
+    for some in batches(numbers):
+        found.update((n, data) for n, data in db.execute(select(key, column).where(key.in_(some))))
+    return found
+
+
+def replace(
+    db: Connection,
+    run_id: str,
+    old: Sequence[ChunkRef],
+    axes: Sequence[bytes],
+    fresh: Sequence[FreshChunk],
+) -> None:
+    """Take `old` chunks away, with axes that no chunk needs any more, and put `fresh` ones in."""
+    for numbers in batches([chunk.n for chunk in old]):
+        db.execute(delete(t.chunks).where(t.chunks.c.n.in_(numbers)))
+    for numbers in batches(sorted({chunk.axis for chunk in old})):
+        used = select(t.chunks.c.n).where(t.chunks.c.axis_n == t.axes.c.n)
+        db.execute(delete(t.axes).where(t.axes.c.n.in_(numbers), ~used.exists()))
+    numbers_of = [
+        db.execute(t.axes.insert().values(run_id=run_id, data=data)).inserted_primary_key[0]  # type: ignore[index]
+        for data in axes
+    ]
+    if fresh:
+        db.execute(
+            t.chunks.insert(),
+            [
+                {
+                    "run_id": run_id,
+                    "series_n": one.series_id,
+                    "seq": one.seq,
+                    "points": one.points,
+                    "low": one.low,
+                    "high": one.high,
+                    "in_order": int(one.in_order),
+                    "axis_n": numbers_of[one.axis],
+                    "width": one.width,
+                    "summary": one.summary,
+                    "data": one.data,
+                }
+                for one in fresh
+            ],
+        )
+
+
+def add_spans(db: Connection, run_id: str, fresh: Sequence[FreshSpan]) -> None:
+    """Put spans in."""
+    rows = [
+        {
+            "run_id": run_id,
+            "series_n": one.series_id,
+            "level": one.level,
+            "first": one.first,
+            "low": one.low,
+            "high": one.high,
+            "width": one.width,
+            "data": one.data,
+        }
+        for one in fresh
+    ]
+    if rows:
+        db.execute(t.spans.insert(), rows)
+
+
+def forget(db: Connection, run_id: str) -> None:
+    """Take away everything of a run."""
+    ours = select(t.series.c.n).where(t.series.c.run_id == run_id)
+    for table in (t.chunks, t.spans):
+        db.execute(delete(table).where(table.c.series_n.in_(ours)))
+    db.execute(delete(t.axes).where(t.axes.c.run_id == run_id))

@@ -1,0 +1,225 @@
+"""Points in chunks answer as they did in the journal: same values, same buckets, whatever came."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from nanwatch.contract import frames as f
+from nanwatch_server.domain.models import Stream
+from nanwatch_server.store import tables as t
+from nanwatch_server.store.buckets import COLUMNS, bucketed, width_for
+from nanwatch_server.store.chunks import CHUNK_POINTS
+from nanwatch_server.store.compactor import compact
+from nanwatch_server.store.history import History
+from nanwatch_server.store.replay import points_of
+from nanwatch_server.store.sql import SqlStore
+from nanwatch_server.store.tail import Tail
+from tests.server.wire import RUN, table
+
+STREAM = Stream(run_id=RUN, rank=0, epoch=1)
+EVERYTHING = 1 << 60
+
+
+class Place:
+    """A store with one run of three series, its tail, and everything that was ever committed."""
+
+    def __init__(self, directory) -> None:
+        self.store = SqlStore(directory)
+        self.history = History(self.store.readers)
+        self.tail = Tail(self.store, self.history)
+        self.seq = itertools.count()
+        self.all: dict[int, list[tuple[int, float]]] = {1: [], 2: [], 3: []}
+        decls = [f.SeriesDecl(1, "loss"), f.SeriesDecl(2, "lr"), f.SeriesDecl(3, "q_max")]
+        with self.store.write() as uow:
+            uow.upsert_run(f.RunInfo(id=RUN, project="p", name="n", started_at=1.0), None, 1.0)
+            self.series = uow.declare(STREAM, decls)
+
+    def commit(self, ids, steps, values) -> None:
+        record, seq = table(ids, steps, values), next(self.seq)
+        frame = f.encode(f.Batch(lane="scalars", first=seq, records=[record]))
+        with self.store.write() as uow:
+            row = uow.append_journal(STREAM, "scalars", seq, seq, frame, 1.0)
+        self.tail.append(RUN, row, [points_of(record, self.series)])
+        for one, column in zip(ids, values, strict=True):
+            self.all[one] += zip(
+                np.asarray(steps).tolist(), np.asarray(column).tolist(), strict=True
+            )
+
+    def compact(self, upto: int = EVERYTHING) -> int:
+        moved, more = 0, True
+        while more:
+            points, more = compact(self.store, self.history, self.tail, RUN, upto)
+            moved += points
+        return moved
+
+    def reopen(self) -> None:
+        """As after a restart: nothing is in memory."""
+        self.history = History(self.store.readers)
+        self.tail = Tail(self.store, self.history)
+
+    def count(self, which) -> int:
+        with self.store.readers.connect() as db:
+            return db.execute(select(func.count()).select_from(which)).scalar_one()
+
+    def check(self, wire_id: int, x0=None, x1=None, buckets=50) -> str:
+        """The answer against the definition; says how it was given."""
+        points = sorted(self.all[wire_id], key=lambda p: p[0])
+        points = [p for p in points if (x0 is None or p[0] >= x0) and (x1 is None or p[0] <= x1)]
+        steps = np.array([p[0] for p in points], np.int64)
+        values = np.array([p[1] for p in points], np.float64)
+        found = self.tail.query(RUN, self.series[wire_id].id, x0, x1, buckets)
+        if len(points) <= buckets:
+            assert found.raw is not None
+            assert found.raw.steps.tolist() == steps.tolist()
+            assert bits(found.raw.values) == bits(values)
+            return "raw"
+        assert found.buckets is not None
+        low, high = (steps[0] if x0 is None else x0), (steps[-1] if x1 is None else x1)
+        width = width_for(int(low), int(high), buckets)
+        expected = bucketed(steps, steps * 0.0, values, width)
+        for name in COLUMNS:
+            if name == "last_time":
+                continue
+            if name == "sum":
+                np.testing.assert_allclose(found.buckets[name], expected[name], rtol=1e-9)
+            else:
+                assert bits(found.buckets[name]) == bits(expected[name]), name
+        return "buckets"
+
+
+def bits(values) -> list[int]:
+    return np.ascontiguousarray(values, np.float64).view(np.uint64).tolist()
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path / "data")
+    yield made
+    made.store.close()
+
+
+def test_a_long_series_is_the_same_before_and_after(place):
+    n = 150_000
+    values = np.sin(np.arange(n) / 500.0)
+    values[54_321], values[77_777], values[3] = 1e6, math.nan, -math.inf
+    floats = values.astype(np.float32).astype(np.float64)
+    for begin in range(0, n, 5000):
+        cut = slice(begin, begin + 5000)
+        place.commit([1, 2], np.arange(n)[cut], [values[cut], floats[cut]])
+        if begin % 20_000 == 0:
+            place.compact()
+    assert place.compact() > 0
+    assert place.count(t.journal) == 0
+    assert place.count(t.spans) == 2 * (n // (16 * CHUNK_POINTS))
+    assert place.count(t.axes) == place.count(t.chunks) / 2, "two series share each axis"
+    for _ in range(2):
+        for one in (1, 2):
+            for x0, x1 in [(None, None), (1000, 140_003), (70_000, 71_111), (54_321, 54_321)]:
+                for buckets in (10, 333, 2000):
+                    place.check(one, x0, x1, buckets)
+        place.reopen()
+
+
+def test_a_million_points_have_a_second_level(place):
+    n = 1_100_000
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=n).astype(np.float32).astype(np.float64)
+    values[1_000_001] = math.nan
+    for begin in range(0, n, 100_000):
+        cut = slice(begin, begin + 100_000)
+        for start in range(begin, min(begin + 100_000, n), 4000):
+            part = slice(start, min(start + 4000, cut.stop))
+            place.commit([1], np.arange(n)[part], [values[part]])
+        place.compact()
+    with place.store.readers.connect() as db:
+        levels = db.execute(select(t.spans.c.level, func.count()).group_by(t.spans.c.level)).all()
+    assert dict(map(tuple, levels)) == {0: 16, 1: 1}
+    assert place.check(1, None, None, 300) == "buckets"
+    assert place.check(1, 5, 1_099_990, 2000) == "buckets"
+
+
+values = st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.0, 1.0, -2.5, 5e-324, 1e300])
+batch = st.tuples(
+    st.lists(st.integers(0, 3000), min_size=1, max_size=60),
+    st.sampled_from([(1,), (2,), (1, 2), (3, 1)]),
+    st.booleans(),
+)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    batches=st.lists(batch, min_size=1, max_size=12),
+    data=st.data(),
+    ranges=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=4),
+)
+def test_any_order_of_steps_and_any_moment(tmp_path_factory, batches, data, ranges):
+    """Steps go back, repeat and interleave; some of it is compacted, some not."""
+    place = Place(tmp_path_factory.mktemp("chunks") / "data")
+    try:
+        for steps, ids, then_compact in batches:
+            columns = [[data.draw(values) for _ in steps] for _ in ids]
+            place.commit(list(ids), np.array(steps), [np.array(c) for c in columns])
+            if then_compact:
+                place.compact()
+        for one in (1, 2, 3):
+            place.check(one)
+            for a, b in ranges:
+                place.check(one, min(a, b), max(a, b), 10)
+            newest = place.tail.newest(RUN, place.series[one].id, 25)
+            expected = place.all[one][-25:]
+            assert newest.steps.tolist() == [p[0] for p in expected]
+            assert bits(newest.values) == bits([p[1] for p in expected])
+    finally:
+        place.store.close()
+
+
+def test_a_resumed_run_that_goes_back_across_spans(place):
+    n = 70_000
+    for begin in [*range(0, n, 3500), *range(50_000, 60_000, 2500)]:
+        place.commit([1], np.arange(begin, begin + 2500), [np.full(2500, float(begin))])
+        place.compact()
+    for begin in range(61_000, 66_000, 2500):  # not compacted
+        place.commit([1], np.arange(begin, begin + 2500), [np.full(2500, 7.0)])
+    for x0, x1 in [(None, None), (49_000, 61_500), (0, 40_000)]:
+        for buckets in (10, 100, 3000):
+            place.check(1, x0, x1, buckets)
+
+
+def test_newest_points_that_went_back_under_a_span(place):
+    n = 16 * CHUNK_POINTS
+    for begin in range(0, n, 4096):
+        place.commit([1], np.arange(begin, begin + 4096), [np.ones(4096)])
+    place.compact()
+    assert place.count(t.spans) == 1
+    place.commit([1], np.arange(30_000, 30_010), [np.full(10, 9.0)])
+    assert place.check(1, None, None, 100) == "buckets"
+
+
+def test_rows_that_the_rules_have_not_seen_stay(place):
+    for begin in range(0, 5000, 500):
+        place.commit([1], np.arange(begin, begin + 500), [np.ones(500)])
+    rows = [row.id for row in place.store.journal(RUN)]
+    assert place.compact(rows[3]) == 2000
+    assert [row.id for row in place.store.journal(RUN)] == rows[4:]
+    assert place.check(1, None, None, 10_000) == "raw"
+    place.reopen()
+    assert place.check(1, None, None, 10_000) == "raw"
+
+
+def test_steps_up_to_the_largest(place):
+    steps = np.array([0, 1, 2**31, 2**53 - 2, 2**53 - 1])
+    place.commit([1], steps, [np.arange(5.0)])
+    place.compact()
+    assert place.check(1) == "raw"
+    place.commit([1], np.arange(100), [np.arange(100.0)])
+    place.compact()
+    assert place.check(1, None, None, 10) == "buckets"
