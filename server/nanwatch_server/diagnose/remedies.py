@@ -151,9 +151,11 @@ def full_precision(case: Case) -> Suggestion:
 def find_operation(case: Case) -> Suggestion:
     """Find the operation that made it."""
     return Suggestion(
-        text="Run the step once more with anomaly mode: it names the operation that made the NaN. "
-        "Look for log or division of 0, square roots at 0 and bad input rows.",
+        text="Trace the next 50 attempts: it names the layer that comes first. Anomaly mode names "
+        "the operation. Look for log or division of 0, square roots at 0 and bad input rows.",
         treats="cause",
+        command="arm_tracing",
+        args={"steps": 50},
         copy="torch.autograd.set_detect_anomaly(True)",
     )
 
