@@ -54,7 +54,7 @@ class _Place:
         """The tensor that is there now, or None."""
         module = self.module()
         held = module.__dict__.get(where) if module is not None else None
-        tensor = held.get(self.key) if held is not None else None
+        tensor = held[self.key] if held is not None and self.key in held else None
         return None if tensor is None or is_sharded(tensor) else tensor
 
 

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from nanwatch.guard import GUARD
@@ -119,7 +120,7 @@ class Watch:
 def unwrapped(module: Any) -> Any:
     """What `torch.compile`, DataParallel and DDP put their wrapper around."""
     for _ in range(4):
-        children = getattr(module, "_modules", {})
+        children = dict(module.named_children()) if hasattr(module, "named_children") else {}
         inner = children.get("_orig_mod") or (
             children.get("module") if "Parallel" in type(module).__name__ else None
         )
@@ -452,22 +453,22 @@ def _candidates(
     for name, root in live:
         yield name, root, None
         inner = unwrapped(root)
-        children = inner._modules
+        children = dict(inner.named_children())
         container = isinstance(
             inner, torch.nn.Sequential | torch.nn.ModuleList | torch.nn.ModuleDict
         )
         critics = [
             child
             for child, module in children.items()
-            if module is not None and sounds_like_critic(child, type(module).__name__)
+            if sounds_like_critic(child, type(module).__name__)
         ]
-        bodiless = type(inner).forward is unimplemented and not container
+        bodiless = getattr_static(type(inner), "forward", None) is unimplemented and not container
         if sounds_like_critic(name, type(inner).__name__) and not bodiless:
             continue
         if not bodiless and not critics:
             continue
         for child, module in list(children.items())[:CHILDREN_MOST]:
-            if module is None or next(iter(module.parameters()), None) is None:
+            if next(iter(module.parameters()), None) is None:
                 continue
             full = child if child not in taken else f"{name}.{child}"
             taken.add(full)
@@ -476,7 +477,7 @@ def _candidates(
 
 def _witness(module: Any) -> tuple[weakref.ref[Any], str, int] | None:
     for inner in module.modules():
-        for name, parameter in inner._parameters.items():
-            if parameter is not None:
+        for name, parameter in inner.named_parameters(recurse=False):
+            if type(inner._parameters) is dict:
                 return weakref.ref(inner), name, id(parameter)
     return None

@@ -218,7 +218,10 @@ def _is_critic(watch: Watch, gan: bool) -> bool:
     if parent is None:
         return True
     # `value` next to `key` is a projection inside attention.
-    return not (_KEY_NAMES & set(parent._modules) or _ATTENTION.search(type(parent).__name__))
+    return not (
+        _KEY_NAMES & {name for name, _ in parent.named_children()}
+        or _ATTENTION.search(type(parent).__name__)
+    )
 
 
 def _pairs(copies: list[Watch], critics: list[Critic]) -> Iterable[tuple[Watch, Critic]]:
