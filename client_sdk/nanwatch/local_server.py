@@ -208,6 +208,7 @@ class Finder:
         return read(self._data_dir)
 
     def _failed(self, why: str) -> None:
+        self._told.add("none")
         self._tell(
             "failed",
             "nanwatch: a server could not be started (%s; see %s). The run's data is kept in %s.",

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,7 +47,8 @@ def start(data_dir: Path, port: int, *, as_json: bool) -> None:
 def _begin(data_dir: Path, port: int, deadline: float, as_json: bool) -> dict[str, str]:
     ready, log_path = data_dir / "ready.json", data_dir / "server.log"
     ready.unlink(missing_ok=True)
-    with open(log_path, "ab") as log:
+    opener = partial(os.open, mode=0o600)  # it shows tokens
+    with open(log_path, "ab", opener=opener) as log:
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "nanwatch", "serve", "--no-open"),

@@ -54,6 +54,8 @@ def serve(
         from nanwatch_server.app import run_server
         from nanwatch_server.settings import Settings
     except ImportError as error:
+        if (error.name or "").startswith("nanwatch"):
+            raise  # a bug of ours, not a missing extra
         fail(
             f"the server part is not installed ({error.name} is missing): "
             "pip install 'nanwatch\\[server]'"
