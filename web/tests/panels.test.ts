@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import contract from "../../client_sdk/nanwatch/contract/kinds.py?raw";
+import { columnsFromPoints } from "../src/net/series";
 import { activations } from "../src/panels/activations";
 import { clipCells, gradNorm } from "../src/panels/gradNorm";
 import { layerGrid } from "../src/panels/heat";
@@ -190,6 +191,30 @@ describe("update health", () => {
 });
 
 describe("layers", () => {
+  it("leave no stripes where the cadence changes, and leave a pause empty", () => {
+    const source = sourceWith([["grad_norm_layer", "", [1], "a"]]);
+    const [series] = named(source, "grad_norm_layer");
+    const steps = [
+      ...Array.from({ length: 10 }, (_, i) => i * 16),
+      ...Array.from({ length: 20 }, (_, i) => 160 + i),
+    ];
+    steps.push(900, 916);
+    const at = Float64Array.from(steps);
+    series!.columns = columnsFromPoints(
+      1,
+      at,
+      at,
+      at.map(() => 2),
+    );
+    const { values, edges } = layerGrid([series!], 0, 916);
+    const filled = (step: number) => {
+      const column = edges.findIndex((edge) => edge > step) - 1;
+      return !Number.isNaN(values[0]![column < 0 ? values[0]!.length - 1 : column]!);
+    };
+    expect([0, 30, 70, 150, 160, 178, 905].map(filled)).toEqual(Array(7).fill(true));
+    expect([300, 600, 800].map(filled)).toEqual([false, false, false]);
+  });
+
   it("keep a share of zero, which is a healthy layer", () => {
     const source = sourceWith([["dead_fraction_layer", "", [0, 0.5, 0], "a"]]);
     const series = named(source, "dead_fraction_layer");

@@ -30,7 +30,7 @@ describe("forensics in one sentence", () => {
     [{}, "First bad layer: layers.17 (forward), produced NaN from finite inputs"],
     [
       { cause: "overflow" },
-      "First bad layer: layers.17 (forward), produced an overflow to infinity from finite inputs",
+      "First bad layer: layers.17 (forward), overflowed to infinity from finite inputs",
     ],
     [
       { first_forward: "", cause: "unknown" },
@@ -38,7 +38,7 @@ describe("forensics in one sentence", () => {
     ],
     [{ producers: [] }, "First bad layer: layers.17 (forward), produced NaN"],
     [{ verdict: "all_at_once" }, "All layers turned bad at once: no order can be told"],
-    [{ verdict: "loss" }, "Every layer was finite; the loss made NaN"],
+    [{ verdict: "loss" }, "Every layer was finite; the loss produced NaN"],
     [{ verdict: "not_found" }, "No layer could be named"],
     [{ verdict: "not_found", trigger: "command" }, "Tracing met no value that was not finite"],
   ])("%o", (change, words) => {

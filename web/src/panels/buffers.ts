@@ -16,6 +16,12 @@ export const buffers: Panel[] = [
     title: "Values that guards changed",
     unit: "per attempt",
     kinds: { repaired: "guard" },
+    smooth: false,
   }),
-  linePanel({ id: "nonfinite", title: "Non-finite values met", kinds: { nonfinite: "values" } }),
+  linePanel({
+    id: "nonfinite",
+    title: "Non-finite values met",
+    kinds: { nonfinite: "values" },
+    smooth: false,
+  }),
 ];

@@ -1,6 +1,7 @@
 /** One value for each layer over the steps, as colours: where trouble begins. Makes panels; draws nothing. */
 import type { Figure, Reading, Table } from "../charts/figure";
 import { visible } from "../charts/lines";
+import type { Columns } from "../net/series";
 import { exportNumber, formatNumber, formatShare, formatStep } from "../ui/format";
 import { type NamedSeries, named, type Panel } from "./panel";
 
@@ -15,8 +16,10 @@ export interface HeatSpec {
   kind: string;
   /** One value, as in "largest norm". */
   word: string;
-  /** Logarithmic from 1e-8 up to the first of `ends` that holds everything, or a share from 0 to 1. */
+  /** Logarithmic from `low` to the first of `ends` that holds everything, or a share from 0 to 1. */
   scale: "log" | "share";
+  /** Powers of ten. */
+  low?: number;
   ends?: number[];
   /** Least number of layers; fewer are better drawn as lines. */
   atLeast?: number;
@@ -31,8 +34,6 @@ export interface Grid {
   values: Float64Array[];
   bad: { row: number; column: number; kind: "nan" | "inf" }[];
 }
-
-const LOG_LOW = -8;
 
 export function heatPanel(spec: HeatSpec): Panel<NamedSeries[]> {
   return {
@@ -57,6 +58,7 @@ export function heatPanel(spec: HeatSpec): Panel<NamedSeries[]> {
         context.place((grid.edges[i]! + grid.edges[i + 1]!) / 2),
       );
       const rows = grid.rows.length;
+      const low = log ? (spec.low ?? -8) : 0;
       const high = log ? colorEnd(grid, spec.ends ?? [3, 6, 12]) : 1;
       const stride = Math.max(1, Math.ceil(rows / 16));
       const bad = grid.bad.slice(0, 600);
@@ -66,7 +68,7 @@ export function heatPanel(spec: HeatSpec): Panel<NamedSeries[]> {
             type: "heat",
             x: middles,
             z: log ? grid.values.map((row) => row.map((v) => Math.log10(v))) : grid.values,
-            low: log ? LOG_LOW : 0,
+            low,
             high,
           },
           {
@@ -91,7 +93,7 @@ export function heatPanel(spec: HeatSpec): Panel<NamedSeries[]> {
         levels: [],
         verticals: [],
         rows: grid.rows,
-        legend: log ? { low: `1e${LOG_LOW}`, high: `1e${high}` } : { low: "0 %", high: "100 %" },
+        legend: log ? { low: power(low), high: power(high) } : { low: "0 %", high: "100 %" },
         readings: (step, row) => readings(grid, step, row ?? null, spec),
         summary: summary(grid, spec),
         table: () => table(grid, spec, shownAs(spec)),
@@ -115,13 +117,17 @@ export function layerGrid(series: NamedSeries[], from: number, to: number, zeros
   const bad: Grid["bad"] = [];
   seen.forEach(({ columns }, row) => {
     const marked = new Map<number, "nan" | "inf">();
+    const columnOf = (step: number) =>
+      Math.max(0, Math.min(count - 1, Math.floor(((step - from) / (to - from)) * count)));
+    const ends = reach(columns);
     for (let i = 0; i < columns.n; i++) {
       const middle = (columns.first[i]! + columns.last[i]!) / 2;
       if (middle < from || middle > to) continue;
-      const column = Math.min(count - 1, Math.floor(((middle - from) / (to - from)) * count));
+      const column = columnOf(middle);
       const value = columns.max[i]!;
-      const kept = values[row]![column]!;
-      if ((value > 0 || (zeros && value === 0)) && !(kept >= value)) values[row]![column] = value;
+      if (value > 0 || (zeros && value === 0))
+        for (let at = columnOf(columns.first[i]!); at <= columnOf(ends[i]!); at++)
+          if (!(values[row]![at]! >= value)) values[row]![at] = value;
       if (columns.nan[i]! > 0) marked.set(column, "nan");
       else if (columns.pinf[i]! > 0 && !marked.has(column)) marked.set(column, "inf");
     }
@@ -135,10 +141,34 @@ export function layerGrid(series: NamedSeries[], from: number, to: number, zeros
   };
 }
 
+/**
+ * Step up to which each row stands: a bucket to its end, a value that is measured every few attempts until
+ * the next one, so that a change of that cadence leaves no stripes. A longer pause stays empty.
+ */
+function reach(columns: Columns): Float64Array {
+  const gaps = Float64Array.from({ length: Math.max(0, columns.n - 1) }, (_, i) =>
+    gapAfter(columns, i),
+  ).sort();
+  const usual = gaps.length ? gaps[Math.floor(gaps.length * 0.9)]! : 0;
+  return Float64Array.from({ length: columns.n }, (_, i) => {
+    const last = columns.last[i]!;
+    if (i + 1 >= columns.n) return last;
+    return gapAfter(columns, i) <= 2 * usual ? columns.first[i + 1]! - 1 : last;
+  });
+}
+
+function gapAfter(columns: Columns, i: number): number {
+  return columns.first[i + 1]! - columns.last[i]!;
+}
+
 /** The same colours for every run, except where an explosion would be all one colour. */
 function colorEnd(grid: Grid, ends: number[]): number {
   const most = Math.log10(Math.max(0, ...grid.values.map((row) => largestOf(row)).filter(Number.isFinite)));
   return ends.find((end) => most <= end) ?? ends.at(-1)!;
+}
+
+function power(exponent: number): string {
+  return exponent ? `1e${exponent}` : "1";
 }
 
 function shownAs(spec: HeatSpec): (value: number) => string {
@@ -220,5 +250,5 @@ function largestOf(values: Float64Array): number {
 
 /** The end of a layer's name says more than its beginning. */
 function shorten(name: string): string {
-  return name.length > 8 ? `…${name.slice(-7)}` : name;
+  return name.length > 8 ? `…${name.slice(-7).replace(/^\./, "")}` : name;
 }

@@ -13,6 +13,8 @@ export interface LineSpec {
   kinds: Record<string, string>;
   log?: boolean;
   levels?: Level[];
+  /** False for counts that are mostly zero: their mean says nothing. */
+  smooth?: boolean;
   /** Only the series of this layer or name. */
   layer?: string;
 }
@@ -27,7 +29,7 @@ export function linePanel(spec: LineSpec): Panel<NamedSeries[]> {
     kinds,
     log: spec.log ?? false,
     mayLog: true,
-    smooths: true,
+    smooths: spec.smooth ?? true,
     height: 180,
     select: (source) => {
       const series = named(source, ...kinds).filter((one) => !spec.layer || one.layer === spec.layer);
@@ -43,7 +45,7 @@ export function linePanel(spec: LineSpec): Panel<NamedSeries[]> {
             columns: one.columns,
             color: color(context, index),
             dash: dash(index),
-            smooth: true,
+            smooth: spec.smooth ?? true,
           };
         }),
         context,
@@ -83,7 +85,8 @@ export function layerLinesPanel(spec: LayerLinesSpec): Panel<NamedSeries[]> {
     kinds: [spec.kind],
     log: spec.log,
     mayLog: true,
-    height: 220,
+    smooths: true,
+    height: 180,
     select: (source) => {
       const series = named(source, spec.kind);
       return series.length ? series : null;
@@ -99,6 +102,7 @@ export function layerLinesPanel(spec: LayerLinesSpec): Panel<NamedSeries[]> {
           columns: one.columns,
           color: color(context, i),
           dash: dash(i),
+          smooth: true,
         })),
         context,
         { subject: spec.title, levels: spec.levels, note: note || undefined },

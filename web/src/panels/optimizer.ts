@@ -6,7 +6,7 @@ export const optimizer: Panel[] = [
   linePanel({
     id: "adam_rms",
     title: "Gradient over its second moment",
-    unit: "RMS; 1 is expected",
+    unit: "RMS",
     kinds: { adam_rms: "all" },
     log: true,
     // Wortsman et al. 2023, arXiv:2304.13013: loss spikes follow an RMS above about 2.3.

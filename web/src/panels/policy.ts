@@ -9,7 +9,7 @@ export const policy: Panel[] = [
   linePanel({
     id: "explained_variance",
     title: "Explained variance",
-    unit: "1: the critic explains the return; below 0: worse than its mean",
+    unit: "1 is best, below 0 is useless",
     kinds: { explained_variance: "explained variance" },
     levels: [{ y: 0, label: "0" }],
   }),

@@ -45,7 +45,7 @@ export const q: Panel<Data> = {
     }));
     for (const one of targets)
       lines.push({
-        label: `${one.scope || "target"} target`,
+        label: `${one.scope} target`.trim(),
         columns: one.columns,
         color: color(context, one.color),
         dash: "dash",

@@ -44,6 +44,7 @@ export const weights: Panel[] = [
     kind: "update_ratio_layer",
     word: "ratio",
     scale: "log",
+    low: -6,
     ends: [0, 3, 6],
     atLeast: 7,
     height: 260,

@@ -2,10 +2,10 @@
 import type { Forensics, NonFinite } from "../net/types";
 import { formatStep } from "../ui/format";
 
-const MADE: Record<Forensics["cause"], string> = {
-  nan: "NaN",
-  overflow: "an overflow to infinity",
-  unknown: "a non-finite value",
+const DID: Record<Forensics["cause"], string> = {
+  nan: "produced NaN",
+  overflow: "overflowed to infinity",
+  unknown: "produced a non-finite value",
 };
 
 /** One sentence without its full stop: which layer came first, and what it did. */
@@ -18,7 +18,7 @@ export function forensicsTitle(found: Forensics): string {
         ? "All layers overflowed at once: no order can be told"
         : "All layers turned bad at once: no order can be told";
     case "loss":
-      return `Every layer was finite; the loss made ${MADE[found.cause]}`;
+      return `Every layer was finite; the loss ${DID[found.cause]}`;
     case "not_found":
       return found.trigger === "command"
         ? "Tracing met no value that was not finite"
@@ -31,16 +31,16 @@ function firstLayer(found: Forensics): string {
   const name = forward || found.first_backward || found.producers[0] || "unknown";
   const pass = forward ? " (forward)" : found.first_backward ? " (backward)" : "";
   const from = found.producers.includes(name) ? " from finite inputs" : "";
-  return `First bad layer: ${name}${pass}, produced ${MADE[found.cause]}${from}`;
+  return `First bad layer: ${name}${pass}, ${DID[found.cause]}${from}`;
 }
 
 const TRIGGERS: Record<Forensics["trigger"], string> = {
-  loss: "a loss that was not finite",
-  gradient: "a gradient that was not finite",
-  parameter: "a parameter that was not finite",
-  skips: "updates skipped in a row",
-  command: "asked for from the page",
-  exception: "an exception",
+  loss: "after a loss that was not finite",
+  gradient: "after a gradient that was not finite",
+  parameter: "after a parameter that was not finite",
+  skips: "after updates skipped in a row",
+  command: "asked for by a command",
+  exception: "after an exception",
 };
 
 /** Why the SDK looked. */

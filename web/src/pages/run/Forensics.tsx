@@ -6,6 +6,8 @@ import { CopyButton } from "../../ui/CopyButton";
 import { formatClock, formatStep } from "../../ui/format";
 
 const NEWEST = 5;
+/** On a narrow screen the list would push everything else away. */
+const WIDE = window.matchMedia("(min-width: 1200px)").matches;
 
 /** Where a non-finite value came from, in full. */
 export function ForensicsCard({ found, lastStep }: { found: Forensics; lastStep: number }) {
@@ -32,7 +34,11 @@ export function Findings({ store }: { store: RunStore }) {
     <section class="card forensics" data-testid="forensics-list" aria-label="Non-finite values">
       <h2>Non-finite values</h2>
       {forensics.slice(0, NEWEST).map((found, i) => (
-        <details key={`${found.step} ${found.rank} ${found.at}`} open={i === 0} data-testid="forensics">
+        <details
+          key={`${found.step} ${found.rank} ${found.at}`}
+          open={i === 0 && WIDE}
+          data-testid="forensics"
+        >
           <summary data-testid="forensics-title">{forensicsTitle(found)}</summary>
           <Body found={found} lastStep={store.lastStep} />
         </details>
