@@ -88,16 +88,16 @@ class Observation(Protocol):
         """True once the device has delivered the values."""
         ...
 
-    def rows(self, catalog: Catalog) -> Iterable[Row | Mark | NonFinite]:
-        """What to record, in order."""
+    def rows(self, catalog: Catalog) -> Iterable[Row | Mark | NonFinite | tuple[Any, ...]]:
+        """What to record, in order; tuples go to the `Reader` they begin with."""
         ...
 
 
 class Reader(Protocol):
-    """Makes rows of the plain tuples that the quickest of all callers hands over."""
+    """Makes records of the plain tuples that the quickest of all callers hands over."""
 
-    def rows_of(self, entry: tuple[Any, ...], catalog: Catalog) -> Iterable[Row | NonFinite]:
-        """What to record; background thread."""
+    def records(self, entries: list[tuple[Any, ...]], catalog: Catalog) -> Iterable[Record]:
+        """What to record, the entries of each series in order; background thread."""
         ...
 
 
@@ -141,31 +141,57 @@ class Recorder:
         """
         for sample in tuple(self.samplers):
             guarded("sampler", sample)
-        rows: list[Row] = []
-        records: list[Record] = []
+        segment = _Segment(self)
         while self._pending:
             head = self._pending[0]
-            plain = type(head) is tuple
-            if not plain and not final and not head.ready():  # type: ignore[union-attr]
+            if type(head) is tuple:
+                segment.entries.append(self._pending.popleft())  # type: ignore[arg-type]
+                continue
+            if not final and not head.ready():  # type: ignore[union-attr]
                 break
             self._pending.popleft()
             try:
-                found = head[0].rows_of(head, self.catalog) if plain else head.rows(self.catalog)  # type: ignore
-                for item in found:
+                for item in head.rows(self.catalog):  # type: ignore[union-attr]
                     if isinstance(item, Row):
-                        rows.append(item)
+                        segment.rows.append(item)
+                    elif type(item) is tuple:
+                        segment.entries.append(item)
                     else:
-                        records.extend(tables(rows))
-                        rows = []
-                        records.append(item)
+                        segment.close()
+                        segment.records.append(item)  # type: ignore[arg-type]
             except Exception as error:
                 self.count_drop("internal error")
                 GUARD.note("record", error)
-        records.extend(tables(rows))
+        segment.close()
         if self.catalog.refused:
             refused, self.catalog.refused = self.catalog.refused, 0
             self.count_drop(TOO_MANY_SERIES, refused)
-        return records
+        return segment.records
+
+
+class _Segment:
+    """Rows and entries between two marks: sources own different series, so that only what
+    belongs to one source must stay in order."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.rows: list[Row] = []
+        self.entries: list[tuple[Any, ...]] = []
+        self.records: list[Record] = []
+
+    def close(self) -> None:
+        """Make tables of what is here."""
+        if self.rows:
+            rows, self.rows = self.rows, []
+            self.records.extend(tables(rows))
+        if self.entries:
+            entries, self.entries = self.entries, []
+            try:
+                reader: Reader = entries[0][0]
+                self.records.extend(reader.records(entries, self._recorder.catalog))
+            except Exception as error:
+                self._recorder.count_drop("internal error", len(entries))
+                GUARD.note("record", error)
 
 
 def tables(rows: list[Row]) -> list[Table]:
@@ -190,20 +216,39 @@ def _consecutive(rows: list[Row]) -> list[Table]:
 def _tables_of(rows: list[Row]) -> Iterable[Table]:
     """Rows with the same series as one table, or several if there are very many series."""
     ids = rows[0].ids
-    steps = array("q", [row.step for row in rows]).tobytes()
-    times = array("d", [row.time for row in rows]).tobytes()
-    if len(rows) == 1:
-        block = array("d", rows[0].values)
+    steps = [row.step for row in rows]
+    return tables_of(ids, steps, [row.time for row in rows], [row.values for row in rows])
+
+
+def tables_of(
+    ids: tuple[int, ...], steps: list[int], times: list[float], rows: list[list[float]]
+) -> Iterable[Table]:
+    """One table of n rows with k values each, or several if there are very many series.
+
+    Raises `OverflowError` if a value is a whole number beyond float64.
+    """
+    n = len(rows)
+    if n == 1:
+        block = array("d", rows[0])
     else:
         block = array("d")
         # No Python per point: the interpreter belongs to the training thread meanwhile.
-        for column in zip(*[row.values for row in rows], strict=True):
+        for column in zip(*rows, strict=True):
             block.extend(column)
-    n = len(rows)
+    made: list[Table] = []
+    packed_steps, packed_times = array("q", steps).tobytes(), array("d", times).tobytes()
     for low in range(0, len(ids), TABLE_SERIES_MAX):
         high = min(low + TABLE_SERIES_MAX, len(ids))
         part = block[low * n : high * n] if len(ids) > TABLE_SERIES_MAX else block
-        yield Table(ids=list(ids[low:high]), steps=steps, times=times, values=part.tobytes())
+        made.append(
+            Table(
+                ids=list(ids[low:high]),
+                steps=packed_steps,
+                times=packed_times,
+                values=part.tobytes(),
+            )
+        )
+    return made
 
 
 def series_key(name: str, scope: str) -> tuple[str, str, str]:

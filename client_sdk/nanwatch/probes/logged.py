@@ -13,13 +13,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanwatch.contract.frames import NonFinite
+from nanwatch.contract.frames import NonFinite, Table
 from nanwatch.contract.kinds import MOMENTS
-from nanwatch.contract.limits import to_name
+from nanwatch.contract.limits import TABLE_ROWS_MAX, to_name
 from nanwatch.probes.attempts import AttemptClock
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
 from nanwatch.probes.tensors import Numbers, is_tensor, moments
-from nanwatch.record import Catalog, Recorder, Row, series_key
+from nanwatch.record import (
+    TABLE_VALUES_MAX,
+    Catalog,
+    Recorder,
+    Row,
+    series_key,
+    tables,
+    tables_of,
+)
 
 NOT_A_NUMBER = "not a number"
 
@@ -44,7 +52,20 @@ class LogLayout:
     """What a non-finite value is called."""
     simple: bool
     """True if every value has a series of its own."""
+    most: int
+    """Rows of one table."""
     source: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Calls with the same names, one after another."""
+
+    layout: LogLayout
+    scope: str
+    steps: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -62,17 +83,16 @@ class Logged:
         """True once every number is on the host."""
         return all(not isinstance(v, Numbers) or v.ready() for v in self.values.values())
 
-    def rows(self, catalog: Catalog) -> Iterable[Row | NonFinite]:
-        """One row with all logged series."""
+    def rows(self, catalog: Catalog) -> Iterable[tuple[Any, ...]]:
+        """One entry for the intake, with (kind, scope, layer) as names."""
         names: list[tuple[str, str, str]] = []
         values: list[float] = []
         for name, value in self.values.items():
             for kind, scope, layer, number in _named(name, self.scope, value):
                 names.append((kind, scope, layer))
                 values.append(number)
-        return self.intake.rows(
-            catalog, self.step, self.time, self.scope, self.stage, tuple(names), values
-        )
+        entry = (self.intake, self.step, self.time, self.scope, self.stage, tuple(names), values)
+        return (entry,)
 
 
 @dataclass(slots=True, eq=False)
@@ -135,61 +155,64 @@ class Intake:
 
     # --- the background thread -------------------------------------------------------------------
 
-    def rows_of(self, entry: tuple[Any, ...], catalog: Catalog) -> Iterable[Row | NonFinite]:
-        """One row for a call with nothing but plain numbers."""
-        _, step, at, scope, stage, values = entry
-        return self.rows(catalog, step, at, scope, stage, tuple(values), list(values.values()))
+    def records(
+        self, entries: list[tuple[Any, ...]], catalog: Catalog
+    ) -> Iterable[Table | NonFinite]:
+        """Tables and reports of many calls. An entry ends with the values by name, or with names
+        and values apart."""
+        batches: dict[str, _Batch] = {}
+        made: list[Table | NonFinite] = []
+        key: Any = None
+        room = 0
+        steps: list[int] = []
+        times: list[float] = []
+        rows: list[list[float]] = []
+        for entry in entries:
+            if len(entry) == 6:
+                _, step, at, scope, stage, by_name = entry
+                names, values = tuple(by_name), list(by_name.values())
+            else:
+                _, step, at, scope, stage, names, values = entry
+            found = (scope, stage, names)
+            if found != key or room <= 0:
+                key = found
+                layout = self._layouts.get(key) or self._lay_out(catalog, scope, stage, names)
+                batch = batches.get(layout.source)
+                if batch is None or batch.layout is not layout or len(batch.steps) >= layout.most:
+                    if batch is not None:
+                        made.extend(self._close(catalog, batch))
+                    batch = batches[layout.source] = _Batch(layout, scope)
+                steps, times, rows = batch.steps, batch.times, batch.rows
+                room = layout.most - len(steps)
+            steps.append(step)
+            times.append(at)
+            rows.append(values)
+            room -= 1
+        for batch in batches.values():
+            made.extend(self._close(catalog, batch))
+        return made
 
-    def rows(
-        self,
-        catalog: Catalog,
-        step: int,
-        at: float,
-        scope: str,
-        stage: str,
-        names: tuple[Any, ...],
-        values: list[float],
-    ) -> Iterable[Row | NonFinite]:
-        """Row and report of one call. `names`: texts, or (kind, scope, layer) of each value."""
-        layout = self._layouts.get((scope, stage, names))
-        if layout is None:
-            layout = self._lay_out(catalog, scope, stage, names)
-        ids = layout.ids
-        try:
-            finite = math.isfinite(math.fsum(values))
-        except (OverflowError, ValueError):  # huge whole numbers, or infinities of both signs
-            finite = False
-        bad: list[str] = []
-        if not (finite and layout.simple):
-            ids, values, bad = self._with_care(catalog, layout, values)
-        found: list[Row | NonFinite] = []
-        if ids:
-            found.append(Row(step, at, ids, values, layout.source))
-        if bad or self.health.bad:
-            found.extend(self._count_bad(catalog, step, at, scope, stage, bad, len(values)))
-        return found
-
-    def _count_bad(
-        self,
-        catalog: Catalog,
-        step: int,
-        at: float,
-        scope: str,
-        stage: str,
-        bad: list[str],
-        total: int,
-    ) -> Iterable[Row | NonFinite]:
-        """Non-finite values of one call, counted for each stage; a report of a fresh episode."""
-        key = scope if stage == "train" else f"{stage}/{scope}"
-        if not (bad or self.health.bad.get((key, "logged"))):
-            return
-        number = catalog.id_of("nonfinite", scope, "logged", stage)
-        if number >= 0:
-            source = f"nonfinite {stage} {scope}"
-            yield Row(step, at, (number,), [float(len(bad))], source)
-        if self.health.turned_bad(key, "logged", bool(bad)):
-            names = bad if stage == "train" else [f"{stage}/{name}" for name in bad]
-            yield _report(step, at, scope, names, total)
+    def _close(self, catalog: Catalog, batch: _Batch) -> Iterable[Table | NonFinite]:
+        """Tables of a batch; row by row only if something is out of the ordinary."""
+        layout, health = batch.layout, self.health
+        if layout.simple:
+            try:
+                if math.isfinite(sum(map(sum, batch.rows))):
+                    made = tables_of(layout.ids, batch.steps, batch.times, batch.rows)
+                    if (batch.scope, "logged") in health.bad:
+                        health.turned_bad(batch.scope, "logged", False)
+                    return made
+            except OverflowError:  # a whole number beyond float64
+                pass
+        rows: list[Row] = []
+        reports: list[NonFinite] = []
+        for step, at, values in zip(batch.steps, batch.times, batch.rows, strict=True):
+            ids, kept, bad = self._with_care(catalog, layout, values)
+            if ids:
+                rows.append(Row(step, at, ids, kept))
+            if health.turned_bad(batch.scope, "logged", bool(bad)):
+                reports.append(_report(step, at, batch.scope, bad, len(values)))
+        return [*tables(rows), *reports]
 
     def _with_care(
         self, catalog: Catalog, layout: LogLayout, values: list[float]
@@ -219,7 +242,8 @@ class Intake:
         keys = [(_number_key(name, scope) if isinstance(name, str) else name) for name in names]
         ids = tuple(catalog.id_of(kind, own, layer, stage) for kind, own, layer in keys)
         simple = len(set(ids)) == len(ids) and -1 not in ids
-        layout = LogLayout(ids, tuple(layer or kind for kind, _, layer in keys), simple)
+        most = min(TABLE_ROWS_MAX, max(1, TABLE_VALUES_MAX // max(1, len(ids))))
+        layout = LogLayout(ids, tuple(layer or kind for kind, _, layer in keys), simple, most)
         layout.source = self._join(ids)
         if len(self._layouts) >= LAYOUTS_MAX:
             self._layouts.clear()
