@@ -94,7 +94,14 @@ def is_alive(found: Found) -> bool:
 
 def missing() -> str:
     """Name of a package that the server needs and that is not installed; empty if all are."""
-    return next((name for name in NEEDED if importlib.util.find_spec(name) is None), "")
+    return next((name for name in NEEDED if not _is_installed(name)), "")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # switched off in `sys.modules`
+        return False
 
 
 class Finder:

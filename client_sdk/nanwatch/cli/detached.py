@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from nanwatch import local_server
 from nanwatch.cli.output import console, fail
-from nanwatch.link.lock import Lock
+from nanwatch.link.lock import Lock, is_running
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -116,7 +116,7 @@ def stop(data_dir: Path) -> None:
     except (OSError, OverflowError) as error:
         fail(f"cannot end the server with pid {found.pid}: {error}")
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while local_server.is_alive(found):
+    while is_running(found.pid):
         if time.monotonic() > deadline:
             fail(f"the server with pid {found.pid} has not ended within {STOP_TIMEOUT_S:.0f} s")
         time.sleep(0.1)

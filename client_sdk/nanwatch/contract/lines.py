@@ -78,9 +78,10 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LineError(number, f"expected a JSON object, got {_short(text)}: {error}") from None
+        why = f"expected a JSON object, got {_short(text.strip())}: {error}"
+        raise LineError(number, why) from None
     if not isinstance(found, dict):
-        raise LineError(number, f"expected a JSON object, got {_short(text)}")
+        raise LineError(number, f"expected a JSON object, got {_short(text.strip())}")
     time = _time(found.get("time"), number)
     if "event" in found:
         return _event(found, time, number)

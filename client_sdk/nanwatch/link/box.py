@@ -99,6 +99,10 @@ class Box:
         except (OSError, ValueError, TypeError):
             return None
 
+    def is_alive(self) -> bool:
+        """True while the process may still write here; its next run has a directory of its own."""
+        return self.end() is None and self.owner.is_held()
+
     def told(self, key: str) -> str:
         """`mode` or `server` of the process; empty if it is not known."""
         return str((self.owner.read() or {}).get(key, ""))
@@ -145,7 +149,7 @@ def boxes(data_dir: Path) -> list[Box]:
 def describe(box: Box) -> dict[str, Any]:
     """What a listing shows of a directory."""
     hello = box.hello()
-    alive = box.owner.is_held()
+    alive = box.is_alive()
     return {
         "directory": box.directory,
         "run": hello.run.id if hello else "",

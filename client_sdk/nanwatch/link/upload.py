@@ -137,7 +137,7 @@ class _Session:
         try:
             self._greet()
             while True:
-                ended = not self._box.owner.is_held()  # asked first: what it wrote last is read
+                ended = not self._box.is_alive()  # asked first: what it wrote last is read
                 for lane in LANES:
                     self._send_lane(lane, ended)
                 self._settle()
@@ -340,7 +340,7 @@ class Leftovers:
                 logger.debug("nanwatch: %s stays for later: %s", box.directory, error)
 
     def _one(self, box: Box, server: str, token: str) -> None:
-        if box.owner.is_held() or box.hello() is None:
+        if box.is_alive() or box.hello() is None:
             return
         with box.lock as lock:
             if lock.take():
