@@ -15,21 +15,27 @@ import socket
 import sys
 import time
 import uuid
-import weakref
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 import nanwatch
+from nanwatch import local_server, process
 from nanwatch.config import Control, Options, resolve, script_name
+from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import RunInfo
 from nanwatch.contract.limits import to_name
 from nanwatch.control.actions import Actions
 from nanwatch.control.inbox import Inbox, StopTraining
+from nanwatch.control.skip_guard import SkipGuard
 from nanwatch.guard import GUARD, guarded
 from nanwatch.link.worker import Worker
+from nanwatch.probes import finite as finite_values
 from nanwatch.probes.discovery import instances
 from nanwatch.probes.hooks import Hooks
 from nanwatch.probes.observer import Observer
+from nanwatch.ranks import Agreement, Identity, claim, release
 from nanwatch.record import Recorder
 
 logger = logging.getLogger("nanwatch")
@@ -40,11 +46,16 @@ class NullRun:
 
     id = ""
     url = ""
+    rank = 0
+    """Rank of this process in a training of several, once it is known."""
 
     def watch(self, *modules: Any, main: Any = None, **named: Any) -> None:
         """Nothing."""
 
     def log(self, values: dict[str, Any] | None = None, /, **named: Any) -> None:
+        """Nothing."""
+
+    def finite(self, name: str, value: Any, *, scope: str = "", stage: str = "train") -> None:
         """Nothing."""
 
     def mark(self, what: str, text: str = "", **data: Any) -> None:
@@ -93,6 +104,8 @@ class Run(NullRun):
             self._optimizers,
             self._stateful,
         )
+        if options.guard == "skip":
+            self.observer.skip_guard = SkipGuard(self.observer.actions.emergency_checkpoint)
         epoch = random.SystemRandom().getrandbits(53)
         self.worker = Worker(
             info=RunInfo(
@@ -114,7 +127,14 @@ class Run(NullRun):
             current_step=lambda: self.observer.clock.step,
             overhead=lambda: self.observer.overhead.share,
             sdk=f"nanwatch {nanwatch.__version__}",
+            local=local_server.Finder(options.data_dir, options.autostart)
+            if options.local
+            else None,
             on_welcome=self._welcome,
+            agreement=Agreement(
+                run_id, options.project, lambda: self.observer.clock.step, own_rank=claim()
+            ),
+            on_identity=self._settled,
         )
         self.hooks = Hooks(self.observer)
         self._finished = False
@@ -129,21 +149,23 @@ class Run(NullRun):
         self.worker.start()
         self._previous_hook = sys.excepthook
         sys.excepthook = self._on_exception
-        atexit.register(self.finish)
-        if hasattr(os, "register_at_fork"):
-            silence = weakref.WeakMethod(self._in_child)
-            os.register_at_fork(after_in_child=lambda: (call := silence()) and call())
-        if self.options.mode == "online" and not self.options.server:
-            logger.warning(
-                "nanwatch: no server is known, so nobody watches this run; its data is kept in %s. "
-                "Start one with `nanwatch serve`, or set NANWATCH_URL and NANWATCH_TOKEN.",
-                self.options.data_dir / "spool",
-            )
+        atexit.register(self._at_exit)
+        process.silence_in_forks(self)
+
+    def _settled(self, who: Identity) -> ControlOffer | None:
+        """Rank and run are known (background thread). Rank 0 leads: it alone takes commands."""
+        self.id, self.rank = who.run_id, who.rank
+        offer = self.options.offer if who.rank == 0 else None
+        if offer is not None and who.group > 1:
+            offer = msgspec.structs.replace(offer, world=who.group)
+        self.inbox.offer = offer
+        return offer
 
     def _welcome(self, url: str) -> None:
         if url and url != self.url:
             self.url = url
-            print(f"nanwatch: {url}", file=sys.stderr, flush=True)
+            if self.rank == 0:
+                print(f"nanwatch: {url}", file=sys.stderr, flush=True)
 
     # --- what scripts call -----------------------------------------------------------------------
 
@@ -178,6 +200,16 @@ class Run(NullRun):
         except Exception as error:
             GUARD.note("log", error)
 
+    def finite(self, name: str, value: Any, *, scope: str = "", stage: str = "train") -> None:
+        """Watch anything for NaN and infinities: never raises, never waits for a device.
+
+        `value`: a tensor, an array or a number, or a dict, list or tuple of them, such as a batch
+        from a replay buffer or a context vector. Their non-finite elements are counted as series
+        `nonfinite` of layer `name`; the first bad value of an episode is reported.
+        """
+        if self.observer.enabled:
+            guarded("finite", finite_values.watch, self.observer, name, value, scope, stage)
+
     def mark(self, what: str, text: str = "", **data: Any) -> None:
         """Put a mark on the time axis: `task`, `eval`, `resume` or `note`."""
         guarded("mark", self._mark, what, text, data)
@@ -210,6 +242,7 @@ class Run(NullRun):
         if self._finished or os.getpid() != self._pid:
             return
         self._finished = True
+        release()
         self.observer.enabled = False
         guarded("finish", self.hooks.remove)
         self.observer.registry.watched.clear()
@@ -222,10 +255,10 @@ class Run(NullRun):
             "finish",
             self.worker.stop,
             reason or failure or "finished",
-            exit_code if exit_code is not None else (code if failure else 0),
+            code if exit_code is None and failure else exit_code,
             self.options.exit_timeout_s,
         )
-        atexit.unregister(self.finish)
+        atexit.unregister(self._at_exit)
 
     def __exit__(
         self,
@@ -247,17 +280,29 @@ class Run(NullRun):
     def _on_exception(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
+        if self._finished:  # someone wrapped this hook before we could take it away
+            self._previous_hook(kind, error, trace)
+            return
         self._note_failure(kind, error)
         if issubclass(kind, StopTraining):
             print(str(error), file=sys.stderr, flush=True)
+            if os.environ.get("NANWATCH_LAUNCHED"):
+                raise SystemExit(0)  # in an excepthook Python takes it as the exit code
             return
-        self._previous_hook(kind, error, trace)
+        shown = guarded("traceback", process.own_frames, error, trace)
+        self._previous_hook(kind, error, shown or trace)
 
-    def _in_child(self) -> None:
+    def _at_exit(self) -> None:
+        """The interpreter ends and nobody has said with which code; a Ctrl-C ends the waiting."""
+        try:
+            self.finish()
+        except KeyboardInterrupt:
+            pass
+
+    def silence(self) -> None:
         """A forked child (DataLoader worker) does not train: be silent, hold no lock."""
         self.observer.enabled = False
         self._finished = True
-        GUARD.clear()
 
     def _optimizers(self) -> list[tuple[str, Any]]:
         return [
@@ -296,7 +341,7 @@ _current: NullRun | None = None
 
 
 def init(
-    project: str = "default",
+    project: str | None = None,
     *,
     name: str | None = None,
     config: Any = None,
@@ -308,9 +353,11 @@ def init(
 ) -> NullRun:
     """Start watching this process. Call it once, anywhere before the training loop.
 
+    `project`: default NANWATCH_PROJECT, else "default".
     `config`: dict, namespace or dataclass, shown on the page and used by the diagnosis.
     `control`: what people may do from the page; nothing without it.
-    `server`, `token`: default NANWATCH_URL and NANWATCH_TOKEN, then this user's local server.
+    `server`, `token`: default NANWATCH_URL and NANWATCH_TOKEN, then this user's local server,
+    which the background thread starts if there is none (NANWATCH_AUTOSTART=0 forbids it).
     `mode`: "online", "offline" (keep on disk) or "off"; default NANWATCH_MODE.
     `guard`: "skip" holds back an update whose gradients are not finite; default NANWATCH_GUARD,
     else "off".
@@ -349,6 +396,11 @@ def init(
     return _current
 
 
+def initialised() -> bool:
+    """True once `init` was called in this process, also with `mode="off"`."""
+    return _current is not None
+
+
 def current() -> NullRun:
     """The run of this process, or the one that does nothing."""
     return _current if _current is not None else NullRun()
@@ -362,3 +414,8 @@ def watch(*modules: Any, main: Any = None, **named: Any) -> None:
 def log(values: dict[str, Any] | None = None, /, **named: Any) -> None:
     """`log` of the current run."""
     current().log(values, **named)
+
+
+def finite(name: str, value: Any, *, scope: str = "", stage: str = "train") -> None:
+    """`finite` of the current run."""
+    current().finite(name, value, scope=scope, stage=stage)

@@ -13,6 +13,7 @@ from nanwatch.contract.frames import (
     CheckpointSaved,
     CommandResult,
     Declare,
+    Forensics,
     Gap,
     Lane,
     NonFinite,
@@ -34,7 +35,7 @@ EVENT_SHARE = 10
 
 def lane_of(record: Record) -> Lane:
     """Points and the marks that rules consume are scalars; everything else is an event."""
-    if isinstance(record, CheckpointSaved | CommandResult | NonFinite | Problem):
+    if isinstance(record, CheckpointSaved | CommandResult | Forensics | NonFinite | Problem):
         return "events"
     return "scalars"
 

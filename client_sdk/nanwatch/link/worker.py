@@ -12,14 +12,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from nanwatch.contract import frames
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import Lane, Record
 from nanwatch.contract.limits import BEAT_INTERVAL_S, CREDIT_BATCHES, PROTOCOL_VERSION
 from nanwatch.control.inbox import Inbox
 from nanwatch.guard import GUARD
+from nanwatch.link.box import Box, End
 from nanwatch.link.connection import Backoff, Connection, Refused
 from nanwatch.link.outbox import Outbox
+from nanwatch.link.upload import Leftovers
+from nanwatch.local_server import Finder
+from nanwatch.ranks import Agreement, Identity
 from nanwatch.record import Recorder
 
 logger = logging.getLogger("nanwatch")
@@ -27,6 +33,9 @@ logger = logging.getLogger("nanwatch")
 INTERVAL_S = 0.05
 INTERVAL_OFFLINE_S = 0.5
 FSYNC_INTERVAL_S = 1.0
+SETTLE_LAST_S = 0.7
+"""What the ranks have not agreed on this long before the end stays open."""
+SETTLE_PAUSE_S = 0.05
 
 
 class Worker:
@@ -48,14 +57,23 @@ class Worker:
         overhead: Callable[[], float],
         sdk: str,
         on_welcome: Callable[[str], None],
+        agreement: Agreement,
+        on_identity: Callable[[Identity], ControlOffer | None],
+        local: Finder | None = None,
     ) -> None:
         self._info, self._epoch, self._offer = info, epoch, offer
         self._server, self._token, self._sdk = server, token, sdk
         self._recorder, self._inbox = recorder, inbox
         self._current_step, self._overhead = current_step, overhead
         self._on_welcome = on_welcome
-        self._directory = spool_directory
-        self.outbox = Outbox(spool_directory, spool_bytes)
+        self._agreement, self._on_identity = agreement, on_identity
+        self._who: Identity | None = None
+        """Rank and run, once they are known; until then everything stays on the disk."""
+        self._local = local
+        """Finds or starts the user's own server, where none was named."""
+        self._box = Box(spool_directory)
+        self._leftovers = Leftovers(spool_directory.parent.parent, spool_directory)
+        self.outbox = Outbox(spool_directory, spool_bytes, lambda: frames.encode(self._hello()))
         self._connection: Connection | None = None
         self._backoff = Backoff()
         self._retry_at = 0.0
@@ -104,7 +122,7 @@ class Worker:
             self._sending = True
             self._collect(final=False)
             self._sending = False
-            if self._connection is None:
+            if self._connection is None and self._settle():
                 self._try_connect()
             if self._connection is None:
                 self._wake.wait(min(INTERVAL_OFFLINE_S, self._interval * 4))
@@ -122,6 +140,7 @@ class Worker:
         try:
             self._collect(final=True)
             self.outbox.sync()
+            self._settle(final=True)
             if self._connection is None and self._server and time.monotonic() < self._deadline:
                 self._try_connect(force=True)
             while self._connection is not None and time.monotonic() < self._deadline:
@@ -133,13 +152,27 @@ class Worker:
                 self._say_bye()
         except Exception as error:
             self._lose(error)
+        self._leftovers.stop()
+        if self._local is not None:
+            self._local.close()
         try:
             self.outbox.close()
             if self.outbox.empty:
-                (self._directory / "hello.msgpack").unlink(missing_ok=True)
-                self._directory.rmdir()
-        except OSError:
-            pass
+                self._box.remove()
+            elif self._bye is not None:
+                self._box.ended(self._end(*self._bye))
+        except OSError as error:
+            logger.debug("nanwatch: the end of the run cannot be written down: %s", error)
+
+    def _end(self, reason: str, exit_code: int | None) -> End:
+        return End(
+            events=self.outbox.last("events"),
+            scalars=self.outbox.last("scalars"),
+            reason=reason,
+            exit_code=exit_code,
+            step=self._current_step(),
+            dropped=dict(self._recorder.dropped),
+        )
 
     def _say_bye(self) -> None:
         assert self._connection is not None and self._bye is not None
@@ -175,12 +208,41 @@ class Worker:
         if now - self._synced_at >= FSYNC_INTERVAL_S:
             self._synced_at = now
             self.outbox.sync()
+            self._box.owner.touch()
 
     # --- connection ------------------------------------------------------------------------------
 
+    def _settle(self, final: bool = False) -> bool:
+        """True once this process knows which rank of which run it is."""
+        if self._who is not None:
+            return True
+        who = self._agreement.poll(final)
+        while who is None and final and time.monotonic() < self._deadline - SETTLE_LAST_S:
+            time.sleep(SETTLE_PAUSE_S)
+            who = self._agreement.poll(final)
+        if who is None and final:
+            who = self._agreement.give_up()
+        if who is None:
+            return False
+        if who.problem:
+            logger.warning("nanwatch: %s", who.problem)
+        self._who = who
+        facts = {**self._info.facts, **who.facts}
+        self._info = msgspec.structs.replace(self._info, id=who.run_id, facts=facts)
+        self._offer = self._on_identity(who)
+        self.keep_hello()
+        return True
+
     def _try_connect(self, force: bool = False) -> None:
         now = time.monotonic()
-        if not self._server or (now < self._retry_at and not force):
+        if now < self._retry_at and not force:
+            return
+        if self._local is not None:
+            found = self._local.find()
+            if found is None:
+                return
+            self._server, self._token = found.url, found.token
+        if not self._server:
             return
         try:
             self._connection = self._handshake()
@@ -210,9 +272,10 @@ class Worker:
             proto=[PROTOCOL_VERSION],
             sdk=self._sdk,
             run=self._info,
-            rank=0,
-            world=1,
+            rank=self._who.rank if self._who else 0,
+            world=self._who.world if self._who else 1,
             epoch=self._epoch,
+            generation=self._who.generation if self._who else 0,
             wall=time.time(),
             events=self.outbox.span("events"),
             scalars=self.outbox.span("scalars"),
@@ -221,9 +284,13 @@ class Worker:
 
     def keep_hello(self) -> None:
         """Leave beside the segments what an upload after our death needs."""
+        offline = self._local is None and not self._server
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self._directory / "hello.msgpack").write_bytes(frames.encode(self._hello()))
+            self._box.own(
+                self._hello(),
+                mode="offline" if offline else "online",
+                server="" if self._local is not None else self._server,
+            )
         except OSError as error:
             GUARD.note("spool", error)
 
@@ -256,6 +323,7 @@ class Worker:
         self._beat_at = 0.0
         self.connected.set()
         self._on_welcome(welcome.url)
+        self._leftovers.start(self._server, self._token, "" if self._local else self._server)
         return connection
 
     def _await_welcome(self, connection: Connection) -> frames.ServerFrame | None:
