@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanwatch.guard import GUARD
+from nanwatch.probes import sharded
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +178,8 @@ class _Eyes:
         self._thread = threading.get_ident()
         self.groups: list[Sequence[Any]] = []
         self._vector: Any = None
+        self._parts: list[Any] = []
+        """Norms of what lies in this process, where tensors are spread over ranks."""
         torch._foreach_norm, torch.stack = self._keep_norms, self._keep_stack
 
     def close(self) -> None:
@@ -187,6 +190,8 @@ class _Eyes:
         norms = self._norm(group, order, *more, **named)
         if order == 2 and threading.get_ident() == self._thread:
             self.groups.append(group)
+            if any(map(sharded.is_sharded, group)):
+                self._parts += map(sharded.local_part, norms)
         return norms
 
     def _keep_stack(self, *args: Any, **named: Any) -> Any:
@@ -201,6 +206,8 @@ class _Eyes:
         Norms in half precision overflow at 65504: those are measured again in float32.
         """
         vector, torch = self._vector, self._torch
+        if self._parts and len({part.dtype for part in self._parts}) == 1:
+            vector = self._stack(self._parts)
         if (
             type(vector) is not torch.Tensor
             or vector.dim() != 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+from nanwatch.probes import sharded
 from nanwatch.probes.registry import Known, Layout, Registry
 from nanwatch.probes.tensors import Joined, Numbers, Picked, norms
 
@@ -121,6 +122,18 @@ def left_behind(known: Known) -> tuple[Norms | None, bool]:
 def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
     """(norms of the gradients that are there now, whether a pass of our own was made).
 
+    Of gradients that are spread over ranks they are this rank's share of the norms.
+    """
+    found, passed = _measured(known, own_pass=own_pass)
+    if found is None or not found.layout.sharded:
+        return found, passed
+    numbers = sharded.share_of(found.layout, found.positions, known.parameters(), found.numbers)
+    return (Norms(found.layout, found.positions, numbers) if numbers is not None else None), passed
+
+
+def _measured(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
+    """Norms of what lies in this process.
+
     Without `own_pass` only norms that clipping left behind are used. Fused optimizers under a
     GradScaler hold scaled gradients: their norms are divided by `grad_scale` on the device.
     """
@@ -141,7 +154,7 @@ def measure(known: Known, *, own_pass: bool) -> tuple[Norms | None, bool]:
         gradient = parameter.grad
         if gradient is not None and position not in have:
             positions.append(position)
-            gradients.append(gradient)
+            gradients.append(sharded.local_part(gradient) if layout.sharded else gradient)
     if not gradients or not own_pass:
         return (free if not gradients else None), False
     with torch.no_grad():

@@ -91,7 +91,7 @@ class ClosedAttempt:
         if self.norms is not None:
             found = self.norms.numbers.get()
             norm = gradients.total(found)
-            add("grad_norm", norm)
+            add("grad_norm_shard" if self.norms.layout.sharded else "grad_norm", norm)
             if not math.isfinite(norm):
                 bad_tensors = sum(not math.isfinite(v) for v in found)
             reports.extend(self._report_gradient(found, bad_tensors))
@@ -126,8 +126,9 @@ class ClosedAttempt:
         known_for, combine = layout.combine
         if known_for is not positions:
             combine = gradients.Combine(layout, positions)
+            kind = "grad_norm_shard_layer" if layout.sharded else "grad_norm_layer"
             combine.ids = tuple(
-                catalog.id_of("grad_norm_layer", self.scope, layout.layers[layer])
+                catalog.id_of(kind, self.scope, layout.layers[layer])
                 for layer in combine.layers
             )
             layout.combine = (positions, combine)

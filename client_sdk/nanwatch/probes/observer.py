@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanwatch.contract.frames import Mark
@@ -20,7 +20,7 @@ from nanwatch.control.actions import Actions
 from nanwatch.control.holding import take_held
 from nanwatch.control.learning_rate import Scaling, factor_of, rates_of, set_factor
 from nanwatch.control.skip_guard import SkipGuard
-from nanwatch.probes import discovery, frameworks, gradients, loss
+from nanwatch.probes import discovery, frameworks, gradients, loss, sharded
 from nanwatch.probes.attempts import (
     APPLIED,
     HELD,
@@ -73,6 +73,8 @@ class Observer:
         self.actions: Actions | None = None
         self.skip_guard: SkipGuard | None = None
         """Holds poisoned updates, if the script asked for it."""
+        self.roots_now: list[Any] = []
+        """Roots of the backward pass that is about to run, while probes look at them."""
         self.last_closed: ClosedAttempt | None = None
         """What was recorded of the attempt that has just closed, for the probes."""
         self.health = Health()
@@ -82,6 +84,10 @@ class Observer:
         self.probes = Probes(self, PROBES)
         self.plans = gradients.Plans(self.registry)
         self.enabled = True
+        self.settle: Callable[[], None] = lambda: None
+        """Applies commands at a boundary and may raise what they raise; set by `hooks`."""
+        self.on_zero_grad: Callable[[Any], None] | None = None
+        """Told of every `zero_grad` of an optimizer or a module."""
         self.unscaled: dict[int, Any] = {}
         """`id(scaled loss)` → the loss before a GradScaler multiplied it."""
         self.rates: tuple[dict[str, float], dict[str, float]] = ({}, {})
@@ -155,7 +161,9 @@ class Observer:
                 (numbers, i, loss.SHARED_OUT if shared_out else divisor)
                 for i, (_, divisor) in enumerate(values)
             ]
+            self.roots_now = roots
             self.probes.call("before_backward", backward)
+            self.roots_now = []
         return backward
 
     def _note_shared_out(self, site: tuple[Any, ...]) -> None:
@@ -279,6 +287,12 @@ class Observer:
         ours = flag is not None
         self._emit(attempt, found_inf=flag if ours else found_inf, ours=ours)
 
+    def discarded(self, number: int) -> None:
+        """A batch was thrown away before its backward pass (`calls` found out)."""
+        known = self.registry.known.get(number)
+        if known is not None and not self.clock.awaiting(number):
+            self._emit(self.clock.discarded(number))
+
     def scaler_refused(self, known: Known) -> None:
         """`GradScaler.step` passed without a step."""
         self._name()
@@ -369,13 +383,19 @@ class Observer:
         if known.norms is not None:
             return
         self._name()
-        own = not known.clipped and (force or self.cadence.due())
+        own = not known.clipped and (force or self._norms_due(known))
         if not own and not known.free:
             return
         started = time.perf_counter()
         known.norms, passed = gradients.measure(known, own_pass=own)
         if passed:
             self.cadence.spent(time.perf_counter() - started)
+
+    def _norms_due(self, known: Known) -> bool:
+        """Parts of a norm are of use only if all ranks measure theirs at the same step."""
+        if known.layout is not None and known.layout.sharded:
+            return self.cadence.due_at(self.clock.step + 1)
+        return self.cadence.due()
 
     def _remember_witness(self, known: Known) -> None:
         optimizer = known.optimizer
@@ -452,6 +472,8 @@ class Observer:
         """What is measured how often, whenever that has changed."""
         norms = self.cadence.every
         said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
+        if any(k.layout is not None and k.layout.sharded for k in self.registry.live()):
+            said["gradient norms"] = sharded.coverage(self.cadence.common_every)
         if self._clipped_at is not None:
             said["clipping"] = f"values at {self._clipped_at:g}; norms are those before it"
         if self.skip_guard is not None:

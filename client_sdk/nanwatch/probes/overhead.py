@@ -87,6 +87,22 @@ class Cadence:
         self._since = 0
         return True
 
+    def due_at(self, step: int) -> bool:
+        """The same by the step alone, for what only all ranks together can measure.
+
+        Each rank keeps to multiples of a power of two: whatever each of them can afford, they
+        meet at the multiples of the largest, without a word to each other.
+        """
+        if self._alert > 0 and self._overhead.cap is None:
+            self._alert -= 1
+            return True
+        return step % self.common_every == 0
+
+    @property
+    def common_every(self) -> int:
+        """`every` as a power of two, not below it."""
+        return 1 << (self.every - 1).bit_length()
+
     def spent(self, seconds: float) -> None:
         """Adapt to what a pass cost (moving average) and how long a step takes."""
         self._passes += 1

@@ -12,8 +12,10 @@ from typing import Any
 
 from nanwatch.contract.limits import to_name
 from nanwatch.control.learning_rate import share_factor
-from nanwatch.probes import discovery
+from nanwatch.probes import discovery, sharded
 from nanwatch.probes.clipping import Clip
+
+LOOKS_MOST = 4
 
 
 @dataclass(slots=True)
@@ -30,6 +32,10 @@ class Layout:
     """Positions measured last: one list for all attempts that measure the same."""
     combine: tuple[Any, Any] = (None, None)
     """(positions, `gradients.Combine` for them); background thread."""
+    sharded: bool = False
+    """True if its parameters are spread over ranks: norms here are parts of those of the run."""
+    shares: tuple[Any, Any] = (None, None)
+    """(positions, `sharded.shares` for them)."""
 
     def same_as_before(self, positions: list[int]) -> list[int]:
         """The list of the attempt before if it is equal, so that whoever works by it need not
@@ -61,6 +67,8 @@ class Known:
     """A parameter that had a gradient after the last backward pass."""
     witness_version: int = 0
     scaler: Any = None
+    looks: int = 0
+    """How often some of its parameters were in no module."""
     by_closure: bool = False
     """Its gradients come into being inside the step (LBFGS, Lightning): measure after it."""
     factor: float = 1.0
@@ -106,6 +114,9 @@ class Registry:
         number = self._numbers.get(id(optimizer))
         if number is not None and self.known[number].optimizer is optimizer:
             return self.known[number]
+        inner = discovery.wrapped_optimizer(optimizer)
+        if inner is not None:
+            return self.add(inner)
         number = self._next
         self._next += 1
         key = id(optimizer)
@@ -125,6 +136,8 @@ class Registry:
     def find(self, optimizer: Any) -> Known | None:
         """Known record, or None."""
         number = self._numbers.get(id(optimizer))
+        if number is None and (inner := discovery.wrapped_optimizer(optimizer)) is not None:
+            return self.find(inner)
         return self.known.get(number) if number is not None else None
 
     def live(self) -> Iterator[Known]:
@@ -188,7 +201,19 @@ class Registry:
             if known.layout is None:
                 own = known.parameters()
                 known.parameter_count = len(own)
-                known.layout = layout_of(own, parameters)
+                known.layout = self._layout(known, own, parameters)
+
+    def _layout(
+        self, known: Known, mine: list[Any], names: dict[int, tuple[str, str]]
+    ) -> Layout | None:
+        """None to look again at the next event: FSDP puts other parameters into its modules
+        between a forward pass and the end of the backward pass."""
+        layout = layout_of(mine, names)
+        if layout.sharded and known.looks < LOOKS_MOST and any(id(p) not in names for p in mine):
+            known.looks += 1
+            self.unnamed = True
+            return None
+        return layout
 
     def _remember_roots(self, roots: list[Any], names: dict[int, str]) -> None:
         self.roots = {}
@@ -246,4 +271,5 @@ def layout_of(parameters: list[Any], names: dict[int, tuple[str, str]]) -> Layou
     position_of: dict[int, int] = {}
     for position, parameter in enumerate(parameters):
         position_of.setdefault(id(parameter), position)
-    return Layout(full, layers, layer_index, position_of)
+    spread = any(map(sharded.is_sharded, parameters))
+    return Layout(full, layers, layer_index, position_of, sharded=spread)

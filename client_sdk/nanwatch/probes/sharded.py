@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nanwatch.probes.tensors import Numbers
 from nanwatch.ranks import group_now
 
 
@@ -71,6 +72,53 @@ def shares(gradients: Sequence[Any]) -> list[float] | None:
     return [1 / math.sqrt(count) for count in found if count is not None]
 
 
+class Share(Numbers):
+    """Numbers of this rank's parts, each times its factor."""
+
+    __slots__ = ("_factors", "_local")
+
+    def __init__(self, local: Numbers, factors: Sequence[float]) -> None:
+        super().__init__(None)
+        self._local, self._factors = local, factors
+
+    def ready(self) -> bool:
+        """True if `get` does not wait."""
+        return self._local.ready()
+
+    def here(self) -> bool:
+        """True if the numbers are on the host."""
+        return self._local.here()
+
+    def get(self) -> list[float]:
+        """The shares."""
+        numbers = self._local.get()
+        return [value * factor for value, factor in zip(numbers, self._factors, strict=True)]
+
+
+def share_of(
+    layout: Any, positions: Sequence[int], parameters: Sequence[Any], numbers: Numbers
+) -> Numbers | None:
+    """This rank's shares from the norms of its parts; None if they cannot be told.
+
+    Placements are looked at once for each set of parameters that has gradients.
+    """
+    known_for, factors = layout.shares
+    if known_for is not positions:
+        factors = shares([parameters[position].grad for position in positions])
+        layout.shares = (positions, factors)
+    if factors is None:
+        return None
+    return numbers if all(factor == 1.0 for factor in factors) else Share(numbers, factors)
+
+
+def coverage(every: int) -> str:
+    """What the page says of the norms of a sharded optimizer."""
+    group = group_now()
+    often = "every attempt" if every == 1 else f"every {every}"
+    ranks = f"sharded over {group[1]} ranks, " if group is not None else "sharded, "
+    return f"{ranks}combined by the server, {often}"
+
+
 def why_one_rank_cannot_save(modules: Mapping[str, Any], optimizers: Mapping[str, Any]) -> str:
     """Why a checkpoint needs all ranks; empty if this one holds everything.
 
@@ -87,6 +135,6 @@ def why_one_rank_cannot_save(modules: Mapping[str, Any], optimizers: Mapping[str
 
 
 _EVERYONE = (
-    "the weights or the optimizer's state are spread over the ranks, and one rank alone cannot save "
-    "them: save a checkpoint from the script, on all ranks"
+    "the weights or the optimizer's state are spread over the ranks, and one rank alone cannot "
+    "save them: save a checkpoint from the script, on all ranks"
 )
