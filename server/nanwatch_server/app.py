@@ -53,10 +53,16 @@ from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.history import History
+from nanwatch_server.store.housekeeper import Housekeeper
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 
 _log = structlog.get_logger()
+
+
+RANKS_KEEP_ROWS = 4_000
+"""Rows of a training of several ranks that stay in the journal: parts of one step may lie far
+apart."""
 
 
 class Server:
@@ -79,7 +85,16 @@ class Server:
             median_step=self.vitals.median_step,
             clock=clock,
         )
-        self.pipeline = Pipeline(self.store, self.tail, self.hub, self.desk, self, clock)
+        self.keeper = Housekeeper(self.store, self.history, self.tail, self._safe_upto)
+        self.pipeline = Pipeline(
+            self.store,
+            self.tail,
+            self.hub,
+            self.desk,
+            self,
+            arrived=self.keeper.committed,
+            clock=clock,
+        )
         self.intake = Intake(self.store)
         self.gateway = gateway.Gateway(
             self.store,
@@ -132,6 +147,7 @@ class Server:
         self.intake.start()
         self.desk.start()
         self.pipeline.start()
+        self.keeper.start()
         self.live.start()
         try:
             yield
@@ -144,7 +160,15 @@ class Server:
         self.intake.close()
         self.desk.close()
         self.pipeline.close()
+        self.keeper.close()
         self.store.close()
+
+    def _safe_upto(self, run_id: str) -> int:
+        """Journal rows that may become chunks: the rules and the ranks' combiner are done."""
+        safe = self.pipeline.safe_upto(run_id)
+        if len(self.store.ranks(run_id)) > 1:
+            safe = min(safe, self.store.journal_end(run_id, keep=RANKS_KEEP_ROWS))
+        return safe
 
     # --- what browsers are told ---------------------------------------------------------------
 

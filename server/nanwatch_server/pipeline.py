@@ -1,7 +1,8 @@
 """The order of things after COMMIT: tail, live points, rules, findings, incidents, live incidents.
 
-One thread of its own. What it keeps in memory can be rebuilt from the journal: findings have
-deterministic ids, so rules that see the same points again add nothing.
+One thread of its own. What the rules know is saved every ten seconds; from there on it can be
+rebuilt from the journal: findings have deterministic ids, so rules that see the same points again
+add nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import structlog
 
@@ -48,8 +50,21 @@ PLANS_MAX = 256
 JOIN_POINTS = 1 << 20
 """Points of the journal that the rules see at a time when they catch up."""
 
+SAVE_S = 10.0
+"""What the rules know is saved this often (design 7), large states less often."""
+
+SAVE_SHARE = 0.02
+"""…so that saving takes at most this part of the time."""
+
 CLOSE_S = 2.0
 RETRY_S = 0.5
+
+RATES = ("lr", "lr_scheduled")
+REMIND_POINTS = 4_096
+"""Newest points that are looked at for commands applied before a restart."""
+
+SAFE = 1 << 62
+"""Every journal row there will be."""
 
 Note = Callable[[UnitOfWork, Incident], None]
 
@@ -70,6 +85,8 @@ class _State:
     book: IncidentBook
     upto: int = 0
     """Journal row the rules have seen."""
+    saved: int = 0
+    """Journal row up to which that is on disk."""
     step: int = -1
     plans: dict[tuple[int, ...], list[_Plan]] = field(default_factory=dict)
     """By the ids of a table's series."""
@@ -95,15 +112,17 @@ class Pipeline:
         hub: Hub,
         desk: CommandDesk,
         listener: Listener,
+        arrived: Callable[[str, int, int], None] = lambda run_id, points, series: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._tail, self._hub, self._desk = store, tail, hub, desk
-        self._listener, self._clock = listener, clock
+        self._listener, self._arrived, self._clock = listener, arrived, clock
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUE_MAX)
         self._backlog: deque[str] = deque()
         self._stop_at = math.inf
         self._lock = threading.Lock()
         self._states: OrderedDict[str, _State] = OrderedDict()
+        self._save_at = 0.0
         self._thread = threading.Thread(target=self._run, name="nanwatch-rules", daemon=True)
 
     def start(self) -> None:
@@ -160,8 +179,11 @@ class Pipeline:
                 else:
                     tables = self._show(item)
                     self._learn(item.stream.run_id, item, tables)
+                self._save_when_due()
             except Exception:
                 _log.exception("the pipeline failed on one item")
+        with suppress(StoreUnavailableError):
+            self._save()
 
     def _next(self) -> Committed | str | None:
         """What came from a training before what an earlier server left."""
@@ -170,7 +192,15 @@ class Pipeline:
         except queue.Empty:
             with suppress(IndexError):
                 return self._backlog.popleft()
-            return self._queue.get()
+            return self._wait()
+
+    def _wait(self) -> Committed | str | None:
+        while True:
+            try:
+                return self._queue.get(timeout=SAVE_S)
+            except queue.Empty:
+                with suppress(StoreUnavailableError):
+                    self._save()
 
     def _show(self, committed: Committed) -> list[Points]:
         """To the tail and the browsers; the decoded tables."""
@@ -178,6 +208,8 @@ class Pipeline:
         tables = tables_of(committed)
         if tables:
             self._tail.append(run_id, committed.row, tables)
+        points = sum(table.values.size for table in tables)
+        self._arrived(run_id, points, max((len(table.series) for table in tables), default=0))
         for points in tables:
             ids = [series.id for series in points.series]
             self._hub.points(run_id, ids, points.steps, points.times, points.values)
@@ -215,6 +247,7 @@ class Pipeline:
         stored = self._store.incidents(run_id=run_id)
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = _State(run, RunDetector(run_id, facts), book)
+        self._restore(state, facts)
         findings = self._replay(state)
         if findings:
             self._judge(state, findings)
@@ -223,13 +256,69 @@ class Pipeline:
             self._states.popitem(last=False)
         return state
 
+    # --- what the rules know, on disk ----------------------------------------------------------
+
+    def safe_upto(self, run_id: str) -> int:
+        """Journal row up to which the rules need the journal no more."""
+        saved = self._store.rule_state(run_id)
+        if saved is not None:
+            return saved[0]
+        run = self._store.run(run_id)
+        asleep = run is None or self._clock() - run.last_seen_at >= REBUILD_WITHIN_S
+        return SAFE if asleep and run_id not in self._states else 0
+
+    def _save_when_due(self) -> None:
+        if time.monotonic() >= self._save_at:
+            self._save()
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        with self._lock:
+            changed = [state for state in self._states.values() if state.upto > state.saved]
+            for state in changed:
+                known = {"step": state.step, "rules": state.detector.state()}
+                data = msgspec.msgpack.encode(known)
+                with self._store.write() as uow:
+                    uow.put_rule_state(state.run.id, state.upto, data, self._clock())
+                state.saved = state.upto
+        ended = time.monotonic()
+        self._save_at = ended + max(SAVE_S, (ended - started) / SAVE_SHARE)
+
+    def _restore(self, state: _State, facts: dict[str, str]) -> None:
+        """Go on where an earlier server saved; from what the journal still has if that fails."""
+        saved = self._store.rule_state(state.run.id)
+        if saved is None:
+            return
+        try:
+            known = msgspec.msgpack.decode(saved[1])
+            state.detector = RunDetector.restore(state.run.id, facts, known["rules"])
+            state.step = int(known["step"])
+            state.upto = state.saved = saved[0]
+        except Exception as error:
+            _log.error("saved rules cannot be read", run=state.run.id, error=repr(error)[:300])
+        self._remind(state.run.id)
+
+    def _remind(self, run_id: str) -> None:
+        """Commands that wait to be seen in the data may have been fulfilled before the restart."""
+        if not any(c.state == "applied" for c in self._store.commands(run_id, open_only=True)):
+            return
+        scopes: dict[str, dict[str, int]] = {}
+        for one in self._store.series_of(run_id):
+            if one.kind in RATES and one.rank == 0 and one.stage == "train" and not one.layer:
+                scopes.setdefault(one.scope, {})[one.kind] = one.id
+        for scope, ids in scopes.items():
+            found = {k: self._tail.newest(run_id, n, REMIND_POINTS) for k, n in ids.items()}
+            if set(found) == set(RATES) and np.array_equal(*(c.steps for c in found.values())):
+                values = {kind: columns.values for kind, columns in found.items()}
+                self._desk.observe(run_id, scope, found["lr"].steps, values)
+
     def _replay(self, state: _State) -> list[Finding]:
-        """The whole journal through the rules, in few long tables: they do not mind the size."""
+        """The journal since then through the rules, in few long tables: they do not mind."""
         found: list[Finding] = []
         held: list[Points] = []
         size = 0
         stream: Stream | None = None
-        for committed in replay(self._store, state.run.id):
+        for committed in replay(self._store, state.run.id, state.upto):
             if self._late():
                 return []
             state.upto = committed.row

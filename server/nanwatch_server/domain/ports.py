@@ -88,6 +88,10 @@ class UnitOfWork(Protocol):
         """One received batch as it came; returns the journal row's number."""
         ...
 
+    def put_rule_state(self, run_id: str, upto: int, data: bytes, at: float) -> None:
+        """What the rules know after journal row `upto`."""
+        ...
+
     def add_gap(
         self, stream: Stream, lane: str, first: int, last: int, reason: str, points: int, at: float
     ) -> None:
@@ -189,6 +193,10 @@ class Store(Protocol):
 
     def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
         """Rows with `id` > `after`, in commit order."""
+        ...
+
+    def rule_state(self, run_id: str) -> tuple[int, bytes] | None:
+        """(journal row, what the rules knew after it), if it was ever saved."""
         ...
 
     def gaps(self, run_id: str) -> list[dict[str, Any]]: ...

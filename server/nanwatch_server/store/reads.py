@@ -112,6 +112,22 @@ class Reads:
         )
         return [to_journal(row) for row in self._all(query)]
 
+    def runs_with_journal(self) -> list[str]:
+        """Runs some of whose points are not in chunks yet."""
+        return [row.run_id for row in self._all(select(t.journal.c.run_id).distinct())]
+
+    def journal_end(self, run_id: str, keep: int = 0) -> int:
+        """Number of the run's last journal row but `keep`; 0 if there is none."""
+        place = t.journal.c
+        query = select(place.n).where(place.run_id == run_id).order_by(place.n.desc())
+        row = self._first(query.offset(keep).limit(1))
+        return 0 if row is None else row.n
+
+    def rule_state(self, run_id: str) -> tuple[int, bytes] | None:
+        """(journal row, what the rules knew after it), if it was ever saved."""
+        row = self._first(select(t.rule_states).where(t.rule_states.c.run_id == run_id))
+        return None if row is None else (row.upto, row.data)
+
     def gaps(self, run_id: str) -> list[dict[str, Any]]:
         """Records that never came, and why."""
         query = select(t.gaps).where(t.gaps.c.run_id == run_id).order_by(t.gaps.c.n)

@@ -74,6 +74,15 @@ class SqlStore(Reads):
             finally:
                 self._owner = None
 
+    def give_back(self, pages: int) -> None:
+        """Let the file shrink by up to so many free pages."""
+        with self._write_lock, self._writer.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            assert driver is not None
+            free = driver.execute("PRAGMA freelist_count").fetchone()[0]
+            if free > pages:
+                driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
     def close(self) -> None:
         """Close all connections and let another server have the directory."""
         with self._write_lock:
@@ -93,6 +102,8 @@ def _writing_engine(path: Path) -> Engine:
     def prepare(connection, _record) -> None:
         # The driver's own transactions start deferred, which fails on upgrade to a write lock.
         connection.isolation_level = None
+        # Counts only before the first table: older files shrink by `nanwatch db vacuum`.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
