@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Control", "NullRun", "Run", "StopTraining", "__version__", "init", "log", "watch"]
+__all__ = [
+    "Control",
+    "NullRun",
+    "Run",
+    "StopTraining",
+    "__version__",
+    "finite",
+    "init",
+    "log",
+    "watch",
+]
 
 if TYPE_CHECKING:
     from nanwatch.config import Control
     from nanwatch.control.inbox import StopTraining
-    from nanwatch.run import NullRun, Run, init, log, watch
+    from nanwatch.run import NullRun, Run, finite, init, log, watch
 
 _HOMES = {
     "Control": "nanwatch.config",
@@ -26,6 +36,7 @@ _HOMES = {
     "Run": "nanwatch.run",
     "NullRun": "nanwatch.run",
     "init": "nanwatch.run",
+    "finite": "nanwatch.run",
     "log": "nanwatch.run",
     "watch": "nanwatch.run",
 }

@@ -104,7 +104,7 @@ class Buffers(Probe):
     """Largest absolute value of every buffer; norms of models that no optimizer owns."""
 
     name: ClassVar[str] = "buffers and copies"
-    share: ClassVar[float] = 0.04
+    share: ClassVar[float] = 0.03
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(observer)

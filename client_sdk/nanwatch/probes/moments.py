@@ -26,6 +26,7 @@ from nanwatch.probes.passes import (
     Value,
     Window,
     fused_norms,
+    is_sharded,
     local,
     measurable,
     plan,
@@ -66,15 +67,15 @@ class _Moments:
     def take(
         self, window: Window, scope: str, read: _Read, values: list[float]
     ) -> tuple[list[Value], NonFinite | None]:
-        """Values of one pass: the norms, the sums of g²/u, the steps that lie on a device."""
+        """Values of one pass: norms of moments and of ratios, steps that lie on a device."""
         n, m = len(read.keys), len(read.ratios)
         for number, _ in window.items:
             self.ratios.pop(number, None)
         self.norms.update(zip(read.keys, values[:n], strict=True))
         for ratio, value in zip(read.ratios, values[n : n + m], strict=True):
             count = values[n + m + ratio.step_at] + 1 if ratio.step_at >= 0 else ratio.count
-            correction = 1 - ratio.beta**count
-            self.ratios[ratio.number] = (value * correction, ratio.elements)
+            correction = (1 - ratio.beta**count) / ratio.factor
+            self.ratios[ratio.number] = (value * value * correction, ratio.elements)
         made: list[Value] = []
         for layer in window.layers:
             found = [self.ratios[i] for i in self.plan.members[layer] if i in self.ratios]
@@ -110,6 +111,8 @@ class _Ratio:
     beta: float
     count: float
     """Steps with this one, for the bias correction."""
+    factor: float = 1.0
+    """What u was divided by."""
     step_at: int = -1
     """Where its step counter is, if that lies on a device."""
 
@@ -136,7 +139,7 @@ class Moments(Probe):
     """Norms of the optimizer's state, and Adam's RMS."""
 
     name: ClassVar[str] = "optimizer moments"
-    share: ClassVar[float] = 0.06
+    share: ClassVar[float] = 0.08
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(observer)
@@ -192,8 +195,9 @@ class Moments(Probe):
                 self.scoped.of(known.scope).spent(self._watch.take())
                 return
             self._watch.start(read.moments)
-            sums = _sums(read, getattr(known.optimizer, "grad_scale", None), after)
-            numbers = norms([*fused_norms(read.moments), *sums, *read.steps])
+            ratios = _ratios(read, getattr(known.optimizer, "grad_scale", None), after)
+            found = fused_norms(read.moments, wide=[_is_square(state) for state, _ in read.keys])
+            numbers = norms([*found, *ratios, *read.steps])
             self._watch.stop(read.moments)
         read.moments, read.squares, read.steps = [], [], []
         scope = known.scope
@@ -220,7 +224,7 @@ class Moments(Probe):
             ]
             if not tensors:
                 return None
-            sharded = any(hasattr(type(p), "to_local") for p in parameters)
+            sharded = any(map(is_sharded, parameters))
             found = self._moments[known.number] = _Moments(
                 layout, plan(tensors), self.observer.health, sharded
             )
@@ -229,7 +233,12 @@ class Moments(Probe):
     def _read(self, known: Known, parameters: list[Any], window: Window, after: bool) -> _Read:
         """What there is to measure: tensors of the state, gradients beside second moments."""
         optimizer = known.optimizer
-        groups = [group for group in optimizer.param_groups for _ in group["params"]]
+        groups = [
+            (group, beta)
+            for group in optimizer.param_groups
+            for beta in (_second_beta(group),)
+            for _ in group["params"]
+        ]
         states = getattr(optimizer, "state", None) or {}
         read = _Read()
         counters: dict[int, int] = {}
@@ -244,13 +253,14 @@ class Moments(Probe):
                     read.keys.append((str(key), number))
                     read.moments.append(part)
             gradient = parameter.grad
-            group = groups[item.position]
-            if gradient is None or gradient.is_sparse or SECOND_MOMENT not in state:
+            group, beta = groups[item.position]
+            if gradient is None or beta is None or SECOND_MOMENT not in state:
+                continue
+            if gradient.is_sparse:
                 continue
             second, first = _part(state[SECOND_MOMENT], parameter, item), item.of(local(gradient))
-            beta = _second_beta(group)
             count = state.get("step", group.get("step"))
-            if second is None or second.shape != first.shape or beta is None or count is None:
+            if second is None or second.shape != first.shape or count is None:
                 continue
             if not first.numel() or not measurable(first):
                 continue
@@ -281,7 +291,8 @@ def _part(tensor: Any, parameter: Any, item: Item) -> Any:
     if not hasattr(tensor, "numel"):
         return None
     same = tensor.shape == parameter.shape
-    tensor = local(tensor)
+    if is_sharded(tensor):
+        tensor = tensor.to_local()
     if not measurable(tensor) or tensor.numel() == 0:
         return None
     if same:
@@ -290,19 +301,24 @@ def _part(tensor: Any, parameter: Any, item: Item) -> Any:
     return tensor if item.start == 0 and tensor.numel() > 1 else None
 
 
+def _is_square(state: str) -> bool:
+    """Squares of gradients: their own squares would be denormal, which a CPU is slow with."""
+    return "sq" in state or state == "sum"
+
+
 def _second_beta(group: dict[str, Any]) -> float | None:
-    """β₂ of Adam's kin; None where it cannot be had without waiting for a device."""
+    """β₂ of Adam's kin, above 0 and below 1; None where asking would wait for a device."""
     betas, eps = group.get("betas"), group.get("eps")
     if not isinstance(betas, tuple | list) or len(betas) < 2 or not isinstance(eps, float | int):
         return None
     beta = betas[1]
     if hasattr(beta, "device") and beta.device.type != "cpu":
         return None
-    return float(beta)
+    return float(beta) if 0 < float(beta) < 1 else None
 
 
-def _sums(read: _Read, scale: Any, after: bool) -> list[Any]:
-    """Sum of g²/max(u, eps²) of each item, u not yet bias-corrected."""
+def _ratios(read: _Read, scale: Any, after: bool) -> list[Any]:
+    """L2 norm of g/sqrt(max(u, eps²)) of each item, but for `factor` and the bias correction."""
     import torch
 
     operations: Any = torch
@@ -312,7 +328,7 @@ def _sums(read: _Read, scale: Any, after: bool) -> list[Any]:
     ):
         key = (first.device, first.dtype, second.dtype, second.device, floor, ratio.beta)
         groups.setdefault(key, []).append(index)
-    sums: list[Any] = [None] * len(read.squares)
+    result: list[Any] = [None] * len(read.squares)
     for (*_, floor, beta), indices in groups.items():
         gradients = _real([read.squares[index][0] for index in indices])
         seconds = _real([read.squares[index][1] for index in indices])
@@ -320,16 +336,21 @@ def _sums(read: _Read, scale: Any, after: bool) -> list[Any]:
             # A fused optimizer under a GradScaler divides inside its step.
             divisor = scale.to(gradients[0].device, gradients[0].dtype)
             gradients = operations._foreach_div(gradients, divisor)
-        squares = operations._foreach_mul(gradients, gradients)
+        # The second moment before the step, over beta, so that one operation adds the gradient.
+        factor = 1.0 if after else beta
         if after:
             bounds = operations._foreach_clamp_min(seconds, floor)
         else:
-            bounds = operations._foreach_lerp(seconds, squares, 1 - beta)
-            operations._foreach_clamp_min_(bounds, floor)
-        operations._foreach_div_(squares, bounds)
-        for index, value in zip(indices, operations._foreach_norm(squares, 1), strict=True):
-            sums[index] = value
-    return sums
+            bounds = operations._foreach_addcmul(
+                seconds, gradients, gradients, value=(1 - beta) / beta
+            )
+            operations._foreach_clamp_min_(bounds, floor / beta)
+        operations._foreach_sqrt_(bounds)
+        ratios = operations._foreach_div(gradients, bounds)
+        for index, value in zip(indices, operations._foreach_norm(ratios), strict=True):
+            result[index] = value
+            read.ratios[index].factor = factor
+    return result
 
 
 def _real(tensors: Sequence[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from nanwatch.contract.frames import NonFinite
@@ -199,7 +200,7 @@ def plan(tensors: Sequence[tuple[int, int, Any]], bytes_most: int | None = None)
 
 def local(tensor: Any) -> Any:
     """The tensor without autograd; of a sharded one this rank's part."""
-    return tensor.detach().to_local() if is_sharded(tensor) else tensor.detach()
+    return tensor.to_local().detach() if is_sharded(tensor) else tensor.detach()
 
 
 def is_sharded(tensor: Any) -> bool:
@@ -209,11 +210,20 @@ def is_sharded(tensor: Any) -> bool:
 
 def measurable(tensor: Any) -> bool:
     """True for real and complex floating-point numbers in memory."""
+    return (
+        tensor.dtype in _measured_types()
+        and not tensor.is_meta
+        and not tensor.is_sparse
+        and not tensor.is_mkldnn
+    )
+
+
+@cache
+def _measured_types() -> frozenset[Any]:
     import torch
 
-    return (
-        tensor.dtype
-        in (
+    return frozenset(
+        (
             torch.float32,
             torch.float64,
             torch.float16,
@@ -221,29 +231,39 @@ def measurable(tensor: Any) -> bool:
             torch.complex64,
             torch.complex128,
         )
-        and tensor.device.type != "meta"
-        and tensor.layout is torch.strided
     )
 
 
-def grouped(tensors: Sequence[Any]) -> Iterable[list[int]]:
+def grouped(tensors: Sequence[Any], marks: Sequence[bool] | None = None) -> Iterable[list[int]]:
     """Indices of the tensors that one fused call may take together."""
     groups: dict[Any, list[int]] = {}
     for index, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.dtype), []).append(index)
+        mark = marks is not None and marks[index]
+        groups.setdefault((tensor.device, tensor.dtype, mark), []).append(index)
     return groups.values()
 
 
-def fused_norms(tensors: Sequence[Any], order: float = 2) -> list[Any]:
-    """Norm of each tensor as a zero-dimensional tensor; half precision is added up in float32."""
+def fused_norms(
+    tensors: Sequence[Any], order: float = 2, wide: Sequence[bool] | None = None
+) -> list[Any]:
+    """Norm of each tensor as a zero-dimensional tensor; half precision is added up in float32.
+
+    On a CPU those marked `wide` are added up in float64 and given in float32.
+    """
     import torch
 
     operations: Any = torch
     result: list[Any] = [None] * len(tensors)
-    for indices in grouped(tensors):
-        half = tensors[indices[0]].dtype in (torch.float16, torch.bfloat16)
+    marked = wide if wide is not None else [False] * len(tensors)
+    for indices in grouped(tensors, marked):
+        first = tensors[indices[0]]
+        half = first.dtype in (torch.float16, torch.bfloat16)
+        doubled = marked[indices[0]] and first.device.type == "cpu" and not first.is_complex()
+        dtype = torch.float64 if doubled else torch.float32 if half else None
         group = [tensors[index] for index in indices]
-        found = operations._foreach_norm(group, order, torch.float32 if half else None)
+        found = operations._foreach_norm(group, order, dtype)
+        if doubled and first.dtype is not torch.float64:
+            found = torch.stack(list(found)).float().unbind()
         for index, norm in zip(indices, found, strict=True):
             result[index] = norm
     return result

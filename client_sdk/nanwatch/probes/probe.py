@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nanwatch.guard import GUARD
 from nanwatch.probes.overhead import Cadence
@@ -125,6 +125,9 @@ class Measured:
             )
 
 
+P = TypeVar("P", bound=Probe)
+
+
 class Probes:
     """The further probes of one run, each behind its own guard."""
 
@@ -133,21 +136,34 @@ class Probes:
         self._why_off: dict[str, str] = {}
         self._observer = observer
         self.active: list[Probe] = []
+        self._listeners: dict[str, tuple[Probe, ...]] = {}
+        """Event → probes that do something at it."""
         for kind in kinds:
             try:
                 self.active.append(kind(observer))
             except Exception as error:
                 self._fail(kind.name, error)
 
+    def find(self, kind: type[P]) -> P | None:
+        """The probe of this kind, if it is on."""
+        return next((probe for probe in self.active if isinstance(probe, kind)), None)
+
     def call(self, event: str, *args: Any) -> None:
         """`event` on every probe that is still on."""
-        for probe in tuple(self.active):
+        listeners = self._listeners.get(event)
+        if listeners is None:
+            nothing = getattr(Probe, event)
+            listeners = self._listeners[event] = tuple(
+                probe for probe in self.active if getattr(type(probe), event) is not nothing
+            )
+        for probe in listeners:
             try:
                 getattr(probe, event)(*args)
             except Exception as error:
                 self._fail(probe.name, error)
                 if self._failures[probe.name] >= FAILURES_MOST:
                     self.active.remove(probe)
+                    self._listeners = {}
                     self._why_off[probe.name] = f"off: {type(error).__name__}"
 
     def _fail(self, name: str, error: Exception) -> None:

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.contract.frames import NonFinite
@@ -123,7 +124,7 @@ class Updates(Probe):
     """Weight norms, update norms and update ratios."""
 
     name: ClassVar[str] = "weight updates"
-    share: ClassVar[float] = 0.15
+    share: ClassVar[float] = 0.14
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(observer)
@@ -151,10 +152,10 @@ class Updates(Probe):
         self._open = self._result = None
         if known.layout is None:
             return
-        parameters = known.parameters()
-        self._witness.before(known, parameters)
+        self._witness.before(known)
         if not self.scoped.of(known.scope).due():
             return
+        parameters = known.parameters()
         weights = self._of(known, parameters)
         if weights is None:
             return
@@ -292,13 +293,13 @@ class _Witness:
         numbers = set(live)
         self._steps = {number: n for number, n in self._steps.items() if number in numbers}
 
-    def before(self, known: Known, parameters: list[Any]) -> None:
+    def before(self, known: Known) -> None:
         """A step is about to run."""
         self._of, self._seen = -1, []
         if self._steps.get(known.number, 0) < 0:
             return
-        chosen = [p for p in parameters[: 4 * WITNESSES] if p.grad is not None][:WITNESSES]
-        chosen = chosen or parameters[:WITNESSES]
+        first = list(islice((p for g in known.optimizer.param_groups for p in g["params"]), 32))
+        chosen = [p for p in first if p.grad is not None][:WITNESSES] or first[:WITNESSES]
         self._of = known.number
         self._seen = [(weakref.ref(p), p._version) for p in chosen]
 
