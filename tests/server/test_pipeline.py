@@ -17,6 +17,7 @@ from nanwatch_server.domain.models import Command, Stream
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.store import sql
+from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import Committed
 from nanwatch_server.store.sql import SqlStore
@@ -102,6 +103,39 @@ def test_a_restart_finds_nothing_new_and_opens_nothing_twice(judged):
     assert judged.findings(RUN) == findings
     assert [one.id for one in judged.incidents()] == [one.id for one in incidents]
     assert judged.incidents()[0].count == incidents[0].count
+
+
+def test_rules_go_on_without_a_journal(judged, tmp_path):
+    """Saved in the middle, the journal gone into chunks, another server: the same findings."""
+    other = SqlStore(tmp_path / "other")
+    try:
+        pipeline = pipeline_of(other)
+        pipeline.start()
+        for first, record in batches():
+            if first in (30, 60):  # the server ends, and another goes on
+                finished(pipeline)
+                assert compact_all(other, pipeline) > 0
+                assert not other.journal(RUN)
+                pipeline = pipeline_of(other)
+                pipeline.start()
+            if first == 20:
+                mark = commit(other, 1000, [f.Mark(what="eval", step=140, time=1.0)], 2)
+                pipeline.committed(mark)
+            pipeline.committed(commit(other, first, [record], 1 if first < 20 else 3))
+        finished(pipeline)
+        assert other.findings(RUN) == judged.findings(RUN)
+        [cut], [whole] = other.incidents(), judged.incidents()
+        assert (cut.onset_step, cut.fired_step, cut.count) == (
+            (whole.onset_step, whole.fired_step, whole.count)
+        )
+    finally:
+        other.close()
+
+
+def compact_all(store, pipeline):
+    """Everything the rules have saved, into chunks."""
+    history = History(store.readers)
+    return compact(store, history, Tail(store, history), RUN, pipeline.safe_upto(RUN))[0]
 
 
 def test_a_crash_between_commit_and_rules_is_made_up_for(judged, tmp_path):
