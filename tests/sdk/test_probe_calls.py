@@ -183,7 +183,8 @@ def test_scripted_and_traced_modules(watched: Make, heard: list[Any]) -> None:
     expected = model.forward(x)
     heard.clear()
     assert torch.equal(torch.jit.script(model)(x), expected)
-    assert torch.equal(torch.jit.trace(model, (x,), check_trace=False)(x), expected)
+    trace: Any = torch.jit.trace
+    assert torch.equal(trace(model, (x,), check_trace=False)(x), expected)
     assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
     assert not heard and kept
     scripted = torch.jit.script(Net())
@@ -286,13 +287,17 @@ def compilations(counters: Any) -> tuple[int, int, int]:
     )
 
 
+def doubled(module: nn.Module, args: Any, out: Any) -> Any:
+    return out * 2
+
+
 class Hooked(nn.Module):
     """A module whose parts have hooks of the user, which Dynamo then looks at more closely."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = Net(), Net()
-        self.a.register_forward_hook(lambda module, args, out: out * 2)
+        self.a.register_forward_hook(doubled)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.a(x) + self.b(x)

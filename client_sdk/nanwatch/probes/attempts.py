@@ -132,6 +132,10 @@ class AttemptClock:
                 done.setdefault(owner, []).append(backward)
         return [self._close(owner, USER_SKIPPED, taken) for owner, taken in done.items()]
 
+    def discarded(self, optimizer: int) -> Attempt:
+        """A batch of this optimizer was thrown away before there was a backward pass."""
+        return self._close(optimizer, USER_SKIPPED, [])
+
     def _close(self, optimizer: int, outcome: int, taken: list[Backward]) -> Attempt:
         self._pending = [b for b in self._pending if b not in taken]
         self.counts[optimizer] = self.counts.get(optimizer, 0) + 1

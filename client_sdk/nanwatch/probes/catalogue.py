@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nanwatch.forensics.probe import Forensics
 from nanwatch.probes.buffers import Buffers
 from nanwatch.probes.calls import Calls
+from nanwatch.probes.discarded import DiscardProbe
 from nanwatch.probes.moments import Moments
 from nanwatch.probes.probe import Probe
 from nanwatch.probes.q_values import QValues
@@ -16,5 +18,7 @@ PROBES: tuple[type[Probe], ...] = (
     Buffers,
     System,
     Calls,
+    DiscardProbe,
     QValues,
+    Forensics,
 )

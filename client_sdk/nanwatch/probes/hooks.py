@@ -30,6 +30,7 @@ class Hooks:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
+        observer.settle = self._settle
         self._undo: list[Callable[[], None]] = []
         self._steps: list[tuple[int, int]] = []
         """Optimizer steps that are running: ids of the optimizer and of the frame of torch's step
@@ -220,7 +221,10 @@ class Hooks:
         return given
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._steps or not self._observer.on_this_thread():
+        if not self._observer.on_this_thread():
+            return
+        if not self._steps:
+            self._began_before_us(optimizer)
             return
         if self._steps[-1][0] == id(optimizer):
             self._steps.pop()
@@ -229,6 +233,15 @@ class Hooks:
         known = self._observer.registry.find(optimizer)
         if known is not None:
             self._timed("step", self._observer.after_step, known)
+            self._settle()
+
+    def _began_before_us(self, optimizer: Any) -> None:
+        """We were installed during the first step, by what its closure did (`nanwatch run`)."""
+        observer = self._observer
+        known = observer.registry.find(optimizer)
+        if observer.enabled and known is not None and not observer.clock.counts:
+            known.by_closure = True
+            self._timed("step", observer.after_step, known)
             self._settle()
 
     def _inside_step(self) -> bool:
@@ -279,6 +292,8 @@ class Hooks:
                 if observer.clock.pending and self._active() and not self._inside_step():
                     known = observer.registry.find(optimizer)
                     closes = known is not None and self._clear([known])
+                if observer.on_zero_grad is not None:
+                    self._timed("clear", observer.on_zero_grad, optimizer)
                 result = original(optimizer, *args, **kwargs)
                 if closes:
                     self._settle()
@@ -291,6 +306,8 @@ class Hooks:
                 closes = False
                 if observer.clock.pending and self._active() and not self._inside_step():
                     closes = self._clear(self._timed("clear", self._owners, module) or [])
+                if observer.on_zero_grad is not None:
+                    self._timed("clear", observer.on_zero_grad, module)
                 result = original(module, *args, **kwargs)
                 if closes:
                     self._settle()
