@@ -21,7 +21,9 @@ from nanwatch.probes.passes import (
     Found,
     Stopwatch,
     Value,
+    capturing,
     fused_norms,
+    gather,
     is_sharded,
     local,
     measurable,
@@ -30,7 +32,6 @@ from nanwatch.probes.passes import (
     total,
 )
 from nanwatch.probes.probe import Probe
-from nanwatch.probes.tensors import norms
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt
@@ -146,6 +147,8 @@ class Buffers(Probe):
         """After an attempt of the main optimizer: one window of every group."""
         if not attempt.is_main or not self._groups or not self.cadence.due():
             return
+        if capturing():
+            return
         for group in self._groups:
             found = self._measure(group)
             if found is not None:
@@ -172,7 +175,7 @@ class Buffers(Probe):
         self._watch.start(tensors)
         with torch.no_grad():
             order = float("inf") if group.of_buffers else 2
-            read = norms(fused_norms(tensors, order))
+            read = gather(fused_norms(tensors, order))
         self._watch.stop(tensors)
         return Found(
             0,

@@ -25,7 +25,9 @@ from nanwatch.probes.passes import (
     Stopwatch,
     Value,
     Window,
+    capturing,
     fused_norms,
+    gather,
     is_sharded,
     local,
     measurable,
@@ -34,7 +36,6 @@ from nanwatch.probes.passes import (
     total,
 )
 from nanwatch.probes.probe import Probe
-from nanwatch.probes.tensors import norms
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt
@@ -163,6 +164,7 @@ class Moments(Probe):
         """Gradient and state of the last step are there."""
         self._result = None
         self._due = known.layout is not None and self.scoped.of(known.scope).due()
+        self._due = self._due and not capturing()
         if self._due and not known.by_closure:
             self._measure(known, after=False)
 
@@ -197,7 +199,7 @@ class Moments(Probe):
             self._watch.start(read.moments)
             ratios = _ratios(read, getattr(known.optimizer, "grad_scale", None), after)
             found = fused_norms(read.moments, wide=[_is_square(state) for state, _ in read.keys])
-            numbers = norms([*found, *ratios, *read.steps])
+            numbers = gather([*found, *ratios, *read.steps])
             self._watch.stop(read.moments)
         read.moments, read.squares, read.steps = [], [], []
         scope = known.scope
@@ -283,7 +285,8 @@ class Moments(Probe):
             return ""
         windows = max(len(moments.plan.windows) for moments in self._moments.values())
         parts = f", a part of the layers at a time ({windows} parts)" if windows > 1 else ""
-        return self.scoped.text() + parts
+        sharded = any(moments.sharded for moments in self._moments.values())
+        return self.scoped.text() + parts + (", this rank's shards only" if sharded else "")
 
 
 def _part(tensor: Any, parameter: Any, item: Item) -> Any:

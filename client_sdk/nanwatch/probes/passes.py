@@ -17,7 +17,7 @@ from nanwatch.contract.frames import NonFinite
 from nanwatch.contract.limits import to_name
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
 from nanwatch.probes.overhead import Cadence, Overhead
-from nanwatch.probes.tensors import Numbers
+from nanwatch.probes.tensors import Joined, Numbers, Picked, norms
 from nanwatch.record import Catalog, Row
 
 BYTES_MOST_HOST = 32 << 20
@@ -267,6 +267,25 @@ def fused_norms(
         for index, norm in zip(indices, found, strict=True):
             result[index] = norm
     return result
+
+
+def gather(tensors: Sequence[Any]) -> Numbers:
+    """Zero-dimensional tensors as one vector in order: one copy for each device, no waiting."""
+    places: dict[Any, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        places.setdefault(tensor.device, []).append(index)
+    if len(places) <= 1:
+        return norms(tensors)
+    parts = [norms([tensors[index] for index in indices]) for indices in places.values()]
+    order = [index for indices in places.values() for index in indices]
+    return Picked(Joined(parts), sorted(range(len(order)), key=order.__getitem__))
+
+
+def capturing() -> bool:
+    """True while a CUDA graph is recorded: what we queue now would run at every replay."""
+    import torch
+
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def total(values: Iterable[float]) -> float:

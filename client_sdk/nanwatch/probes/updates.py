@@ -25,7 +25,9 @@ from nanwatch.probes.passes import (
     Stopwatch,
     Value,
     Window,
+    capturing,
     fused_norms,
+    gather,
     grouped,
     is_sharded,
     local,
@@ -35,7 +37,7 @@ from nanwatch.probes.passes import (
     total,
 )
 from nanwatch.probes.probe import Probe
-from nanwatch.probes.tensors import Numbers, norms
+from nanwatch.probes.tensors import Numbers
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt
@@ -153,7 +155,7 @@ class Updates(Probe):
         if known.layout is None:
             return
         self._witness.before(known)
-        if not self.scoped.of(known.scope).due():
+        if not self.scoped.of(known.scope).due() or capturing():
             return
         parameters = known.parameters()
         weights = self._of(known, parameters)
@@ -268,7 +270,7 @@ def _measure(negatives: list[Any], after: list[Any], rest: list[Any]) -> Numbers
             operations._foreach_add_(
                 [negatives[index] for index in indices], [after[index] for index in indices]
             )
-        return norms([*before, *fused_norms(negatives), *fused_norms(rest)])
+        return gather([*before, *fused_norms(negatives), *fused_norms(rest)])
 
 
 def _nothing_changed(values: list[float]) -> tuple[list[Value], NonFinite | None]:
