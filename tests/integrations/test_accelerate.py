@@ -120,6 +120,16 @@ def test_accumulation(watched: Watch) -> None:
     assert seen.values("update_applied", "critic") == [1.0] * (BATCHES // 2)
 
 
+def test_begun_after_prepare(watched: Watch) -> None:
+    """The wrappers are no optimizers of their own."""
+    truth, spies = Truth(), []
+    train(truth, at=(2, lambda: spies.append(watched())))
+    seen = spies[0].read()
+    assert seen.values("grad_norm", "policy") == pytest.approx(truth.norms[2:], rel=1e-4)
+    assert seen.values("update_applied", "critic") == [1.0] * (BATCHES - 2)
+    assert {scope for kind, scope, _ in seen.points if kind == "loss"} == {"policy", "critic"}
+
+
 def test_updates_that_a_scaler_skips(watched: Watch) -> None:
     seen, truth = watched(), Truth()
     options: Any = {"mixed_precision": "fp16"}

@@ -194,6 +194,53 @@ def test_two_optimizers_by_hand(pl: Any, watched: Watch) -> None:
     assert min(seen.values("loss", "judge")) > 1.0, "the judge's own loss, not the painter's"
 
 
+@PACKAGES
+def test_skipped_updates_by_hand(pl: Any, watched: Watch) -> None:
+    """`self.optimizers()` gives wrappers that derive from the optimizer's own class."""
+
+    class Skips(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.net = nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, index: int) -> None:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(self.net(batch[0]).square().mean())
+            if index % 2 == 0:
+                optimizer.step()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 1e-2)
+
+    seen = watched()
+    trainer(pl, max_epochs=1).fit(Skips(), data())
+    # The last skip is open until gradients are cleared again.
+    assert seen.read().values("update_applied") == ([1.0, 0.0] * (BATCHES // 2))[:-1]
+    assert {scope for kind, scope, _ in seen.points if kind == "update_applied"} == {""}
+
+
+@PACKAGES
+@pytest.mark.parametrize("make", [supervised, adversarial])
+def test_begun_in_the_middle_of_a_training(pl: Any, make: Any, watched: Watch) -> None:
+    """Wrappers exist by then, and are not taken for further optimizers."""
+    spies: list[Any] = []
+
+    class Begin(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+            if index == 2 and not spies:
+                spies.append(watched())
+
+    fit(pl, make, Begin(), max_epochs=1)
+    seen = spies[0].read()
+    applied = {key: points for key, points in seen.points.items() if key[0] == "update_applied"}
+    assert len(applied) == (1 if make is supervised else 2)
+    assert all(len(points) == BATCHES - 2 for points in applied.values())
+    if make is adversarial:
+        assert seen.values("clip_threshold", "judge") == [0.5] * (BATCHES - 2)
+
+
 # --- with the callback ---------------------------------------------------------------------------
 
 

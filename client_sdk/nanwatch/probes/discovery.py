@@ -29,6 +29,24 @@ def instances(base: type) -> list[Any]:
     return [found for found in gc.get_objects() if issubclass(type(found), base)]
 
 
+def wrapped_optimizer(optimizer: Any) -> Any:
+    """The optimizer that this one only passes calls on to, or None.
+
+    `AcceleratedOptimizer` and `LightningOptimizer` derive from torch's class, never ran its
+    `__init__`, and have the very list of parameter groups of the optimizer they hold.
+    """
+    import torch
+
+    for held in list(getattr(optimizer, "__dict__", {}).values()):
+        if (
+            issubclass(type(held), torch.optim.Optimizer)
+            and held is not optimizer
+            and getattr(held, "param_groups", None) is optimizer.param_groups
+        ):
+            return held
+    return None
+
+
 def root_modules() -> list[Any]:
     """Live modules with parameters that are part of no other module."""
     import torch
