@@ -58,8 +58,10 @@ class Scaling:
             if factor is None or factor == 1.0 or "lr" not in group:
                 continue
             original = group["lr"]
-            plain = as_float(original)
-            factor = self._within(plain, factor)
+            if getattr(getattr(original, "device", None), "type", "cpu") != "cpu":
+                self._scale_there(group, original, factor)
+                continue
+            factor = self._within(as_float(original), factor)
             # Noted first, changed then: a Ctrl-C may come between any two lines.
             if hasattr(original, "clone"):
                 if any(ours is original for _, _, ours in self._changed):
@@ -70,6 +72,23 @@ class Scaling:
                 scaled = original * factor
                 self._changed.append((group, original, scaled))
                 group["lr"] = scaled
+
+    def _scale_there(self, group: dict[str, Any], original: Any, factor: float) -> None:
+        """The same for a rate on a device, without reading it: that would wait for the device."""
+        if any(ours is original for _, _, ours in self._changed):
+            return  # groups may share one tensor
+        saved = original.clone()
+        self._changed.append((group, saved, original))
+        original.mul_(factor)
+        bounds = self.bounds()
+        if bounds is None:
+            return
+        low, high = bounds
+        # Bounds hold what the factor does, never the schedule itself.
+        if factor > 1:
+            original.copy_(original.clamp(max=high).maximum(saved))
+        else:
+            original.copy_(original.clamp(min=low).minimum(saved))
 
     def _within(self, scheduled: float, factor: float) -> float:
         """The factor, cut so that it never carries a moving schedule out of the bounds."""

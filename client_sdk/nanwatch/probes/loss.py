@@ -18,6 +18,9 @@ SHARED_OUT = 0.0
 """Stands for a divisor: the micro-batches' losses are parts of one, see `frameworks`."""
 
 
+_PLAIN = (None, None, None)
+
+
 def call_site(skip: int = 1) -> tuple[Any, ...]:
     """Where the user called us: code objects and positions of the three frames outside torch.
 
@@ -75,14 +78,14 @@ def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[An
     for root in roots:
         if not hasattr(root, "numel"):
             continue
-        ref, original, divisor = unscaled.pop(id(root), (None, root, None))
+        ref, original, divisor = unscaled.pop(id(root), _PLAIN) if unscaled else _PLAIN
         if ref is None or ref() is not root:
             original, divisor = root, None
         if original.numel() != 1:
             continue
         if divisor is None:
             divisor = divisor_of(original)
-        values.append((original.detach().reshape(()), divisor))
+        values.append((original, divisor))
     return values
 
 

@@ -14,6 +14,7 @@ from nanwatch.contract.limits import to_name
 from nanwatch.probes import gradients, loss
 from nanwatch.probes.attempts import APPLIED, SCALER_SKIPPED
 from nanwatch.probes.gradients import Norms
+from nanwatch.probes.rates import StepRate, is_here, number_of
 from nanwatch.probes.tensors import Numbers
 from nanwatch.record import Catalog, Row
 
@@ -55,18 +56,19 @@ class ClosedAttempt:
     """Fused optimizers under a scaler: above 0 if the step changed nothing."""
     outcome_if_found: int = SCALER_SKIPPED
     """Who made that flag: the scaler, or the guard (`HELD`)."""
-    rates: list[tuple[str, float, float]] = field(default_factory=list)
-    """(group name, used, scheduled)."""
+    rates: list[StepRate] = field(default_factory=list)
     factor: float = 1.0
     step_time: float | None = None
     loss_scale: Numbers | None = None
 
     def ready(self) -> bool:
         """True once every number is on the host."""
-        waiting = [*self.roots, self.found_inf, self.loss_scale]
-        if self.norms is not None:
-            waiting.append(self.norms.numbers)
-        return all(number is None or number.ready() for number in waiting)
+        if self.norms is not None and not self.norms.numbers.ready():
+            return False
+        for number in (*self.roots, self.found_inf, self.loss_scale):
+            if number is not None and not number.ready():
+                return False
+        return all(is_here(used) and is_here(plan) for _, used, plan in self.rates)
 
     def rows(self, catalog: Catalog) -> Iterable[Row | Mark | NonFinite]:
         """One row with all series of the attempt, then a report if it just turned non-finite."""
@@ -100,8 +102,8 @@ class ClosedAttempt:
         add("update_applied", 1.0 if outcome == APPLIED else 0.0)
         add("skip_reason", float(outcome))
         for group, used, scheduled in self.rates:
-            add("lr", used, group)
-            add("lr_scheduled", scheduled, group)
+            add("lr", number_of(used), group)
+            add("lr_scheduled", number_of(scheduled), group)
         if self.factor != 1.0:
             add("lr_factor", self.factor)
         if self.loss_scale is not None:
@@ -128,8 +130,7 @@ class ClosedAttempt:
             combine = gradients.Combine(layout, positions)
             kind = "grad_norm_shard_layer" if layout.sharded else "grad_norm_layer"
             combine.ids = tuple(
-                catalog.id_of(kind, self.scope, layout.layers[layer])
-                for layer in combine.layers
+                catalog.id_of(kind, self.scope, layout.layers[layer]) for layer in combine.layers
             )
             layout.combine = (positions, combine)
         found = combine(self.norms.numbers.get())

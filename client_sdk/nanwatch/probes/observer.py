@@ -18,9 +18,9 @@ from typing import Any
 from nanwatch.contract.frames import Mark
 from nanwatch.control.actions import Actions
 from nanwatch.control.holding import take_held
-from nanwatch.control.learning_rate import Scaling, factor_of, rates_of, set_factor
+from nanwatch.control.learning_rate import Scaling, factor_of, set_factor
 from nanwatch.control.skip_guard import SkipGuard
-from nanwatch.probes import discovery, frameworks, gradients, loss, sharded
+from nanwatch.probes import discovery, frameworks, gradients, loss, rates, sharded
 from nanwatch.probes.attempts import (
     APPLIED,
     HELD,
@@ -37,6 +37,7 @@ from nanwatch.probes.observations import ClosedAttempt, Health, Marked
 from nanwatch.probes.overhead import Cadence, Overhead
 from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
+from nanwatch.probes.sites import Sites
 from nanwatch.probes.tensors import Item, Picked, read, read_all
 from nanwatch.record import Recorder
 
@@ -90,16 +91,14 @@ class Observer:
         """Told of every `zero_grad` of an optimizer or a module."""
         self.unscaled: dict[int, Any] = {}
         """`id(scaled loss)` → the loss before a GradScaler multiplied it."""
-        self.rates: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        """(in force, scheduled) as of the last closed attempt, for the background thread."""
-        self._sites: dict[tuple[Any, ...], frozenset[int]] = {}
-        self._shared_sites: set[tuple[Any, ...]] = set()
-        self._shared_out: set[tuple[Any, ...]] = set()
+        self.rates_seen = rates.Seen()
+        """As of the last closed attempt, for the background thread."""
+        self.sites = Sites()
         """Places whose losses add up to that of the attempt."""
         self.thread: threading.Thread | None = None
         """The thread that trains."""
         self._foreign = 0
-        self._step_rates: dict[int, list[tuple[str, float, float]]] = {}
+        self._step_rates: dict[int, list[rates.StepRate]] = {}
         self._scans = 0
         self._described: set[int] = set()
         self._coverage: dict[str, str] = {}
@@ -138,41 +137,30 @@ class Observer:
         self._name()
         roots = loss.roots_of(tensors)
         owners = self.registry.owner_of()
-        site = loss.call_site(3)
+        site = self.sites.here(4)
         if inputs is not None:
             # Only these get gradients (adversarial examples, saliency).
             only = [inputs] if hasattr(inputs, "requires_grad") else list(inputs)
             reached = frozenset(owners[id(p)] for p in only if id(p) in owners)
+        elif site.reached is not None:
+            reached = site.reached
         else:
-            reached = self._sites.get(site)
-        if reached is None:
             reached = loss.reached_parameters(roots, owners)
-            self._note_shared_out(site)
-            if len(self._sites) >= loss.SITES_MAX:
-                self._sites.clear()
-            if reached and site not in self._shared_sites:
-                self._sites[site] = reached
+            site.shared_out = frameworks.loss_is_shared_out(sys._getframe(1))
+            if reached and not site.shared:
+                site.reached = reached
         backward = Backward(reached, site=site)
         if reached:
             values = loss.root_values(roots, self.unscaled)
             numbers = read_all([value for value, _ in values])
-            shared_out = site in self._shared_out
             backward.roots = [
-                (numbers, i, loss.SHARED_OUT if shared_out else divisor)
+                (numbers, i, loss.SHARED_OUT if site.shared_out else divisor)
                 for i, (_, divisor) in enumerate(values)
             ]
             self.roots_now = roots
             self.probes.call("before_backward", backward)
             self.roots_now = []
         return backward
-
-    def _note_shared_out(self, site: tuple[Any, ...]) -> None:
-        if len(self._shared_out) >= loss.SITES_MAX:
-            self._shared_out.clear()
-        if frameworks.loss_is_shared_out(sys._getframe(2)):
-            self._shared_out.add(site)
-        else:
-            self._shared_out.discard(site)
 
     def scaled(self, result: Any, outputs: Any) -> None:
         """A GradScaler multiplied a loss. Values only: its graph is not ours to keep."""
@@ -260,14 +248,9 @@ class Observer:
             self._measure(known, force=False)
         self.probes.call("before_step", known)
         if self.skip_guard is not None:
-            self.skip_guard.before_step(known, self.clock.step)
+            self.skip_guard.before_step(known, self.clock.step, self._measure_all)
         known.factor = factor_of(optimizer)
-        scheduled = rates_of("", optimizer, scheduled=True)
-        self.scaling.begin(optimizer)
-        used = rates_of("", optimizer, scheduled=True)
-        self._step_rates[known.number] = [
-            (f"group{name[1:]}" if name else "", used[name], scheduled[name]) for name in used
-        ]
+        self._step_rates[known.number] = rates.begin(optimizer, self.scaling)
 
     def after_step(self, known: Known) -> None:
         """It ran: the attempt closes as applied, unless a fused optimizer says otherwise."""
@@ -282,8 +265,7 @@ class Observer:
         for backward in attempt.backwards:
             if known.number not in backward.reached:
                 # One place in the code serves several optimizers in turn: walk it every time.
-                self._sites.pop(backward.site, None)
-                self._shared_sites.add(backward.site)
+                backward.site.reached, backward.site.shared = None, True
         ours = flag is not None
         self._emit(attempt, found_inf=flag if ours else found_inf, ours=ours)
 
@@ -356,16 +338,12 @@ class Observer:
         self.last_closed = closed
         self.probes.call("closed", known, attempt)
         if closed.rates:
-            self._remember_rates(known.scope, closed.rates)
+            self.rates_seen.note(known.scope, closed.rates)
 
-    def _remember_rates(self, scope: str, rates: list[tuple[str, float, float]]) -> None:
-        """New dictionaries each time: the background thread reads them without a lock."""
-        now, scheduled = self.rates
-        keys = [f"{scope}#{name[5:]}" if name else scope for name, _, _ in rates]
-        self.rates = (
-            now | {key: used for key, (_, used, _) in zip(keys, rates, strict=True)},
-            scheduled | {key: plan for key, (_, _, plan) in zip(keys, rates, strict=True)},
-        )
+    @property
+    def rates(self) -> tuple[dict[str, float], dict[str, float]]:
+        """(in force, scheduled) by scope; waits for a device if it must: background thread."""
+        return self.rates_seen.read()
 
     def due_stop(self) -> BaseException | None:
         """Apply armed commands; the exception to raise if one of them was a stop."""
@@ -374,7 +352,7 @@ class Observer:
         stop = self.actions.apply_due(self.clock.step)
         for known in self.registry.live():
             known.factor = factor_of(known.optimizer)
-        self.rates = self.actions.rates()
+        self.rates_seen.replace(*self.actions.rates())
         return stop
 
     # --- measuring -------------------------------------------------------------------------------
@@ -397,14 +375,21 @@ class Observer:
             return self.cadence.due_at(self.clock.step + 1)
         return self.cadence.due()
 
+    def _measure_all(self, known: Known) -> None:
+        self._measure(known, force=True)
+
     def _remember_witness(self, known: Known) -> None:
+        before = known.witness() if known.witness is not None else None
+        if before is not None and before.grad is not None:
+            known.witness_version = before._version
+            return
         optimizer = known.optimizer
-        groups = optimizer.param_groups if optimizer is not None else ()
-        for parameter in (p for group in groups for p in group["params"]):
-            if parameter.grad is not None:
-                known.witness = weakref.ref(parameter)
-                known.witness_version = parameter._version
-                return
+        for group in optimizer.param_groups if optimizer is not None else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    known.witness = weakref.ref(parameter)
+                    known.witness_version = parameter._version
+                    return
 
     def _changed_by_hand(self, known: Known) -> bool:
         witness = known.witness() if known.witness is not None else None
@@ -449,7 +434,7 @@ class Observer:
             self.registry.name_all()
             self.probes.call("named")
         if fresh or gone:
-            self._sites.clear()
+            self.sites.forget()
         for old in gone:
             self._hand_over(old, fresh)
             successor = fresh[0] if len(fresh) == 1 else None

@@ -77,6 +77,10 @@ class Picked(Numbers):
         """True if `get` does not wait."""
         return self._all.ready()
 
+    def here(self) -> bool:
+        """True if the numbers are on the host already."""
+        return self._all.here()
+
     def get(self) -> list[float]:
         """The numbers at the indices, in their order."""
         found = self._all.get()
@@ -95,6 +99,10 @@ class Joined(Numbers):
     def ready(self) -> bool:
         """True if `get` does not wait."""
         return all(part.ready() for part in self._parts)
+
+    def here(self) -> bool:
+        """True if all of them are on the host already."""
+        return all(part.here() for part in self._parts)
 
     def get(self) -> list[float]:
         """All of them."""
@@ -129,7 +137,10 @@ def read_all(tensors: Sequence[Any]) -> Numbers:
     import torch
 
     if len(tensors) == 1:
-        return read(tensors[0].detach().reshape(1))
+        only = tensors[0]
+        if only.device.type == "cpu":
+            return Numbers([only.item()])
+        return read(only.detach().reshape(1))
     if all(t.device.type == "cpu" for t in tensors):
         return Numbers([t.item() for t in tensors])
     device = tensors[0].device
