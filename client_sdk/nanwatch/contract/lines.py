@@ -101,7 +101,7 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
 
 def _event(found: dict[str, Any], time: float | None, number: int) -> Event:
     event = found["event"]
-    if event not in EVENTS:
+    if not isinstance(event, str) or event not in EVENTS:
         raise LineError(number, f"expected an event of {', '.join(EVENTS)}; got {event!r}"[:500])
     step = None if found.get("step") is None else _step(found["step"], number)
     data = flatten({key: value for key, value in found.items() if key not in _OWN})

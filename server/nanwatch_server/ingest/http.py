@@ -33,6 +33,8 @@ FRAMES_PATH = limits.INGEST_PATH + "/frames"
 LINES_PATH = limits.INGEST_PATH + "/lines"
 COMMIT_TIMEOUT_S = 15.0
 LINES_MAX = 20_000
+DECLARED_AT_ONCE = 500
+BATCH_BYTES = limits.FRAME_BYTES_MAX // 2
 APPEND_EPOCH = 0
 """Stream of lines that come without epoch or key: each is put behind the last."""
 
@@ -91,7 +93,7 @@ async def json_lines(
     gateway: Gateway = request.app.state.gateway
     who = principal_of(request.scope)
     try:
-        parsed = parse_body(await request.body())
+        parsed = await asyncio.to_thread(parse_body, await request.body())
         if epoch is None and not key:
             run_id = lines.run_id_of(project, run)
             lock = _appending.setdefault(run_id, asyncio.Lock())
@@ -126,13 +128,9 @@ async def _stored(
             409, "hole", f"expected lines from number {post.next_scalar} of this epoch, got {begin}"
         )
     known = min(max(post.next_scalar - begin, 0), len(parsed))
-    table = Tables(now)
-    records = [table.record(one) for one in parsed]
-    await post.frame(f.encode(f.Declare(series=table.declarations)))
-    for low in range(0, len(records), limits.BATCH_RECORDS_MAX):
-        some = records[low : low + limits.BATCH_RECORDS_MAX]
-        await post.frame(f.encode(f.Batch(lane="scalars", first=begin + low, records=some)))
-    last = begin + len(records) - 1
+    for data in await asyncio.to_thread(frames_of, parsed, begin, now):
+        await post.frame(data)
+    last = begin + len(parsed) - 1
     if any(isinstance(one, lines.Event) and one.event == "end" for one in parsed):
         await post.frame(f.encode(f.Bye(events=-1, scalars=last, reason="finished")))
     answer = await post.settled()
@@ -299,6 +297,35 @@ async def _hello_of_lines(
         events=f.Span(0, -1),
         scalars=f.Span(0, -1),
     )
+
+
+def frames_of(parsed: list[lines.Points | lines.Event], first: int, now: float) -> list[bytes]:
+    """Declarations and batches, each well below a frame's limit."""
+    table = Tables(now)
+    records = [table.record(one) for one in parsed]
+    declared = table.declarations
+    found = [
+        f.encode(f.Declare(series=declared[low : low + DECLARED_AT_ONCE]))
+        for low in range(0, len(declared), DECLARED_AT_ONCE)
+    ]
+    some: list[f.Record] = []
+    size = 0
+    for record in records:
+        more = _bytes_of(record)
+        if some and (size + more > BATCH_BYTES or len(some) == limits.BATCH_RECORDS_MAX):
+            found.append(f.encode(f.Batch(lane="scalars", first=first, records=some)))
+            first, some, size = first + len(some), [], 0
+        some.append(record)
+        size += more
+    return [*found, f.encode(f.Batch(lane="scalars", first=first, records=some))]
+
+
+def _bytes_of(record: f.Record) -> int:
+    """About what a record takes in a frame, rather too much than too little."""
+    if isinstance(record, f.Table):
+        return len(record.values) + 9 * len(record.ids) + 64
+    data = record.data if isinstance(record, f.Mark) else {}
+    return 4_096 + sum(4 * (len(key) + len(value)) for key, value in data.items())
 
 
 class Tables:

@@ -13,10 +13,10 @@ from nanwatch_server.live.frames import block, read
 from tests.server.wire import RUN, Wire, table
 
 
-def query(server, ids, **params):
+def query(server, ids, run=RUN, **params):
     """Columns per series of a `/series` answer."""
     ids_text = ",".join(str(one) for one in ids)
-    answer = server.http.get(f"/api/runs/{RUN}/series", params={"ids": ids_text, **params})
+    answer = server.http.get(f"/api/runs/{run}/series", params={"ids": ids_text, **params})
     assert answer.status_code == 200, answer.text
     header, blocks = read(answer.content)
     return header, [
