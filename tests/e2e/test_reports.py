@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from e2e.conftest import ROOT, Server, Train, eventually
+from e2e.conftest import ROOT, TRAININGS, Server, Train, eventually
 from e2e.scripted import Scripted, scripted
 from nanwatch.contract import frames as f
 from nanwatch.contract.commands import ControlOffer
@@ -205,3 +206,25 @@ def test_a_real_training_says_what_it_measures(
     marks = server.client.get(f"/api/runs/{run}/events")["marks"]
     assert "coverage" not in [mark["what"] for mark in marks]
     keep(page, "coverage")
+
+
+def test_a_real_training_is_traced_and_names_the_layer_that_breaks(
+    server: Server, train: Train, open_page: OpenPage, keep: Keep, tmp_path: Path
+) -> None:
+    switch = tmp_path / "break"
+    train(str(TRAININGS / "bad_layer.py"), str(switch), "60")
+    run = server.run_id()
+    page = open_page(f"/r/{run}")
+    page.get_by_test_id("button-trace").click()
+    page.get_by_test_id("confirm").click()
+    command = page.locator('[data-testid^="command-"][data-kind="arm_tracing"]')
+    expect(command).to_have_attribute("data-state", "verified", timeout=30_000)
+    expect(page.get_by_test_id("forensics-title").first).to_have_text(
+        re.compile("Tracing met no value that was not finite|Tracing 50 attempts, as asked")
+    )
+    switch.touch()
+    title = re.compile(r"First bad layer: logarithm\S* \(forward\), produced NaN")
+    expect(page.get_by_test_id("forensics-title").first).to_have_text(title, timeout=30_000)
+    expect(page.get_by_test_id("incident-origin").first).to_have_text(title, timeout=30_000)
+    expect(page.get_by_test_id("forensics").first).to_contain_text("flight")
+    keep(page, "named")

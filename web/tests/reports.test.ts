@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Command, Forensics, NonFinite, Problem, SeriesInfo } from "../src/net/types";
 import { commandWords, draft, draftLabel, isGrave } from "../src/state/commands";
-import { forensicsTitle, nonFiniteWords, tracingWords } from "../src/state/forensics";
+import { forensicsTitle, mostTelling, nonFiniteWords, tracingWords } from "../src/state/forensics";
 import { repairs, repairWords } from "../src/state/repairs";
 import { problemsNow, Reports } from "../src/state/reports";
 
@@ -40,9 +40,19 @@ describe("forensics in one sentence", () => {
     [{ verdict: "all_at_once" }, "All layers turned bad at once: no order can be told"],
     [{ verdict: "loss" }, "Every layer was finite; the loss produced NaN"],
     [{ verdict: "not_found" }, "No layer could be named"],
+    [{ verdict: "not_found", trigger: "exception" }, "The run ended by an exception"],
     [{ verdict: "not_found", trigger: "command" }, "Tracing met no value that was not finite"],
+    [{ verdict: "not_found", trigger: "command", tracing_steps: 50 }, "Tracing 50 attempts, as asked"],
   ])("%o", (change, words) => {
     expect(forensicsTitle(found(change))).toBe(words);
+  });
+
+  it("stands first where it says most, whatever came later", () => {
+    const named = found({ step: 1, at: 1 });
+    const backward = found({ step: 2, at: 2, first_forward: "", producers: [] });
+    const ended = found({ step: 3, at: 3, verdict: "not_found", trigger: "exception" });
+    const again = found({ step: 4, at: 4 });
+    expect(mostTelling([named, backward, ended, again]).map((one) => one.step)).toEqual([1, 4, 2, 3]);
   });
 
   it("says until when attempts are traced", () => {

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from nanwatch.contract.frames import Forensics
 from nanwatch_server.domain.models import Checkpoint, Command, Run
 from nanwatch_server.domain.ports import Store
 
@@ -121,10 +123,18 @@ def checkpoint_seen(command: Command, checkpoints: Iterable[Checkpoint]) -> str 
 
 
 def tracing_seen(command: Command, reports: Iterable[Mapping[str, Any]]) -> str | None:
-    """How it shows that attempts were traced: the run said what it found in them."""
+    """How it shows that attempts were traced: the run said what it found in them.
+
+    A run that has only just begun to trace says so too; that shows nothing yet.
+    """
     since = command.applied_step
-    told = next((r for r in reports if since is not None and r["step"] >= since), None)
-    return None if told is None else f"what was traced arrived with step {told['step']}"
+    for report in reports:
+        if since is None or report["step"] < since:
+            continue
+        found = msgspec.msgpack.decode(report["data"], type=Forensics)
+        if found.trigger != "command" or not found.tracing_steps:
+            return f"what was traced arrived with step {found.step}"
+    return None
 
 
 def stop_seen(run: Run | None) -> str | None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nanwatch.contract.commands import ControlOffer
+from nanwatch.contract.frames import Forensics
 from nanwatch_server.control.policy import Refused
+
+
+def report(bench, step, **more):
+    """Forensics as ingest stores them."""
+    found = Forensics(step=step, time=1.0, trigger="command", **more)
+    with bench.store.write() as uow:
+        uow.add_report(bench.run.id, "forensics", step, 1.0, msgspec.msgpack.encode(found))
 
 
 def test_tracing_is_verified_by_what_it_found(kit):
@@ -21,14 +30,15 @@ def test_tracing_is_verified_by_what_it_found(kit):
     bench.run.close_attempt()
     bench.flush()
     assert bench.state(command) == "applied"
+    step = bench.run.step
+    report(bench, step - 1)  # of before
+    report(bench, step, tracing_steps=20)  # has begun
     with bench.store.write() as uow:
-        uow.add_report(bench.run.id, "forensics", 0, 1.0, b"\x80")  # of before
-        uow.add_report(bench.run.id, "nonfinite", 99, 1.0, b"\x80")
-    bench.clock.now += 1.0
+        uow.add_report(bench.run.id, "nonfinite", step + 1, 1.0, b"\x80")
+    bench.clock.now += 10.0
     bench.pump()
     assert bench.state(command) == "applied"
-    with bench.store.write() as uow:
-        uow.add_report(bench.run.id, "forensics", bench.run.step + 20, 1.0, b"\x80")
+    report(bench, step + 20)
     bench.clock.now += 10.0
     bench.pump()
     assert bench.state(command) == "verified"

@@ -4,6 +4,7 @@ import { errorText, getJson } from "../net/api";
 import { live } from "../net/live";
 import type { Incident } from "../net/types";
 import type { Draft } from "../state/commands";
+import { mostTelling } from "../state/forensics";
 import { RunStore } from "../state/run";
 import { subject } from "../state/title";
 import { formatClock, formatDateTime, formatStep } from "../ui/format";
@@ -76,7 +77,7 @@ export function IncidentPage({ id }: { id: string }) {
           incident.value = changed;
         }}
       />
-      {one.forensics.map((found) => (
+      {mostTelling(one.forensics).map((found) => (
         <ForensicsCard key={`${found.step} ${found.rank} ${found.at}`} found={found} lastStep={last} />
       ))}
       <section class="card" aria-label="How it came about">

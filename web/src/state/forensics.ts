@@ -20,10 +20,26 @@ export function forensicsTitle(found: Forensics): string {
     case "loss":
       return `Every layer was finite; the loss ${DID[found.cause]}`;
     case "not_found":
-      return found.trigger === "command"
-        ? "Tracing met no value that was not finite"
-        : "No layer could be named";
+      return nothingFound(found);
   }
+}
+
+function nothingFound(found: Forensics): string {
+  if (found.trigger === "exception") return "The run ended by an exception";
+  if (found.trigger !== "command") return "No layer could be named";
+  return found.tracing_steps > 0
+    ? `Tracing ${formatStep(found.tracing_steps)} attempts, as asked`
+    : "Tracing met no value that was not finite";
+}
+
+/** Those that say most come first; of the same, the given order stays. */
+export function mostTelling(all: Forensics[]): Forensics[] {
+  return [...all].sort((a, b) => telling(b) - telling(a));
+}
+
+function telling(found: Forensics): number {
+  if (found.verdict === "layer") return found.first_forward || found.producers.length ? 4 : 3;
+  return { loss: 2, all_at_once: 1, not_found: 0 }[found.verdict] ?? 0;
 }
 
 function firstLayer(found: Forensics): string {

@@ -2,7 +2,7 @@ import { useSignal } from "@preact/signals";
 import { errorText, postJson } from "../../net/api";
 import type { Incident, RunDetail, Suggestion } from "../../net/types";
 import { type Draft, draft, draftLabel } from "../../state/commands";
-import { forensicsTitle } from "../../state/forensics";
+import { forensicsTitle, mostTelling } from "../../state/forensics";
 import { mayRespond } from "../../state/session";
 import { keepIncident } from "../../state/wall";
 import { CopyButton } from "../../ui/CopyButton";
@@ -99,13 +99,13 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
   );
 }
 
-/** The newest forensics in one line; the incident's own page has the rest. */
+/** The forensics that say most in one line; the incident's own page has the rest. */
 function Origin({ incident }: { incident: Incident }) {
-  const newest = incident.forensics.at(-1);
-  if (!newest) return null;
+  const [found] = mostTelling(incident.forensics);
+  if (!found) return null;
   return (
     <p data-testid="incident-origin">
-      <strong>{forensicsTitle(newest)}</strong> at step {formatStep(newest.step)}.{" "}
+      <strong>{forensicsTitle(found)}</strong> at step {formatStep(found.step)}.{" "}
       <a href={`/a/${incident.id}`}>How it was found</a>
     </p>
   );

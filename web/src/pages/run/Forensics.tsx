@@ -1,6 +1,12 @@
 import type { ComponentChildren } from "preact";
 import type { Forensics, NonFinite } from "../../net/types";
-import { forensicsTitle, nonFiniteWords, tracingWords, triggerWords } from "../../state/forensics";
+import {
+  forensicsTitle,
+  mostTelling,
+  nonFiniteWords,
+  tracingWords,
+  triggerWords,
+} from "../../state/forensics";
 import type { RunStore } from "../../state/run";
 import { CopyButton } from "../../ui/CopyButton";
 import { formatClock, formatStep } from "../../ui/format";
@@ -24,10 +30,10 @@ export function ForensicsCard({ found, lastStep }: { found: Forensics; lastStep:
   );
 }
 
-/** What the SDK found in this run, newest first; nothing if it never had to look. */
+/** What the SDK found in this run, the most telling first; nothing if it never had to look. */
 export function Findings({ store }: { store: RunStore }) {
   void store.version.value;
-  const forensics = [...store.reports.forensics.value].reverse();
+  const forensics = mostTelling([...store.reports.forensics.value].reverse());
   const nonfinite = [...store.reports.nonfinite.value].reverse();
   if (!forensics.length && !nonfinite.length) return null;
   return (
@@ -43,6 +49,9 @@ export function Findings({ store }: { store: RunStore }) {
           <Body found={found} lastStep={store.lastStep} />
         </details>
       ))}
+      {forensics.length > NEWEST ? (
+        <p class="small-print">and {forensics.length - NEWEST} that say less</p>
+      ) : null}
       {nonfinite.length ? <Reports all={nonfinite} open={!forensics.length} /> : null}
     </section>
   );
