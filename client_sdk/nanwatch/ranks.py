@@ -241,12 +241,13 @@ class Agreement:
 
 def _connect(host: str, port: int) -> Any:
     """A client of the TCPStore at this address. Raises OSError if nobody listens."""
-    from torch.distributed import TCPStore
+    import torch.distributed as dist
 
     # Asked by hand first: a TCPStore that finds nobody fills the user's terminal.
     socket.create_connection((host, port), STORE_TIMEOUT_S).close()
     timeout = timedelta(seconds=STORE_TIMEOUT_S)
-    return TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    store: Any = dist
+    return store.TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
 
 
 def _text(value: Any) -> str:

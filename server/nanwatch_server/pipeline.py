@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -25,7 +25,7 @@ from nanwatch.contract.frames import Mark, Record, Table
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.diagnose.syndromes import diagnose
-from nanwatch_server.domain.models import Finding, Incident, Run, Series, Stream
+from nanwatch_server.domain.models import DERIVED_EPOCH, Finding, Incident, Run, Series, Stream
 from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.incidents.lifecycle import IncidentBook
 from nanwatch_server.live.hub import Hub
@@ -323,10 +323,15 @@ class Pipeline:
                 return []
             state.upto = committed.row
             if committed.stream.rank != 0:
+                tables = tables_of(committed)
+                if state.detector.ranks.listens(committed.stream.rank, tables):
+                    found += self._update(state, joined(held), stream)
+                    held, size = [], 0  # in the order in which it came
+                    found += self._of_rank(state, committed.stream.rank, tables)
                 continue
             marked = any(isinstance(record, Mark) for record in committed.records)
             if committed.stream != stream or marked or size >= JOIN_POINTS:
-                found += self._update(state, joined(held))
+                found += self._update(state, joined(held), stream)
                 held, size, stream = [], 0, committed.stream
             tables = tables_of(committed)
             if marked:
@@ -334,24 +339,36 @@ class Pipeline:
             else:
                 held += tables
                 size += sum(table.values.size for table in tables)
-        return found + self._update(state, joined(held))
+        return found + self._update(state, joined(held), stream)
 
     def _findings(self, state: _State, committed: Committed, tables: list[Points]) -> list[Finding]:
         """Points and marks through the rules, in order. Rank 0 speaks for the run."""
         if committed.stream.rank != 0:
-            return []
+            return self._of_rank(state, committed.stream.rank, tables)
         found: list[Finding] = []
         decoded = iter(tables)
         for record in committed.records:
             if isinstance(record, Mark):
                 state.detector.mark(record.what, record.step, record.data)
             elif isinstance(record, Table):
-                found += self._update(state, [next(decoded)])
+                found += self._update(state, [next(decoded)], committed.stream)
         return found
 
-    def _update(self, state: _State, tables: list[Points]) -> list[Finding]:
+    def _of_rank(self, state: _State, rank: int, tables: list[Points]) -> list[Finding]:
+        """What another rank adds: values that are not finite, as far as they are earlier news."""
         found: list[Finding] = []
         for block in (block for points in tables for block in _blocks(state.plans, points)):
+            try:
+                found += state.detector.ranks.other(rank, block)
+            except Exception:
+                _log.exception("a rule failed", run=state.run.id, rank=rank, scope=block.scope)
+        return found
+
+    def _update(self, state: _State, tables: list[Points], stream: Stream | None) -> list[Finding]:
+        found: list[Finding] = []
+        late = stream is not None and stream.epoch == DERIVED_EPOCH
+        for block in (block for points in tables for block in _blocks(state.plans, points)):
+            block = replace(block, late=late) if late else block
             state.step = max(state.step, int(block.steps[-1]))
             try:
                 found += state.detector.update(block)

@@ -188,7 +188,8 @@ def evidence_json(one: Evidence) -> dict[str, str]:
 
 def finding_json(finding: Finding) -> dict[str, Any]:
     """A finding inside an incident."""
-    names = ("rule", "step", "onset_step", "time", "title", "message", "scope", "kind", "layer")
+    names = ("rule", "rank", "step", "onset_step", "time", "title", "message", "scope", "kind")
+    names += ("layer",)
     return {name: getattr(finding, name) for name in names} | {"severity": finding.severity.word}
 
 

@@ -32,6 +32,9 @@ class Block:
     """kind → f64[n]."""
     layers: dict[str, tuple[tuple[str, ...], F64]] = field(default_factory=dict)
     """kind → (layer names, f64[k, n])."""
+    late: bool = False
+    """True for norms that come after the rest of their attempts (put together from all ranks);
+    the other kinds are repeated for rules that look at both."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -46,4 +49,5 @@ class Block:
             self.times[cut],
             {kind: values[cut] for kind, values in self.scalars.items()},
             {kind: (names, values[:, cut]) for kind, (names, values) in self.layers.items()},
+            self.late,
         )

@@ -8,11 +8,15 @@ import numpy as np
 
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rule
+from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import RULES, limits
 from nanwatch_server.domain.models import Finding
 
 VERSION = 1
 """Of the saved state. Another version starts afresh: windows refill within minutes."""
+
+OF_NORMS = tuple(kind for kind in RULES if "grad_norm" in (*kind.reads, *kind.any_of))
+"""Rules that also read norms which come after the rest of their attempts."""
 
 RESTARTS = frozenset({"fit", "task", "resume"})
 """Marks after which windows begin anew."""
@@ -28,6 +32,7 @@ class RunDetector:
         thresholds: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         self.context = Context(run_id, dict(facts), limits(thresholds))
+        self.ranks = Ranks(self.context)
         self._rules: dict[tuple[str, str], Rule] = {}
         self._seen: dict[str, set[str]] = {}
         """Kinds each scope has sent."""
@@ -37,16 +42,21 @@ class RunDetector:
         """Findings of these attempts, oldest first. Only training is judged."""
         if block.stage != "train" or not len(block):
             return []
+        if block.late:
+            block = self.ranks.completed(block)
+        else:
+            self.ranks.keep(block)
         self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
         found: list[Finding] = []
         with np.errstate(all="ignore"):
             self.context.reward_limits = self.context.rewards.read(block)
             for kind in RULES:
-                if kind.wants(block):
+                if kind.wants(block) and (not block.late or kind in OF_NORMS):
                     found += self._rule(kind, block.scope).update(block)
                     key = (kind.name, block.scope)
                     self._records[key] = self._records.get(key, 0) + len(block)
         found.sort(key=lambda finding: finding.step)
+        self.ranks.heard(found)
         return found
 
     def _rule(self, kind: type[Rule], scope: str) -> Rule:
@@ -90,6 +100,7 @@ class RunDetector:
             "seen": {scope: sorted(kinds) for scope, kinds in self._seen.items()},
             "records": [[*key, count] for key, count in self._records.items()],
             "rules": [[*key, rule.dump()] for key, rule in self._rules.items()],
+            "ranks": self.ranks.dump(),
         }
 
     @classmethod
@@ -111,4 +122,6 @@ class RunDetector:
         kinds = {kind.name: kind for kind in RULES}
         for name, scope, data in state["rules"]:
             detector._rule(kinds[name], scope).load(data)
+        if "ranks" in state:
+            detector.ranks.load(state["ranks"])
         return detector

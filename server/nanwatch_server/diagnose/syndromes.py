@@ -9,6 +9,7 @@ from typing import NamedTuple
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.forecast import forecast
+from nanwatch_server.diagnose.ranks import first_bad_rank
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Diagnosis, Finding, Severity, Suggestion
 
@@ -38,14 +39,15 @@ def diagnose(findings: Sequence[Finding], facts: Mapping[str, str]) -> Diagnosis
     syndrome = SYNDROMES[best] if scores[best] > 0 else OTHER
     lead = _lead(case, syndrome)
     pro, contra = syndrome.signs(case)
+    rank = first_bad_rank(findings, facts)
     weight = max(scores[best], 0.3) + 0.03 * len(pro) - 0.06 * len(contra)
     return Diagnosis(
         syndrome=syndrome.name,
         title=lead.title,
-        what=_what(case, lead),
+        what=f"{rank} {_what(case, lead)}".strip(),
         why=syndrome.why,
         confidence=round(min(0.97, max(0.1, weight)), 2),
-        evidence_for=(*_said(case), *pro),
+        evidence_for=(*([rank] if rank else []), *_said(case), *pro),
         evidence_against=tuple(contra),
         suggestions=tuple(syndrome.tries(case)),
         forecast=forecast(case),

@@ -49,6 +49,10 @@ class Principal:
     """Non-empty: an ingest token that may write to this project only."""
 
 
+DERIVED_EPOCH = -1
+"""Process that stands for the server's own points of a run; no client can have it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """One process lifetime of one rank: what sequence numbers belong to."""
@@ -186,11 +190,13 @@ class Finding:
     doubling_steps: float | None = None
     cleared: bool = False
     """True for the observation that the condition no longer holds."""
+    rank: int = 0
 
     @property
     def id(self) -> str:
         """Deterministic, so that a replay inserts nothing twice."""
-        end = ":cleared" if self.cleared else ""
+        end = f":rank{self.rank}" if self.rank else ""
+        end += ":cleared" if self.cleared else ""
         return (
             f"{self.run_id}:{self.rule}:{self.scope}:{self.kind}:{self.layer}"
             f":{self.step}:{int(self.severity)}{end}"

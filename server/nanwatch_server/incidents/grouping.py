@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nanwatch_server.domain.models import Finding, Incident, Severity
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, int]
 
 FAMILIES = {
     "nonfinite": "divergence",
@@ -32,7 +32,7 @@ def family(rule: str) -> str:
 
 def key(finding: Finding) -> Key:
     """What a finding is about. Layers fold together: the worst are named in the finding."""
-    return finding.rule, finding.scope, finding.kind
+    return finding.rule, finding.scope, finding.kind, finding.rank
 
 
 def firing(findings: Iterable[Finding]) -> set[Key]:

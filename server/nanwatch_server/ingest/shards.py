@@ -17,15 +17,12 @@ import numpy as np
 
 from nanwatch.contract.frames import Batch, SeriesDecl, Table
 from nanwatch.contract.limits import BATCH_RECORDS_MAX
-from nanwatch_server.domain.models import Series, Stream
+from nanwatch_server.domain.models import DERIVED_EPOCH, Series, Stream
 from nanwatch_server.domain.ports import Store, UnitOfWork
 from nanwatch_server.store.replay import Committed, Points, replay, tables_of
 
 WHOLE = {"grad_norm_shard": "grad_norm", "grad_norm_shard_layer": "grad_norm_layer"}
 """Kind of a rank's part → kind of the whole."""
-
-DERIVED_EPOCH = -1
-"""Process that stands for the server's own points; no client can have it."""
 
 STEPS_MAX = 512
 """Steps that wait for the parts of other ranks; the oldest is given up."""

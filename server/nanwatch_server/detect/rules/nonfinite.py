@@ -41,7 +41,7 @@ class NonFinite(Rule):
         found: list[Finding] = []
         for alarm, kind in zip(self.alarms, WATCHED, strict=True):
             values = block.scalars.get(kind)
-            if values is None:
+            if values is None or (block.late and kind != "grad_norm"):
                 continue
             bad = ~np.isfinite(values)
             severities = self._severities(kind, bad, block) if bad.any() else bad.view(np.int8)
@@ -50,7 +50,7 @@ class NonFinite(Rule):
                     alarm.onset = int(block.steps[event.at])
                 said = self._say(alarm, kind, values, block, event)
                 found.append(finding(self.context, self.name, block, event, alarm.onset, said))
-        if "update_applied" in block.scalars:
+        if "update_applied" in block.scalars and not block.late:
             self.attempts += len(block)
         return found
 
