@@ -107,6 +107,34 @@ def test_owned_weights_are_not_measured_twice(watched: Make) -> None:
     assert [n for n, _ in seen.read().series("param_norm")] == [1, 2, 3]
 
 
+def test_a_target_inside_the_same_module_is_the_rest_of_it(watched: Make) -> None:
+    seen = watched()
+
+    class Agent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.online, self.target = Net(), Net()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.online(x)
+
+    agent = Agent()
+    begun = norm(agent.target)
+    optimizer = torch.optim.SGD(agent.online.parameters(), 0.01)
+    for n in range(3):
+        if n == 1:
+            agent.target.out.bias.data.fill_(float("inf"))
+        optimizer.zero_grad()
+        agent(torch.randn(16, 4)).square().mean().backward()
+        optimizer.step()
+    seen.read()
+    assert seen.series("param_norm", "agent-rest")[0] == (1, pytest.approx(begun))
+    assert seen.values("param_norm", "agent-rest")[1:] == [math.inf] * 2
+    (report,) = [r for r in seen.reports if r.where == "parameter"]
+    assert (report.scope, report.step, report.inf) == ("agent-rest", 2, 1)
+    assert report.layers == ["target.out.bias"]
+
+
 def test_replaced_buffers_are_found_and_old_ones_let_go(watched: Make) -> None:
     seen = watched()
     model = Net()

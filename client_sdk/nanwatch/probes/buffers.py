@@ -1,5 +1,5 @@
-"""Numbers that no optimizer moves: buffers (BatchNorm's running statistics) and whole models that
-are copied or averaged (EMA, target networks).
+"""Numbers that no optimizer moves: buffers (BatchNorm's running statistics) and parameters that are
+copied or averaged (EMA models, target networks) or frozen.
 
 A NaN in them does not show in any gradient, but in the next evaluation, or in every target. Root
 modules come from the registry; only their modules are remembered, weakly, never their tensors.
@@ -102,7 +102,7 @@ class _Group:
 
 
 class Buffers(Probe):
-    """Largest absolute value of every buffer; norms of models that no optimizer owns."""
+    """Largest absolute value of every buffer; norms of parameters that no optimizer owns."""
 
     name: ClassVar[str] = "buffers and copies"
     share: ClassVar[float] = 0.03
@@ -115,24 +115,24 @@ class Buffers(Probe):
         self._left_out = 0
 
     def named(self) -> None:
-        """Find buffers and models without an optimizer; only where they are is kept."""
+        """Find buffers, and parameters without an optimizer; only where they are is kept."""
         registry = self.observer.registry
         owners = registry.owner_of()
         by_scope: dict[tuple[str, str], list[tuple[_Place, Any]]] = {}
-        seen: set[int] = set()
+        seen = set(owners)  # what an optimizer moves is measured there
         taken = {known.scope for known in registry.live()}
         roots = {name: root for name, ref in registry.roots.items() if (root := ref()) is not None}
         for name, root in roots.items():
             owned = {owners[id(p)] for p in root.parameters() if id(p) in owners}
             known = registry.known.get(min(owned)) if len(owned) == 1 else None
-            # A model of one optimizer among several roots of it: tell the roots apart.
+            # Several root modules may belong to one optimizer: tell them apart.
             prefix = f"{name}." if len(roots) > 1 and owned else ""
-            scope = known.scope if known is not None else ""
-            if not owned:
-                scope = f"{name}-copy" if name in taken else name
-            for where in ("_buffers",) if owned else ("_buffers", "_parameters"):
-                found = by_scope.setdefault((scope, where), [])
-                found.extend(_places(root, where, prefix, seen))
+            rest = f"{name}-rest" if owned else f"{name}-copy" if name in taken else name
+            scope = known.scope if known is not None else "" if owned else rest
+            found = by_scope.setdefault((scope, "_buffers"), [])
+            found.extend(_places(root, "_buffers", prefix, seen))
+            found = by_scope.setdefault((rest, "_parameters"), [])
+            found.extend(_places(root, "_parameters", "", seen))
         self._left_out = 0
         self._groups = []
         for (scope, where), found in by_scope.items():
