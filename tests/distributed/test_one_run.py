@@ -81,3 +81,29 @@ def test_a_rank_that_goes_is_seen_to_be_gone(server, launch, tmp_path):
     go.touch()
     training.ended()
     eventually(lambda: states() == {0: "ended", 1: "ended"}, 20, "goodbye of both ranks")
+
+
+def test_a_rank_that_dies_is_started_again_into_the_same_run(server, launch, tmp_path):
+    """torchrun starts all ranks anew: a new life of the same run, and nothing twice."""
+    launch(
+        server,
+        *("ddp", "--steps", "8", "--die-rank", "1", "--die-step", "3", "--ids", str(tmp_path)),
+        ranks=2,
+        by="torchrun --max-restarts=1",
+    ).ended()
+
+    [run] = server.runs()
+    assert ids(tmp_path) == {0: {run["id"]}, 1: {run["id"]}}
+    detail = server.detail(run["id"])
+    assert (detail["status"], detail["last_step"]) == ("ended", 8)
+    for rank in (0, 1):
+        points = server.points(run["id"], "loss", rank=rank)
+        steps = [step for step, _ in points]
+        # The first life got to step 3, at most one further where the other rank had not died yet.
+        first = steps.count(1) + steps.count(2) + steps.count(3) - 3
+        assert first == 3, steps
+        assert [steps.count(step) for step in range(5, 9)] == [1, 1, 1, 1]
+        by_step: dict[int, set[float]] = {}
+        for step, value in points:
+            by_step.setdefault(step, set()).add(value)
+        assert all(len(values) == 1 for values in by_step.values())  # both lives saw the same

@@ -62,6 +62,16 @@ def full(tensor: Any) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
+def backward(net: nn.Module, x: torch.Tensor, y: torch.Tensor, options: argparse.Namespace) -> None:
+    """One pass, or two of which only the second tells the other ranks."""
+    if not options.accumulate:
+        nn.functional.mse_loss(net(x), y).backward()
+        return
+    with net.no_sync():  # type: ignore[operator]
+        (nn.functional.mse_loss(net(x), y) / 2).backward()
+    (nn.functional.mse_loss(net(x), y) / 2).backward()
+
+
 def train(rank: int, world: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -81,12 +91,7 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
         if step == options.nan_step and rank == options.nan_rank:
             x = x * float("nan")
         optimizer.zero_grad()
-        if options.accumulate and options.kind == "ddp":
-            with net.no_sync():  # type: ignore[operator]
-                (nn.functional.mse_loss(net(x), y) / 2).backward()
-            (nn.functional.mse_loss(net(x), y) / 2).backward()
-        else:
-            nn.functional.mse_loss(net(x), y).backward()
+        backward(net, x, y, options)
         if options.out and options.reference:
             named = [(name.removeprefix("module."), p.grad) for name, p in net.named_parameters()]
             norms = {name: float(torch.linalg.vector_norm(full(grad))) for name, grad in named}

@@ -1,0 +1,34 @@
+"""One rank's batch is poisoned: the page names that rank, although every rank's gradients are."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributed.conftest import eventually
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_first_bad_rank_is_named(server, launch, kind):
+    launch(server, kind, *("--steps", "9", "--nan-rank", "2", "--nan-step", "7"), ranks=4).ended()
+
+    [run] = server.runs()
+
+    def incident() -> dict | None:
+        found = server.client.get(f"/api/runs/{run['id']}/incidents")["incidents"]
+        named = [one for one in found if "Rank 2 of 4 was first" in one["what"]]
+        return named[0] if named else None
+
+    found = eventually(incident, 30, "incident that names rank 2")
+    assert found["severity"] == "critical"
+    assert found["onset_step"] == 7
+    assert found["evidence_for"][0].startswith("Rank 2 of 4 was first: its loss was not finite")
+    assert any(f["rank"] == 2 and f["kind"] == "loss" for f in found["findings"])
+    assert len(server.client.get(f"/api/runs/{run['id']}/incidents")["incidents"]) == 1
+
+    ranks = server.detail(run["id"])["ranks"]
+    assert [one["first_bad"] for one in ranks] == [False, False, True, False]
+    assert (ranks[2]["bad_step"], ranks[2]["bad_where"]) == (7, "loss")
+    # What every rank has from rank 2 comes through the gradients of the same step.
+    assert {(one["bad_step"], one["bad_where"]) for one in ranks if one["rank"] != 2} == {
+        (7, "gradient")
+    }
