@@ -9,6 +9,7 @@ from nanwatch.probes.discarded import DiscardProbe
 from nanwatch.probes.moments import Moments
 from nanwatch.probes.probe import Probe
 from nanwatch.probes.q_values import QValues
+from nanwatch.probes.sampling import Sampling
 from nanwatch.probes.system import System
 from nanwatch.probes.updates import Updates
 
@@ -20,5 +21,6 @@ PROBES: tuple[type[Probe], ...] = (
     Calls,
     DiscardProbe,
     QValues,
+    Sampling,
     Forensics,
 )
