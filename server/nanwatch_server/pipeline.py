@@ -99,7 +99,7 @@ class _Plan:
     scope: str
     stage: str
     scalars: dict[str, int]
-    layers: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    layers: dict[str, tuple[tuple[str, ...], slice | np.ndarray]]
 
 
 class Pipeline:
@@ -433,9 +433,16 @@ def _plan(series: tuple[Series, ...]) -> list[_Plan]:
             stage,
             scalars,
             {
-                kind: (tuple(name for name, _ in rows), np.array([row for _, row in rows]))
+                kind: (tuple(name for name, _ in rows), _selection([row for _, row in rows]))
                 for kind, rows in layers.items()
             },
         )
         for (scope, stage), (scalars, layers) in scopes.items()
     ]
+
+
+def _selection(rows: list[int]) -> slice | np.ndarray:
+    """These rows of a table; without a copy where they follow each other."""
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return np.array(rows)

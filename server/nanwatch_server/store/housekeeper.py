@@ -37,8 +37,8 @@ QUIET_S = 120.0
 """What waits this long is compacted, however little it is."""
 
 ROUND_S = 1.0
-VACUUM_PAGES = 2_000
-"""Free pages given back to the disk in one round, 8 MiB: a short pause for the writer."""
+VACUUM_PAGES = 256
+"""Free pages given back to the disk in one round, 1 MiB: a short pause for the writer."""
 
 
 @dataclass

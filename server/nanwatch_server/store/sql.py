@@ -31,6 +31,9 @@ SCHEMA_VERSION = "0004"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
 BUSY_TIMEOUT_MS = 5_000
+SPARE_PAGES = 1 << 14
+"""Free pages kept in the file: 64 MiB."""
+SPARE_SHARE = 0.25
 FILE_NAME = "nanwatch.sqlite"
 
 _REFUSED = (IntegrityError, DataError, ProgrammingError, InterfaceError)
@@ -64,7 +67,9 @@ class SqlStore(Reads):
             self._owner = me
             try:
                 with self._writer.begin() as connection:
-                    yield SqlUnit(connection)
+                    unit = SqlUnit(connection)
+                    yield unit
+                    unit.flush()
             except _REFUSED:
                 raise
             except DBAPIError as error:
@@ -80,7 +85,9 @@ class SqlStore(Reads):
             driver = connection.connection.dbapi_connection
             assert driver is not None
             free = driver.execute("PRAGMA freelist_count").fetchone()[0]
-            if free > pages:
+            whole = driver.execute("PRAGMA page_count").fetchone()[0]
+            # The journal comes and goes: its pages are needed again in a moment.
+            if free > max(SPARE_PAGES, whole * SPARE_SHARE):
                 driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
     def close(self) -> None:

@@ -18,22 +18,35 @@ from nanwatch_server.domain.ports import Store
 from nanwatch_server.store.buckets import F64, I64
 from nanwatch_server.store.history import Columns, History, Index, ReplacedError
 from nanwatch_server.store.query import Answer, Newest, answer
-from nanwatch_server.store.replay import Points, joined, replay, tables_of
+from nanwatch_server.store.replay import Points, replay, tables_of
 
 SERIES_POINTS_MAX = 1 << 20
 """Points of one series kept in memory; when it is full the older half goes."""
 
-JOIN_POINTS = 1 << 20
-"""Points of the journal that are joined at a time when a run is filled from it."""
+NOTED_MOST = 4_096
+"""Tables that wait to be put into the columns of a series."""
 
 ATTEMPTS = 20
 """A query that meets a compaction begins again; more often than this nobody is so unlucky."""
 
 
 class _Series:
-    """Growing columns. What was handed out as a view is never written again."""
+    """Growing columns. What was handed out as a view is never written again.
 
-    __slots__ = ("_n", "_steps", "_times", "_values", "missing", "sorted")
+    What comes is only noted (`note`); it is put into the columns when someone looks, so that a
+    table of a hundred series costs a hundred list entries and not three hundred copies.
+    """
+
+    __slots__ = (
+        "_n",
+        "_noted",
+        "_noted_points",
+        "_sorted",
+        "_steps",
+        "_times",
+        "_values",
+        "missing",
+    )
 
     def __init__(self) -> None:
         self._steps = np.empty(64, np.int64)
@@ -42,12 +55,37 @@ class _Series:
         self._n = 0
         self.missing = 0
         """Older points that lie in the journal only."""
-        self.sorted = True
+        self._sorted = True
+        self._noted: list[tuple[I64, F64, F64]] = []
+        self._noted_points = 0
 
     def __len__(self) -> int:
-        return self._n
+        return self._n + self._noted_points
 
-    def append(self, steps: I64, times: F64, values: F64, most: int) -> None:
+    @property
+    def sorted(self) -> bool:
+        """True if the steps never fall."""
+        self._absorb(0)
+        return self._sorted
+
+    def note(self, steps: I64, times: F64, values: F64, most: int) -> None:
+        """Points in order of arrival; at most about `most` of them are kept in memory."""
+        self._noted.append((steps, times, values))
+        self._noted_points += len(steps)
+        if len(self._noted) >= NOTED_MOST or len(self) > most:
+            self._absorb(most)
+
+    def _absorb(self, most: int) -> None:
+        if self._noted:
+            noted, self._noted, self._noted_points = self._noted, [], 0
+            steps, times, values = (
+                noted[0]
+                if len(noted) == 1
+                else tuple(np.concatenate(column) for column in zip(*noted, strict=True))
+            )
+            self._append(steps, times, values, most or self._n + SERIES_POINTS_MAX)
+
+    def _append(self, steps: I64, times: F64, values: F64, most: int) -> None:
         n, end = self._n, self._n + len(steps)
         if end > most:
             keep = min(n, most // 2)
@@ -60,8 +98,8 @@ class _Series:
         self._times[n:end] = times
         self._values[n:end] = values
         low = max(n - 1, 0)
-        if self.sorted and len(steps):
-            self.sorted = bool((np.diff(self._steps[low:end]) >= 0).all())
+        if self._sorted and len(steps):
+            self._sorted = bool((np.diff(self._steps[low:end]) >= 0).all())
         self._n = end
 
     def _move(self, start: int, count: int, size: int) -> None:
@@ -73,12 +111,15 @@ class _Series:
 
     def drop(self, count: int) -> None:
         """Forget the oldest `count` points: they are in chunks now."""
+        self._absorb(0)
         kept = self._n - min(max(count, 0), self._n)
         self._move(self._n - kept, kept, max(64, kept))
         self._n = kept
-        self.sorted = bool((np.diff(self._steps[:kept]) >= 0).all())
+        self._sorted = bool((np.diff(self._steps[:kept]) >= 0).all())
 
     def columns(self, newest: int | None = None) -> Columns:
+        """All points, or the last `newest`."""
+        self._absorb(0)
         start = 0 if newest is None else max(self._n - newest, 0)
         part = slice(start, self._n)
         return Columns(self._steps[part], self._times[part], self._values[part])
@@ -250,29 +291,28 @@ class Tail:
         """Fill a run from the journal; all or nothing."""
         if run.upto >= 0:
             return
-        fresh, size = _Run(), 0
+        fresh = _Run()
         base = upto = self._history.upto(run_id)
-        tables: list[Points] = []
         for committed in replay(self._store, run_id, base):
-            more = tables_of(committed)
-            tables += more
-            _note(fresh, committed.row, more)
-            size += sum(table.values.size for table in more)
+            tables = tables_of(committed)
+            self._add(fresh, tables)
+            _note(fresh, committed.row, tables)
             upto = committed.row
-            if size >= JOIN_POINTS:
-                self._add(fresh, tables)
-                tables, size = [], 0
-        self._add(fresh, tables)
         run.series, run.points, run.rows = fresh.series, fresh.points, fresh.rows
         run.base, run.upto = base, upto
 
     def _add(self, run: _Run, tables: Sequence[Points]) -> None:
-        for points in joined(tables):
+        most, known = self._series_max, run.series
+        for points in tables:
+            steps, times = points.steps, points.times
+            run.points += points.values.size
             for one, values in zip(points.series, points.values, strict=True):
-                series = run.series.setdefault(one.id, _Series())
-                before = len(series)
-                series.append(points.steps, points.times, values, self._series_max)
-                run.points += len(series) - before
+                series = known.get(one.id)
+                if series is None:
+                    series = known[one.id] = _Series()
+                before = len(series) + len(steps)
+                series.note(steps, times, values, most)
+                run.points -= before - len(series)
 
     def _evict(self, keep: str) -> None:
         """Those unused for longest make room; what is in use at this moment stays."""

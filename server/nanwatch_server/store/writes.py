@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, case, delete, select, update
+from sqlalchemy import Connection, Table, case, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nanwatch.contract.frames import RunInfo, SeriesDecl
@@ -42,6 +42,31 @@ class SqlUnit:
         self._insert = (
             postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         )
+        # What a group commit writes again and again, written once at its end (`flush`).
+        self._journal: list[dict[str, Any]] = []
+        self._next_row = 0
+        self._high: dict[tuple[Stream, str], int] = {}
+        self._raised: set[tuple[Stream, str]] = set()
+        self._touched: dict[str, tuple[float, int]] = {}
+
+    def flush(self) -> None:
+        """Write what was gathered. `SqlStore.write` calls it before COMMIT."""
+        if self._journal:
+            rows, self._journal = self._journal, []
+            self._db.execute(t.journal.insert(), rows)
+        if self._raised:
+            raised, self._raised = self._raised, set()
+            query = self._insert(t.streams)
+            self._db.execute(
+                query.on_conflict_do_update(
+                    index_elements=["run_id", "rank", "epoch", "lane"],
+                    set_={"high": query.excluded.high},
+                ),
+                [{**of_stream(s), "lane": lane, "high": self._high[s, lane]} for s, lane in raised],
+            )
+        touched, self._touched = self._touched, {}
+        for run_id, (seen, step) in touched.items():
+            self._touch(run_id, seen, step)
 
     def _upsert(self, table: Table, key: list[str], row: dict[str, Any]) -> None:
         changed = {name: value for name, value in row.items() if name not in key}
@@ -89,11 +114,17 @@ class SqlUnit:
 
     def run(self, run_id: str) -> Run | None:
         """The run as this transaction sees it."""
+        if run_id in self._touched:
+            self.flush()
         row = self._db.execute(select(t.runs).where(t.runs.c.id == run_id)).first()
         return None if row is None else to_run(row)
 
     def touch_run(self, run_id: str, *, last_seen_at: float, last_step: int) -> None:
         """Sign of life; neither value goes back."""
+        seen, step = self._touched.get(run_id, (last_seen_at, last_step))
+        self._touched[run_id] = max(seen, last_seen_at), max(step, last_step)
+
+    def _touch(self, run_id: str, last_seen_at: float, last_step: int) -> None:
         run = t.runs.c
         self._db.execute(
             update(t.runs)
@@ -184,14 +215,16 @@ class SqlUnit:
 
     def high_water(self, stream: Stream, lane: str) -> int:
         """Highest contiguous sequence number stored; -1 if none."""
-        query = select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane)
-        high = self._db.execute(query).scalar()
-        return -1 if high is None else high
+        if (stream, lane) not in self._high:
+            query = select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane)
+            high = self._db.execute(query).scalar()
+            self._high[stream, lane] = -1 if high is None else high
+        return self._high[stream, lane]
 
     def set_high_water(self, stream: Stream, lane: str, seq: int) -> None:
         """In the transaction of the records up to `seq`."""
-        row = {**of_stream(stream), "lane": lane, "high": seq}
-        self._upsert(t.streams, ["run_id", "rank", "epoch", "lane"], row)
+        self._high[stream, lane] = seq
+        self._raised.add((stream, lane))
 
     def declare(self, stream: Stream, decls: Sequence[SeriesDecl]) -> dict[int, Series]:
         """Insert or find the series; wire id → Series."""
@@ -229,9 +262,19 @@ class SqlUnit:
         self, stream: Stream, lane: str, first: int, last: int, frame: bytes, now: float
     ) -> int:
         """One received batch as it came; returns the journal row's number."""
+        number = self._row_number()
         row = {"lane": lane, "first": first, "last": last, "frame": frame, "at": now}
-        done = self._db.execute(t.journal.insert().values(**of_stream(stream), **row))
-        return done.inserted_primary_key[0]  # type: ignore[index]
+        self._journal.append({"n": number, **of_stream(stream), **row})
+        return number
+
+    def _row_number(self) -> int:
+        """Number of the next journal row: this transaction is the only writer."""
+        if not self._next_row:
+            # Not the greatest row: the compactor may have taken that away already.
+            last = text("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")
+            self._next_row = (self._db.execute(last).scalar() or 0) + 1
+        number, self._next_row = self._next_row, self._next_row + 1
+        return number
 
     def compact(
         self,
