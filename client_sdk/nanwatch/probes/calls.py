@@ -188,7 +188,7 @@ class Calls(Probe):
         if ATTRIBUTE not in torch.nn.Module.__dict__:
             return
         codes = (Door.__get__.__code__, Calls._seen.__code__)
-        self._callback = _hidden_from_dynamo(codes)
+        self._callback = hidden_from_dynamo(codes)
 
     def remove(self) -> None:
         """Take the doors off their classes."""
@@ -201,6 +201,7 @@ class Calls(Probe):
                     setattr(kind, ATTRIBUTE, door.before)
         self._doors.clear()
         self.watches.clear()
+        _CALLS.pop(self.observer, None)  # a value that holds its key would keep the run for good
 
     def coverage(self) -> str:
         """Only worth a word where it cannot work."""
@@ -413,7 +414,7 @@ def capturing() -> bool:
     return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
-def _hidden_from_dynamo(codes: tuple[Any, ...]) -> Callable[[], Any] | None:
+def hidden_from_dynamo(codes: tuple[Any, ...]) -> Callable[[], Any] | None:
     """Keep Dynamo from compiling these functions; the question whether it is at work here.
 
     None if this version of torch offers neither.
