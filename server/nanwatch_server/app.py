@@ -60,6 +60,9 @@ from nanwatch_server.store.tail import Tail
 _log = structlog.get_logger()
 
 
+BUSY_JOBS = 8
+"""Batches that wait to be committed or judged."""
+
 RANKS_KEEP_ROWS = 4_000
 """Rows of a training of several ranks that stay in the journal: parts of one step may lie far
 apart."""
@@ -85,7 +88,9 @@ class Server:
             median_step=self.vitals.median_step,
             clock=clock,
         )
-        self.keeper = Housekeeper(self.store, self.history, self.tail, self._safe_upto)
+        self.keeper = Housekeeper(
+            self.store, self.history, self.tail, self._safe_upto, busy=self._busy
+        )
         self.pipeline = Pipeline(
             self.store,
             self.tail,
@@ -162,6 +167,10 @@ class Server:
         self.pipeline.close()
         self.keeper.close()
         self.store.close()
+
+    def _busy(self) -> bool:
+        """True while what trainings send piles up."""
+        return self.intake.depth > BUSY_JOBS or self.pipeline.depth > BUSY_JOBS
 
     def _safe_upto(self, run_id: str) -> int:
         """Journal rows that may become chunks: the rules and the ranks' combiner are done."""

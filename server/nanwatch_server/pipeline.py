@@ -141,6 +141,11 @@ class Pipeline:
             self._queue.put(None, timeout=CLOSE_S)
         self._thread.join(timeout=2 * CLOSE_S)
 
+    @property
+    def depth(self) -> int:
+        """Journal rows that wait for the rules."""
+        return self._queue.qsize()
+
     def committed(self, committed: Committed) -> None:
         """Records that are on disk. Called by the intake's thread, in commit order."""
         while not self._late():
@@ -308,7 +313,9 @@ class Pipeline:
                 scopes.setdefault(one.scope, {})[one.kind] = one.id
         for scope, ids in scopes.items():
             found = {k: self._tail.newest(run_id, n, REMIND_POINTS) for k, n in ids.items()}
-            if set(found) == set(RATES) and np.array_equal(*(c.steps for c in found.values())):
+            if set(found) != set(RATES):
+                continue
+            if np.array_equal(found["lr"].steps, found["lr_scheduled"].steps):
                 values = {kind: columns.values for kind, columns in found.items()}
                 self._desk.observe(run_id, scope, found["lr"].steps, values)
 

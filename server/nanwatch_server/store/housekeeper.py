@@ -57,10 +57,13 @@ class Housekeeper:
         history: History,
         tail: Tail,
         safe_upto: Callable[[str], int],
+        busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._history, self._tail = store, history, tail
         self._safe_upto, self._clock = safe_upto, clock
+        self._busy_now = busy
+        """True while trainings wait for their acks: then compaction waits, if memory allows."""
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
         self._busy = threading.Lock()
@@ -117,15 +120,14 @@ class Housekeeper:
                 self._stop.wait(60 * ROUND_S)
 
     def _due(self) -> list[str]:
-        now = self._clock()
+        now, busy = self._clock(), self._busy_now()
         with self._lock:
-            due = [
-                run_id
-                for run_id, one in self._waiting.items()
-                if one.points
-                >= min(max(POINTS_WAITING, POINTS_A_SERIES * one.series), POINTS_WAITING_MOST)
-                or now - one.since >= QUIET_S
-            ]
+            due = []
+            for run_id, one in self._waiting.items():
+                many = min(max(POINTS_WAITING, POINTS_A_SERIES * one.series), POINTS_WAITING_MOST)
+                wanted = one.points >= many or now - one.since >= QUIET_S
+                if wanted and (not busy or one.points >= POINTS_WAITING_MOST):
+                    due.append(run_id)
             for run_id in due:
                 del self._waiting[run_id]
         return due
