@@ -39,7 +39,7 @@ class Hooks:
         self._shielded = False
         self._ending: frameworks.Ending | None = None
         """The framework's loop that was asked to end by `_stop`."""
-        self._stop: BaseException = KeyboardInterrupt()
+        self._stop: BaseException | None = None
         self._clipping = ClippingProbe(self._on_clip, self._on_value, self._clipping_here)
 
     def _active(self) -> bool:
@@ -105,8 +105,9 @@ class Hooks:
             return
         if self._ending and not self._timed("stop", self._ending.goes_on, sys._getframe(1)):
             # The loop that was asked is over, and the script has started another.
-            observer.enabled = False
-            raise self._stop
+            observer.enabled, self._ending = False, None
+            stop, self._stop = self._stop, None  # raised it holds on to the frames of the script
+            raise stop or KeyboardInterrupt
         stop = self._timed("command", observer.due_stop)
         if stop is None:
             return

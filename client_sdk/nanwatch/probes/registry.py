@@ -103,7 +103,8 @@ class Registry:
         self._stale = True
         self.unnamed = False
         """True if an optimizer has no name or layout yet."""
-        self.watched: dict[str, Any] = {}
+        self.watched: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        """Modules that the user named; weak, like everything of the user's."""
         self.roots: dict[str, weakref.ref[Any]] = {}
         self.recurrent = False
         self.gone: list[int] = []
