@@ -48,6 +48,8 @@ def serve(
         detached.stop(directory)
         return
     if detach:
+        if host != "127.0.0.1" or allowed_host or idle_hours or insecure_http:
+            fail("--detach goes with --port and --data-dir only: it serves 127.0.0.1 for a day")
         detached.start(directory, port, as_json=as_json)
         return
     try:

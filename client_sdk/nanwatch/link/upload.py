@@ -315,12 +315,16 @@ class Leftovers:
         if self._begun:
             return
         self._begun = True
-        threading.Thread(
+        thread = threading.Thread(
             target=self._main,
             args=(server, token, meant_for),
             name="nanwatch-leftovers",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no room for one more: the next run does it
+            logger.debug("nanwatch: leftovers stay for later: %s", error)
 
     def stop(self) -> None:
         """The run ends; what is left is sent by the next one."""

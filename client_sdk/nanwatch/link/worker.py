@@ -140,6 +140,7 @@ class Worker:
         try:
             self._collect(final=True)
             self.outbox.sync()
+            self._keep_end()  # already now: nobody waits for us longer than the timeout
             self._settle(final=True)
             if self._connection is None and self._server and time.monotonic() < self._deadline:
                 self._try_connect(force=True)
@@ -159,13 +160,16 @@ class Worker:
             self.outbox.close()
             if self.outbox.empty:
                 self._box.remove()
-            elif self._bye is not None:
-                self._box.ended(self._end(*self._bye))
         except OSError as error:
-            logger.debug("nanwatch: the end of the run cannot be written down: %s", error)
+            logger.debug("nanwatch: the spool cannot be closed: %s", error)
+        self._keep_end()
 
-    def _end(self, reason: str, exit_code: int | None) -> End:
-        return End(
+    def _keep_end(self) -> None:
+        """Write down how this process ended, for whoever sends what is left."""
+        if self.outbox.empty or self._bye is None:
+            return
+        reason, exit_code = self._bye
+        end = End(
             events=self.outbox.last("events"),
             scalars=self.outbox.last("scalars"),
             reason=reason,
@@ -173,6 +177,10 @@ class Worker:
             step=self._current_step(),
             dropped=dict(self._recorder.dropped),
         )
+        try:
+            self._box.ended(end)
+        except OSError as error:
+            logger.debug("nanwatch: the end of the run cannot be written down: %s", error)
 
     def _say_bye(self) -> None:
         assert self._connection is not None and self._bye is not None
@@ -323,7 +331,8 @@ class Worker:
         self._beat_at = 0.0
         self.connected.set()
         self._on_welcome(welcome.url)
-        self._leftovers.start(self._server, self._token, "" if self._local else self._server)
+        if not self._stop.is_set():  # no thread may be begun while the interpreter ends
+            self._leftovers.start(self._server, self._token, "" if self._local else self._server)
         return connection
 
     def _await_welcome(self, connection: Connection) -> frames.ServerFrame | None:
