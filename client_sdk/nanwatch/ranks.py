@@ -28,7 +28,9 @@ PLACE_WITHIN_S = 120.0
 ALONE_AFTER_ATTEMPTS = 3
 """…or so many attempts: a training that steps without it is one of its own."""
 
-STORE_TIMEOUT_S = 2.0
+REACH_TIMEOUT_S = 2.0
+STORE_TIMEOUT_S = 10.0
+"""A busy machine answers late, and a TCPStore that gives up fills the user's terminal."""
 ACTIVE = "NANWATCH_ACTIVE"
 """Who began a run under which rank: children that inherit the rank are not that rank."""
 
@@ -243,8 +245,8 @@ def _connect(host: str, port: int) -> Any:
     """A client of the TCPStore at this address. Raises OSError if nobody listens."""
     import torch.distributed as dist
 
-    # Asked by hand first: a TCPStore that finds nobody fills the user's terminal.
-    socket.create_connection((host, port), STORE_TIMEOUT_S).close()
+    # Asked by hand first, for the same reason.
+    socket.create_connection((host, port), REACH_TIMEOUT_S).close()
     timeout = timedelta(seconds=STORE_TIMEOUT_S)
     store: Any = dist
     return store.TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
