@@ -52,7 +52,9 @@ with Talk() as talk:
         loss = net(torch.randn(4, 5)).pow(2).mean()
         loss.backward()
         if rank == 1:
-            run.log(only_here=step, weights=next(net.parameters()))
+            # What is spread over ranks: reading it would be a question to the other one.
+            norm = torch.linalg.vector_norm(next(net.parameters()).grad)
+            run.log(only_here=step, weights=next(net.parameters()), norm=norm)
         if step % 4 == 3:
             nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()

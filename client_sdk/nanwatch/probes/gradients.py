@@ -28,6 +28,11 @@ class Norms:
     positions: Sequence[int]
     numbers: Numbers
 
+    @property
+    def kind(self) -> str:
+        """What their total is: the norm of the run, or this rank's part of it."""
+        return "grad_norm_shard" if self.layout.sharded else "grad_norm"
+
 
 # --- norms that clipping left behind -------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 from nanwatch.contract.frames import NonFinite, Table
 from nanwatch.contract.kinds import MOMENTS
 from nanwatch.contract.limits import TABLE_ROWS_MAX, to_name
+from nanwatch.probes import sharded
 from nanwatch.probes.attempts import AttemptClock
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
 from nanwatch.probes.tensors import Numbers, is_tensor, moments
@@ -104,6 +105,8 @@ class Intake:
     health: Health
     loss_at: int = -1
     """Step at which the script last logged its loss."""
+    own: set[str] = field(default_factory=set)
+    """Kinds that the script logs itself, of those that a probe would measure."""
     _layouts: dict[tuple[Any, ...], LogLayout] = field(default_factory=dict)
     _source_of: dict[int, str] = field(default_factory=dict)
     """Series → source, so that rows with a common series stay in one order."""
@@ -122,6 +125,10 @@ class Intake:
         step = self.clock.step
         if "loss" in named and stage == "train":
             self.loss_at = step
+        if "entropy" in named:
+            self.own.add("entropy")
+        if "kl" in named:
+            self.own.add("kl")
         if PLAIN.issuperset(map(type, named.values())):
             self.recorder.put((self, step, time.time(), scope, stage, named), len(named))
         else:
@@ -336,7 +343,8 @@ def _remember_plain(value: Any) -> None:
 
 
 def _reduce_tensor(value: Any) -> float | Numbers | None:
-    if value.is_complex() or value.numel() == 0:
+    value = sharded.whole(value)  # what is spread over ranks would make this one ask the others
+    if value is None or value.is_complex() or value.numel() == 0:
         return None
     if value.numel() == 1 and value.device.type == "cpu":
         return float(value)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from nanwatch.probes import sharded
+
 GRAPH_NODES_MAX = 50_000
 SITES_MAX = 4_096
 SITE_DEPTH = 3
@@ -44,8 +46,7 @@ def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozen
     wanted = set(owner_of.values())
     found: set[int] = set()
     seen: set[Any] = set()
-    starts = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
-    stack = [node for node in starts if node is not None]
+    stack = starts_of(roots)
     while stack and len(seen) < GRAPH_NODES_MAX:
         node = stack.pop()
         if node in seen:
@@ -60,6 +61,12 @@ def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozen
                     break
         stack.extend(next_node for next_node, _ in node.next_functions if next_node is not None)
     return frozenset(found)
+
+
+def starts_of(roots: Sequence[Any]) -> list[Any]:
+    """Nodes of the graph that the roots of backward come from."""
+    starts = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
+    return [node for node in starts if node is not None]
 
 
 def roots_of(tensors: Any) -> list[Any]:
@@ -81,11 +88,11 @@ def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[An
         ref, original, divisor = unscaled.pop(id(root), _PLAIN) if unscaled else _PLAIN
         if ref is None or ref() is not root:
             original, divisor = root, None
-        if original.numel() != 1:
+        if original.numel() != 1 or (here := sharded.whole(original)) is None:
             continue
         if divisor is None:
             divisor = divisor_of(original)
-        values.append((original, divisor))
+        values.append((here, divisor))
     return values
 
 
