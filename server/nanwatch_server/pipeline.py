@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -56,6 +56,9 @@ SAVE_S = 10.0
 SAVE_SHARE = 0.02
 """…so that saving takes at most this part of the time."""
 
+TOGETHER = 32
+"""Journal rows that are judged together when many wait."""
+
 CLOSE_S = 2.0
 RETRY_S = 0.5
 
@@ -67,6 +70,10 @@ SAFE = 1 << 62
 """Every journal row there will be."""
 
 Note = Callable[[UnitOfWork, Incident], None]
+
+
+class _StoppedError(Exception):
+    """The server ends in the middle of catching up; nothing of it may be kept."""
 
 
 class Listener(Protocol):
@@ -123,6 +130,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._states: OrderedDict[str, _State] = OrderedDict()
         self._save_at = 0.0
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="nanwatch-rules", daemon=True)
 
     def start(self) -> None:
@@ -177,14 +185,17 @@ class Pipeline:
         return time.monotonic() > self._stop_at
 
     def _run(self) -> None:
-        while (item := self._next()) is not None and not self._late():
+        while not self._ended and (item := self._next()) is not None and not self._late():
             try:
                 if isinstance(item, str):
-                    self._learn(item, None, [])
+                    self._learn(item, [])
                 else:
-                    tables = self._show(item)
-                    self._learn(item.stream.run_id, item, tables)
+                    for alike in self._more(item):
+                        shown = [(one, self._show(one)) for one in alike]
+                        self._learn(alike[0].stream.run_id, shown)
                 self._save_when_due()
+            except _StoppedError:
+                break  # judged at the next start
             except Exception:
                 _log.exception("the pipeline failed on one item")
         with suppress(StoreUnavailableError):
@@ -207,6 +218,20 @@ class Pipeline:
                 with suppress(StoreUnavailableError):
                     self._save()
 
+    def _more(self, item: Committed) -> list[list[Committed]]:
+        """What waits behind it too, by run: rules are quicker over long tables."""
+        runs = {item.stream.run_id: [item]}
+        for _ in range(TOGETHER - 1):
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._ended = True
+                break
+            runs.setdefault(following.stream.run_id, []).append(following)
+        return list(runs.values())
+
     def _show(self, committed: Committed) -> list[Points]:
         """To the tail and the browsers; the decoded tables."""
         run_id = committed.stream.run_id
@@ -223,15 +248,15 @@ class Pipeline:
                 self._listener.record(committed.stream, record)
         return tables
 
-    def _learn(self, run_id: str, committed: Committed | None, tables: list[Points]) -> None:
+    def _learn(self, run_id: str, shown: list[tuple[Committed, list[Points]]]) -> None:
         """The rules see what was committed, whatever the database does meanwhile."""
         while not self._late():
             try:
                 with self._lock:
                     state = self._state(run_id)
-                    if state is not None and committed is not None and committed.row > state.upto:
-                        state.upto = committed.row
-                        self._judge(state, self._findings(state, committed, tables))
+                    fresh = [one for one in shown if state and one[0].row > state.upto]
+                    if state is not None and fresh:
+                        self._judge(state, self._through(state, fresh))
                 return
             except StoreUnavailableError as error:
                 _log.error("findings cannot be written; trying again", error=str(error))
@@ -253,7 +278,7 @@ class Pipeline:
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = _State(run, RunDetector(run_id, facts), book)
         self._restore(state, facts)
-        findings = self._replay(state)
+        findings = self._through(state, self._since(state))
         if findings:
             self._judge(state, findings)
         self._states[run_id] = state
@@ -319,18 +344,24 @@ class Pipeline:
                 values = {kind: columns.values for kind, columns in found.items()}
                 self._desk.observe(run_id, scope, found["lr"].steps, values)
 
-    def _replay(self, state: _State) -> list[Finding]:
-        """The journal since then through the rules, in few long tables: they do not mind."""
+    def _since(self, state: _State) -> Iterator[tuple[Committed, list[Points]]]:
+        """What the journal holds beyond what the rules know."""
+        for committed in replay(self._store, state.run.id, state.upto):
+            if self._late():
+                raise _StoppedError
+            yield committed, tables_of(committed)
+
+    def _through(
+        self, state: _State, items: Iterable[tuple[Committed, list[Points]]]
+    ) -> list[Finding]:
+        """Through the rules, in few long tables: they do not mind the size."""
         found: list[Finding] = []
         held: list[Points] = []
         size = 0
         stream: Stream | None = None
-        for committed in replay(self._store, state.run.id, state.upto):
-            if self._late():
-                return []
+        for committed, tables in items:
             state.upto = committed.row
             if committed.stream.rank != 0:
-                tables = tables_of(committed)
                 if state.detector.ranks.listens(committed.stream.rank, tables):
                     found += self._update(state, joined(held), stream)
                     held, size = [], 0  # in the order in which it came
@@ -340,7 +371,6 @@ class Pipeline:
             if committed.stream != stream or marked or size >= JOIN_POINTS:
                 found += self._update(state, joined(held), stream)
                 held, size, stream = [], 0, committed.stream
-            tables = tables_of(committed)
             if marked:
                 found += self._findings(state, committed, tables)
             else:
