@@ -9,7 +9,7 @@ we must count and act. Pure bookkeeping over integers, no torch; `probes.hooks` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ class Backward:
     """Values of its roots, opaque here."""
     site: Any = None
     """Where it was called from, opaque here."""
+    starts: Sequence[Any] = ()
+    """Nodes of the graph that it starts from, opaque here; only while it begins."""
     open: set[int] = field(default_factory=set)
     """Optimizers of `reached` that have not cleared their gradients since."""
 

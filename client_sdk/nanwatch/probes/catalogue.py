@@ -6,7 +6,9 @@ from nanwatch.forensics.probe import Forensics
 from nanwatch.probes.buffers import Buffers
 from nanwatch.probes.calls import Calls
 from nanwatch.probes.discarded import DiscardProbe
+from nanwatch.probes.logits import Logits
 from nanwatch.probes.moments import Moments
+from nanwatch.probes.policy import Policies
 from nanwatch.probes.probe import Probe
 from nanwatch.probes.q_values import QValues
 from nanwatch.probes.sampling import Sampling
@@ -22,5 +24,7 @@ PROBES: tuple[type[Probe], ...] = (
     DiscardProbe,
     QValues,
     Sampling,
+    Logits,
+    Policies,
     Forensics,
 )

@@ -158,7 +158,9 @@ class Observer:
                 for i, (_, divisor) in enumerate(values)
             ]
             self.roots_now = roots
+            backward.starts = loss.starts_of(roots)
             self.probes.call("before_backward", backward)
+            backward.starts = ()  # the graph is not ours to keep
             self.roots_now = []
         return backward
 
