@@ -67,6 +67,19 @@ export interface Coverage {
   what: Record<string, string>;
 }
 
+export interface RankInfo {
+  rank: number;
+  host: string;
+  state: "connected" | "lost" | "ended" | "missing";
+  last_seen_at: number;
+  last_step: number;
+  /** Attempts behind rank 0. */
+  lag: number;
+  bad_step: number | null;
+  bad_where: string;
+  first_bad: boolean;
+}
+
 export interface RunDetail extends RunSummary {
   config: Record<string, string>;
   facts: Record<string, string>;
@@ -75,6 +88,8 @@ export interface RunDetail extends RunSummary {
   beat: Beat | null;
   main_scope: string;
   coverage: Coverage | null;
+  /** Empty for a training of one process. */
+  ranks: RankInfo[];
 }
 
 export type IncidentState = "firing" | "acknowledged" | "snoozed" | "resolved";

@@ -16,6 +16,7 @@ import { EventRail } from "./run/EventRail";
 import { Findings } from "./run/Forensics";
 import { Head, Vitals } from "./run/Head";
 import { Itself, Measured } from "./run/Itself";
+import { Ranks } from "./run/Ranks";
 import { RepairedBanner } from "./run/Repaired";
 import { Toolbar } from "./run/Toolbar";
 
@@ -56,6 +57,7 @@ export function RunPage({ id }: { id: string }) {
   return (
     <div class="run">
       <Head store={store} detail={detail} />
+      <Ranks detail={detail} />
       {open.map((incident) => (
         <Banner
           key={incident.id}
