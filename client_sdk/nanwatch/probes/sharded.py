@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nanwatch.probes.tensors import Numbers
@@ -70,6 +70,28 @@ def shares(gradients: Sequence[Any]) -> list[float] | None:
     if any(count is None for count in found):
         return None
     return [1 / math.sqrt(count) for count in found if count is not None]
+
+
+def gathered(modules: Iterable[Any], owner_of: Mapping[int, int]) -> dict[int, int]:
+    """`id` of the parameters that a forward pass under FSDP2 uses → number of their optimizer.
+
+    Optimizers hold the sharded parameters; the graph ends at others, which FSDP fills and empties.
+    What FSDP knows of the pair is private to torch: where it has changed, nothing is found.
+    """
+    found: dict[int, int] = {}
+    for module in modules:
+        for part in module.modules():
+            state = part._get_fsdp_state() if hasattr(part, "_get_fsdp_state") else None
+            groups = getattr(state, "_fsdp_param_groups", None)
+            if groups is None:
+                groups = [getattr(state, "_fsdp_param_group", None)]
+            for group in groups:
+                for parameter in getattr(group, "fsdp_params", ()):
+                    owner = owner_of.get(id(parameter.sharded_param))
+                    used = getattr(parameter, "_unsharded_param", None)
+                    if owner is not None and used is not None:
+                        found[id(used)] = owner
+    return found
 
 
 class Share(Numbers):
