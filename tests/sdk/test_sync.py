@@ -178,7 +178,7 @@ def test_a_live_offline_run_is_followed_to_its_end(server: Served, tmp_path: Pat
 def test_damage_costs_only_what_is_damaged(
     server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 1024)
     run, stranger = offline(600), offline(30)
     box = box_of(run, tmp_path)
     segments = box.segments("scalars")
