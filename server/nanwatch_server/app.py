@@ -284,7 +284,8 @@ class _Uvicorn(uvicorn.Server):
             self.should_exit = True
 
         if self._server.settings.idle_s > 0:
-            watching = self._server.idle.watch(self._server.settings.idle_s, end)
+            settings = self._server.settings
+            watching = self._server.idle.watch(settings.idle_s, settings.data_dir, end)
             self._watching = asyncio.create_task(watching)
 
     async def shutdown(self, sockets: list[sockets.socket] | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 LOOK_MOST_S = 60.0
@@ -39,8 +40,8 @@ class Idle:
         """Seconds without use; 0 while anything is open."""
         return 0.0 if self._open else time.monotonic() - self._used_at
 
-    async def watch(self, limit_s: float, end: Callable[[], None]) -> None:
-        """Call `end` once the server has been idle for `limit_s`."""
-        while self.idle_s < limit_s:
+    async def watch(self, limit_s: float, data_dir: Path, end: Callable[[], None]) -> None:
+        """Call `end` once the server has been idle for `limit_s`, or its data is deleted."""
+        while self.idle_s < limit_s and data_dir.is_dir():
             await asyncio.sleep(min(LOOK_MOST_S, max(0.05, limit_s - self.idle_s)))
         end()

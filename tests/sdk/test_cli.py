@@ -30,7 +30,7 @@ def cli(tmp_path: Path, *arguments: str, timeout_s: float = 60) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("command", ["", "serve", "run", "demo", "login"])
+@pytest.mark.parametrize("command", ["", "serve", "run", "demo", "login", "sync", "send", "doctor"])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     done = cli(tmp_path, *command.split(), "--help")
     assert done.returncode == 0 and "Usage" in done.stdout and len(done.stdout) > 200

@@ -16,7 +16,7 @@ def run(
     command: Annotated[
         list[str],
         typer.Argument(
-            metavar="COMMAND [ARGS]…",
+            metavar="COMMAND",
             help="train.py, torchrun …, accelerate launch …, python …; all after it is its own.",
         ),
     ],

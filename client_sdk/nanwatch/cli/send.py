@@ -28,7 +28,7 @@ BAD_SHOWN = 5
 def send(
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]…", help="loss=0.3 q1.q_mean=NaN. None: JSON lines."),
+        typer.Argument(metavar="NAME=VALUE", help="loss=0.3 q1.q_mean=NaN. None: JSON lines."),
     ] = None,
     project: Annotated[str, typer.Option(help="Project of the run.")] = "default",
     run: Annotated[str, typer.Option(help="Name (or id) of the run; made when it is new.")] = "",

@@ -21,7 +21,7 @@ def sync(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DIR|RUN]",
+            metavar="DIR|RUN",
             help="A data or spool directory, or the id or name of a run. Default: all of them.",
         ),
     ] = None,
