@@ -211,7 +211,7 @@ def train(config: Config) -> None:
             continue
         batch = buffer.sample(config.batch_size)
         out = agent.update(batch)
-        run.log(q=out["q"], reward=batch[2])
+        run.log(reward=batch[2])
         step = t + 1
         if step % config.log_every == 0:
             print(

@@ -216,8 +216,8 @@ def test_attention_modules_of_torch(watched: Make, need_weights: bool, separate:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            other = {"kdim": 6, "vdim": 6} if separate else {}
-            self.attn = nn.MultiheadAttention(8, 2, batch_first=True, **other)
+            width = 6 if separate else 8
+            self.attn = nn.MultiheadAttention(8, 2, batch_first=True, kdim=width, vdim=width)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             memory = x[..., :6] if separate else x
@@ -246,14 +246,16 @@ def test_attention_modules_of_torch(watched: Make, need_weights: bool, separate:
 def test_grouped_queries_long_sequences_and_padding() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8)
-    found = attention.of_product(q, k, k, enable_gqa=True)
+    found: Any = attention.of_product(q, k, k, enable_gqa=True)
     wide = k.repeat_interleave(2, dim=1)
     assert found == pytest.approx((q @ wide.mT / math.sqrt(8)).abs().max().item(), rel=1e-5)
     q, k = torch.randn(1, 1, 1000, 8), torch.randn(1, 1, 1000, 8)
     exact = (q @ k.mT / math.sqrt(8)).abs().max().item()
-    assert 0.5 * exact < attention.of_product(q, k, k) <= exact * 1.0001
+    found = attention.of_product(q, k, k)
+    assert 0.5 * exact < found <= exact * 1.0001
     bad = torch.full((1, 1, 3, 8), math.nan)
-    assert math.isnan(attention.of_product(bad, bad, bad))
+    found = attention.of_product(bad, bad, bad)
+    assert math.isnan(found)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
@@ -411,9 +413,9 @@ def test_nothing_is_sampled_between_samples(watched: Make, monkeypatch: Any) -> 
     native: Any = torch._C
 
     class Counts(nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
             inside.append(native._len_torch_function_stack())
-            return super().forward(x).relu()
+            return super().forward(input).relu()
 
     train(Counts(4, 2), flat, steps=40)
     assert 1 <= sum(inside) <= 3
