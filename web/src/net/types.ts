@@ -42,6 +42,8 @@ export interface ControlOffer {
   checkpoint?: boolean;
   stop?: boolean;
   tracing?: boolean;
+  /** Processes of the training. */
+  world?: number;
   granted_by?: string;
 }
 

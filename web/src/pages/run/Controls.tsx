@@ -56,6 +56,12 @@ export function Controls({ store, detail, ask }: Props) {
           {offerWords(offer)}
         </p>
       ) : null}
+      {(offer?.world ?? 1) > 1 ? (
+        <p class="small-print">
+          This training has {offer?.world} ranks: learning rate and stop are refused, because they would reach
+          rank 0 only.
+        </p>
+      ) : null}
       {commands.length ? (
         <ul class="commands" aria-label="Commands">
           {commands.slice(0, 8).map((command) => (
