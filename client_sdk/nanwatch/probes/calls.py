@@ -102,6 +102,9 @@ class Watch:
     """(module, name, id) of one parameter: others stand there while someone calls it as a
     function with parameters of his own."""
     listeners: list[Listener] = field(default_factory=list)
+    """Those that want to know of its calls…"""
+    samplers: list[Listener] = field(default_factory=list)
+    """…and those that may want to look inside one."""
 
     @property
     def class_name(self) -> str:
@@ -180,6 +183,8 @@ class Calls(Probe):
         """Told of every outermost call before it runs; may raise what a command raised."""
         self._doors: dict[type, Door] = {}
         self._callback: Callable[[], Any] | None = None
+        self._elsewhere: tuple[Callable[[], Any], ...] = ()
+        """True while torch traces, transforms or captures."""
 
     def install(self) -> None:
         """Learn how to stay out of Dynamo's sight; without that nothing is installed."""
@@ -189,6 +194,10 @@ class Calls(Probe):
             return
         codes = (Door.__get__.__code__, Calls._seen.__code__)
         self._callback = hidden_from_dynamo(codes)
+        native: Any = torch._C
+        self._elsewhere = (native._get_tracing_state, native._functorch.peek_interpreter_stack)
+        if torch.backends.cuda.is_built():
+            self._elsewhere += (capturing,)
 
     def remove(self) -> None:
         """Take the doors off their classes."""
@@ -232,7 +241,9 @@ class Calls(Probe):
         for listener in listeners:
             listener.found(now)
         for watch in now:
-            watch.listeners = [one for one in listeners if one.wants(watch)]
+            wanting = [one for one in listeners if one.wants(watch)]
+            watch.listeners = [one for one in wanting if _does(one, "called")]
+            watch.samplers = [one for one in wanting if _does(one, "sampling")]
 
     def _watch_of(
         self, name: str, module: Any, owner_of: dict[int, int], parent: Any | None
@@ -303,28 +314,23 @@ class Calls(Probe):
 
     def _here(self, watch: Watch, module: Any) -> bool:
         """False where nobody trains: other threads, tracing, transforms, recomputation."""
-        import torch
-
         observer = self.observer
         if self.in_backward or not observer.enabled:
             return False
         thread = observer.thread
         if thread is None or thread.ident != threading.get_ident():
             return False
-        native: Any = torch._C
-        if native._get_tracing_state() or native._functorch.peek_interpreter_stack() is not None:
+        if any(question() for question in self._elsewhere) or watch.ref() is not module:
             return False
-        if watch.ref() is not module or torch.compiler.is_compiling():
-            return False
-        return watch.is_itself() and not capturing()
+        return watch.is_itself()
 
     def _sampling(self, watch: Watch) -> Any | None:
-        for listener in watch.listeners:
+        for listener in watch.samplers:
             try:
                 context = listener.sampling(watch)
             except Exception as error:
                 GUARD.note(f"probe {listener.name}", error)
-                watch.listeners = [one for one in watch.listeners if one is not listener]
+                watch.samplers = [one for one in watch.samplers if one is not listener]
                 continue
             if context is not None:
                 return context
@@ -405,6 +411,10 @@ class Ledger(Generic[T]):
             _, things = self._taken.pop(id(backward), (None, []))
             found += things
         return found
+
+
+def _does(listener: Listener, method: str) -> bool:
+    return getattr(type(listener), method) is not getattr(Listener, method)
 
 
 def capturing() -> bool:

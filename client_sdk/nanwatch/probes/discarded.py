@@ -184,8 +184,8 @@ class DiscardProbe(Listener):
         inside = self._calls.in_step or not watch.owners
         if inside or module is None or not module.training or not torch.is_grad_enabled():
             return
-        # Frames: this one, `_before_call`, `_told` and `_seen` of `calls`, and torch's own.
-        self._site = site = (call_site(2), watch.name)
+        # Frames: this one, `_before_call`, `_told` and `_seen` of `calls`; then torch's own.
+        self._site = site = (call_site(5), watch.name)
         suspicion = self._discards.forward(site, watch.owners)
         if suspicion is None:
             return
