@@ -7,7 +7,7 @@ import sys
 import typer
 
 import nanwatch
-from nanwatch.cli import demo, doctor, launch, login, send, serve, sync
+from nanwatch.cli import db, demo, doctor, launch, login, send, serve, sync
 
 app = typer.Typer(
     name="nanwatch",
@@ -24,6 +24,7 @@ app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("login")(login.login)
+app.add_typer(db.app, name="db")
 
 
 @app.command("version")
