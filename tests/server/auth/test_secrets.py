@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import stat
 import time
 
@@ -153,6 +154,7 @@ def test_the_file_for_programs_of_the_same_user(store, tmp_path):
         "ingest_token": token,
         "admin_token": "nw_admin_x",
         "pid": os.getpid(),
+        "host": socket.gethostname(),
     }
     assert ensure_local_token(store, tmp_path, "ingest", 2.0) == token
     revoke_token(store, store.tokens()[0]["id"], 3.0, by=ADMIN)
