@@ -59,6 +59,7 @@ SAVE_SHARE = 0.02
 TOGETHER = 32
 """Journal rows that are judged together when many wait."""
 
+NO_EPOCH = -2
 CLOSE_S = 2.0
 RETRY_S = 0.5
 
@@ -95,6 +96,8 @@ class _State:
     saved: int = 0
     """Journal row up to which that is on disk."""
     step: int = -1
+    epoch: int = NO_EPOCH
+    """Process whose points the rules saw last."""
     plans: dict[tuple[int, ...], list[_Plan]] = field(default_factory=dict)
     """By the ids of a table's series."""
 
@@ -306,7 +309,7 @@ class Pipeline:
         with self._lock:
             changed = [state for state in self._states.values() if state.upto > state.saved]
             for state in changed:
-                known = {"step": state.step, "rules": state.detector.state()}
+                known = {"step": state.step, "epoch": state.epoch, "rules": state.detector.state()}
                 data = msgspec.msgpack.encode(known)
                 with self._store.write() as uow:
                     uow.put_rule_state(state.run.id, state.upto, data, self._clock())
@@ -322,7 +325,7 @@ class Pipeline:
         try:
             known = msgspec.msgpack.decode(saved[1])
             state.detector = RunDetector.restore(state.run.id, facts, known["rules"])
-            state.step = int(known["step"])
+            state.step, state.epoch = int(known["step"]), int(known.get("epoch", NO_EPOCH))
             state.upto = state.saved = saved[0]
         except Exception as error:
             _log.error("saved rules cannot be read", run=state.run.id, error=repr(error)[:300])
@@ -406,6 +409,8 @@ class Pipeline:
         late = stream is not None and stream.epoch == DERIVED_EPOCH
         for block in (block for points in tables for block in _blocks(state.plans, points)):
             block = replace(block, late=late) if late else block
+            if stream is not None and not late:
+                self._new_life(state, stream, int(block.steps[0]))
             state.step = max(state.step, int(block.steps[-1]))
             try:
                 found += state.detector.update(block)
@@ -414,6 +419,14 @@ class Pipeline:
             if "lr" in block.scalars:
                 self._desk.observe(state.run.id, block.scope, block.steps, block.scalars)
         return found
+
+    @staticmethod
+    def _new_life(state: _State, stream: Stream, step: int) -> None:
+        """A restarted training that makes old steps again: what it does now is not compared with
+        what it did before."""
+        if state.epoch not in (NO_EPOCH, stream.epoch) and step <= state.step:
+            state.detector.mark("resume", step, {})
+        state.epoch = stream.epoch
 
     def _judge(self, state: _State, findings: list[Finding]) -> None:
         """New findings into incidents, both in one transaction; then tell the browsers."""

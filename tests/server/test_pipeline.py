@@ -243,3 +243,26 @@ def test_it_stops_soon_with_much_to_do_and_goes_on_at_the_next_start(store):
     eventually(lambda: RUN in again._states, 20)
     again.close()
     assert len(store.incidents()) == 1
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_training_that_begins_again_is_not_compared_with_its_first_life(store, replayed):
+    """A restart from scratch has the gradients of an untrained model again: nothing is wrong."""
+    one = np.ones(600)
+
+    def life(norm):
+        values = [one, norm * (1 + 0.05 * np.sin(np.arange(600) * 1.7)), one, one, one, one]
+        return table(list(range(6)), np.arange(600), values)
+
+    pipeline = pipeline_of(store)
+    if not replayed:
+        pipeline.start()
+    for epoch, norm in ((1, 1e-3 * one), (2, 20 * one)):
+        committed = commit(store, 0, [life(norm)], epoch)
+        if not replayed:
+            pipeline.committed(committed)
+    if replayed:
+        pipeline.start()
+        eventually(lambda: RUN in pipeline._states)
+    finished(pipeline)
+    assert [finding.title for finding in store.findings(RUN) if finding.severity > 1] == []
