@@ -59,4 +59,4 @@ def every_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass of every probe is made at every attempt, whatever it costs."""
     from nanwatch.probes.overhead import Cadence
 
-    monkeypatch.setattr(Cadence, "due", lambda cadence: True)
+    monkeypatch.setattr(Cadence, "due", lambda cadence, *of: True)

@@ -325,7 +325,7 @@ def test_a_step_that_writes_nothing_is_seen_at_every_attempt(
 ) -> None:
     from nanwatch.probes.overhead import Cadence
 
-    monkeypatch.setattr(Cadence, "due", lambda cadence: False)
+    monkeypatch.setattr(Cadence, "due", lambda cadence, *of: False)
     seen = watched()
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, foreach=True)
@@ -345,7 +345,7 @@ def test_fused_optimizers_go_round_the_counters_and_are_not_judged(
 ) -> None:
     from nanwatch.probes.overhead import Cadence
 
-    monkeypatch.setattr(Cadence, "due", lambda cadence: False)
+    monkeypatch.setattr(Cadence, "due", lambda cadence, *of: False)
     seen = watched()
     model = Net()
     train(model, torch.optim.AdamW(model.parameters(), 1e-2, fused=True), 10)
