@@ -127,6 +127,22 @@ def stop(seen: Watched) -> None:
     inbox.receive(Go(id="c", nonce=answer.nonce))
 
 
+class QNetwork(nn.Sequential):
+    pass
+
+
+def test_what_a_discarded_batch_showed_belongs_to_its_attempt(watched: Make) -> None:
+    seen = watched()
+    seen.run.observer.overhead.cap = 1e9
+    critic = QNetwork(*mlp())
+    data = list(batches(40, range(30, 35)))
+    cleared_first(critic, torch.optim.SGD(critic.parameters(), 1e-3), iter(data))
+    assert skips(seen) == list(range(31, 36))
+    means = dict(seen.series("q_mean", "model"))
+    assert {step for step, mean in means.items() if mean != mean} == set(range(31, 36))
+    assert means[36] == means[36]
+
+
 def test_discards_do_not_change_the_weights(watched: Make) -> None:
     plain = mlp()
     cleared_first(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from nanwatch.guard import GUARD
 from nanwatch.probes import discovery
+from nanwatch.probes.attempts import USER_SKIPPED
 from nanwatch.probes.probe import Probe
 
 if TYPE_CHECKING:
@@ -405,7 +406,11 @@ class Ledger(Generic[T]):
                 self._taken.pop(next(iter(self._taken)))
 
     def closed(self, attempt: Attempt) -> list[T]:
-        """What belongs to the attempt, in order."""
+        """What belongs to the attempt, in order: of a batch that was thrown away what is open."""
+        if attempt.outcome == USER_SKIPPED and not attempt.backwards:
+            number, left = attempt.optimizer, self._open
+            self._open = [one for one in left if one[0] is not None and number not in one[0]]
+            return [thing for owners, thing in left if owners is None or number in owners]
         found: list[T] = []
         for backward in attempt.backwards:
             _, things = self._taken.pop(id(backward), (None, []))
