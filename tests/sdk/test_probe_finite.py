@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import nanwatch
-from nanwatch.contract.frames import Table
+from nanwatch.contract.frames import NonFinite, Table
 from nanwatch.run import NullRun
 from sdk.watched import Watched
 
@@ -109,24 +109,38 @@ def test_the_facade_and_the_run_that_does_nothing() -> None:
 
 def test_non_finite_logged_values_are_counted_per_stage(watched: Make) -> None:
     seen = watched()
-    for n in range(5):
+    clock = seen.run.observer.clock
+    for n in range(6):
+        clock.start_at(n)
         seen.run.log(loss=NAN if n in (1, 2) else 1.0, accuracy=0.5, stage="val")
         seen.run.log(loss=1.0, kl=INF if n == 3 else 0.1)
-    found: dict[tuple[str, str, str], list[float]] = {}
+        seen.run.log(other=2.0 if n < 4 else NAN)
+    found: dict[str, list[tuple[int, float]]] = {}
     for record in seen.run.recorder.drain(final=True):
         if isinstance(record, Table):
             series = {d.id: d for d in seen.run.recorder.catalog.all()}
-            values = memoryview(record.values).cast("d")
+            values, steps = memoryview(record.values).cast("d"), memoryview(record.steps).cast("q")
             for row, number in enumerate(record.ids):
                 decl = series[number]
-                n = len(record.steps) // 8
-                key = (decl.kind, decl.layer, decl.stage)
-                found.setdefault(key, []).extend(values[row * n : (row + 1) * n])
-        else:
-            seen.reports.append(record)  # type: ignore[arg-type]
-    assert found["nonfinite", "logged", "val"] == [1, 1, 0]
-    assert found["nonfinite", "logged", "train"] == [1, 0]
-    assert [(r.where, r.layers) for r in seen.reports] == [
-        ("logged", ["val/loss"]),
-        ("logged", ["kl"]),
+                if (decl.kind, decl.layer) == ("nonfinite", "logged"):
+                    column = values[row * len(steps) : (row + 1) * len(steps)]
+                    found.setdefault(decl.stage, []).extend(zip(steps, column, strict=True))
+        elif isinstance(record, NonFinite):
+            seen.reports.append(record)
+    assert found["val"] == [(1, 1), (2, 1), (3, 0)]
+    assert found["train"] == [(3, 1), (4, 1), (5, 1)]
+    assert sorted((r.step, r.where, *r.layers) for r in seen.reports) == [
+        (1, "logged", "val/loss"),
+        (3, "logged", "kl"),
+        (4, "logged", "other"),
     ]
+
+
+def test_an_episode_is_reported_once_whatever_else_is_logged(watched: Make) -> None:
+    seen = watched()
+    for n in range(4):
+        seen.run.log(loss=NAN)
+        seen.run.log(temperature=1.0)
+        if n % 2:
+            seen.read()
+    assert [(r.where, r.layers) for r in seen.reports] == [("logged", ["loss"])]

@@ -64,6 +64,7 @@ class _Batch:
 
     layout: LogLayout
     scope: str
+    stage: str
     steps: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     rows: list[list[float]] = field(default_factory=list)
@@ -110,6 +111,8 @@ class Intake:
     _layouts: dict[tuple[Any, ...], LogLayout] = field(default_factory=dict)
     _source_of: dict[int, str] = field(default_factory=dict)
     """Series → source, so that rows with a common series stay in one order."""
+    _counts: dict[tuple[str, str], dict[int, tuple[float, int]]] = field(default_factory=dict)
+    """(scope, stage) → step → (time, non-finite values logged)."""
 
     # --- the user's threads ----------------------------------------------------------------------
 
@@ -188,7 +191,7 @@ class Intake:
                 if batch is None or batch.layout is not layout or len(batch.steps) >= layout.most:
                     if batch is not None:
                         made.extend(self._close(catalog, batch))
-                    batch = batches[layout.source] = _Batch(layout, scope)
+                    batch = batches[layout.source] = _Batch(layout, scope, stage)
                 steps, times, rows = batch.steps, batch.times, batch.rows
                 room = layout.most - len(steps)
             steps.append(step)
@@ -197,17 +200,42 @@ class Intake:
             room -= 1
         for batch in batches.values():
             made.extend(self._close(catalog, batch))
+        if self._counts:
+            made.extend(tables(self._counted(catalog)))
         return made
+
+    def _counted(self, catalog: Catalog) -> list[Row]:
+        """Non-finite values of each stage, step by step, and the first step without any."""
+        counts, self._counts = self._counts, {}
+        rows: list[Row] = []
+        for (scope, stage), found in counts.items():
+            number = catalog.id_of("nonfinite", scope, "logged", stage)
+            if number < 0:
+                catalog.refused += len(found)
+                continue
+            source = f"nonfinite {stage} {scope}"
+            for step, (at, count) in sorted(found.items()):
+                rows.append(Row(step, at, (number,), [float(count)], source))
+        return rows
+
+    def _turned_bad(self, batch: _Batch, step: int, at: float, bad: int) -> bool:
+        """Count non-finite values of one call; True if an episode of these names begins."""
+        health, key = self.health, f"{batch.stage}/{batch.scope}/{batch.layout.source}"
+        if bad or health.bad.get((key, "logged")):
+            counts = self._counts.setdefault((batch.scope, batch.stage), {})
+            counts[step] = (at, counts.get(step, (at, 0))[1] + bad)
+            return health.turned_bad(key, "logged", bad > 0)
+        return False
 
     def _close(self, catalog: Catalog, batch: _Batch) -> Iterable[Table | NonFinite]:
         """Tables of a batch; row by row only if something is out of the ordinary."""
-        layout, health = batch.layout, self.health
+        layout = batch.layout
         if layout.simple:
             try:
                 if math.isfinite(sum(map(sum, batch.rows))):
                     made = tables_of(layout.ids, batch.steps, batch.times, batch.rows)
-                    if (batch.scope, "logged") in health.bad:
-                        health.turned_bad(batch.scope, "logged", False)
+                    if self.health.bad:
+                        self._turned_bad(batch, batch.steps[0], batch.times[0], 0)
                     return made
             except OverflowError:  # a whole number beyond float64
                 pass
@@ -217,8 +245,9 @@ class Intake:
             ids, kept, bad = self._with_care(catalog, layout, values)
             if ids:
                 rows.append(Row(step, at, ids, kept))
-            if health.turned_bad(batch.scope, "logged", bool(bad)):
-                reports.append(_report(step, at, batch.scope, bad, len(values)))
+            if self._turned_bad(batch, step, at, len(bad)):
+                names = bad if batch.stage == "train" else [f"{batch.stage}/{n}" for n in bad]
+                reports.append(_report(step, at, batch.scope, names, len(values)))
         return [*tables(rows), *reports]
 
     def _with_care(
