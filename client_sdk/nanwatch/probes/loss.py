@@ -20,7 +20,7 @@ SHARED_OUT = 0.0
 """Stands for a divisor: the micro-batches' losses are parts of one, see `frameworks`."""
 
 
-_PLAIN = (None, None, None)
+_PLAIN: tuple[Any, Any, Any] = (None, None, None)
 
 
 def call_site(skip: int = 1) -> tuple[Any, ...]:
