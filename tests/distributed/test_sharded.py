@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from distributed.conftest import eventually
-
 
 def reference(launch, path: Path, *arguments: str) -> dict[str, Any]:
     """What torch says of the same training in one process, without nanwatch."""
@@ -26,9 +24,11 @@ def layers(norms: dict[str, float]) -> dict[str, float]:
     return {layer: math.hypot(*parts) for layer, parts in found.items()}
 
 
-def agree(points: list[tuple[int, float]], expected: dict[int, float]) -> None:
-    assert dict(points).keys() == expected.keys()
-    assert len(points) == len(expected)  # nothing twice
+def agree(points: list[tuple[int, float]], expected: dict[int, float], every: bool = True) -> None:
+    """Values of torch itself, nothing twice; of every attempt where the script clips."""
+    steps = [step for step, _ in points]
+    assert steps and len(steps) == len(set(steps))
+    assert set(steps) == expected.keys() if every else set(steps) <= expected.keys()
     for step, value in points:
         assert value == pytest.approx(expected[step], rel=1e-6), step
 
@@ -45,12 +45,14 @@ def test_combined_norms_are_those_of_one_process(server, launch, tmp_path, ranks
 
     [run] = server.runs()
     totals = {one["step"]: math.hypot(*one["norms"].values()) for one in expected}
-    eventually(lambda: len(server.points(run["id"], "grad_norm")) == len(totals), 20, "norms")
-    agree(server.points(run["id"], "grad_norm"), totals)
+    every = "--clip" in more  # otherwise as often as the overhead budget allows
+    agree(server.points(run["id"], "grad_norm"), totals, every)
     for layer in layers(expected[0]["norms"]):
         of_layer = {one["step"]: layers(one["norms"])[layer] for one in expected}
-        agree(server.points(run["id"], "grad_norm_layer", layer), of_layer)
-    assert len(server.points(run["id"], "grad_norm_shard", rank=ranks - 1)) == len(totals)
+        agree(server.points(run["id"], "grad_norm_layer", layer), of_layer, every)
+    parts = [server.points(run["id"], "grad_norm_shard", rank=rank) for rank in range(ranks)]
+    common = set.intersection(*({step for step, _ in part} for part in parts))
+    assert common == {step for step, _ in server.points(run["id"], "grad_norm")}
     said = server.detail(run["id"])["coverage"]["what"]["gradient norms"]
     assert said.startswith(f"sharded over {ranks} ranks, combined by the server")
 
