@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nanwatch.probes.calls import sounds_like_critic
+from nanwatch.probes.modules import sounds_like_critic
 from nanwatch.probes.q_values import moments_of
 from sdk.watched import Watched
 

@@ -8,19 +8,18 @@ which never asks, compiles what it would have compiled. Why so: docs/decisions/0
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from nanwatch.guard import GUARD
 from nanwatch.probes import discovery
 from nanwatch.probes.attempts import USER_SKIPPED
+from nanwatch.probes.modules import candidates, unwrapped, witness_of
 from nanwatch.probes.probe import Probe
 
 if TYPE_CHECKING:
@@ -30,35 +29,9 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "_compiled_call_impl"
 
-CHILDREN_MOST = 16
-"""Children of one agent (`agent.actor`, `agent.critic`) that are watched."""
-
 WATCHED_MOST = 256
 
 T = TypeVar("T")
-
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_AGENT_WORDS = frozenset({"actor", "policy", "agent", "ac"})
-_CRITIC_WORDS = frozenset(
-    {"q", "qf", "qs", "qnet", "qnetwork", "qfunction", "qvalue", "vf", "dqn"}
-    | {"critic", "critics", "value", "values"}
-)
-_Q_CLASS = re.compile(r"Q(?=Func|Net|Value|Critic|Head|$)")
-
-
-def words_of(name: str) -> frozenset[str]:
-    """`SoftQNetwork` → soft, q, network; `qf1_target` → qf, 1, target. Lower case."""
-    return frozenset(word.lower() for word in _WORDS.findall(name))
-
-
-def sounds_like_critic(name: str, class_name: str) -> bool:
-    """True if a variable or its class is called like a critic, and not like an actor-critic."""
-    words, of_class = words_of(name), words_of(class_name)
-    if words & _CRITIC_WORDS and not words & _AGENT_WORDS:
-        return True
-    critic = bool(of_class & _CRITIC_WORDS) or _Q_CLASS.search(class_name) is not None
-    return critic and not of_class & _AGENT_WORDS and not words & _AGENT_WORDS
-
 
 _CALLS: weakref.WeakKeyDictionary[Observer, Calls] = weakref.WeakKeyDictionary()
 
@@ -119,19 +92,6 @@ class Watch:
         module, name, number = self.witness
         holder = module()
         return holder is not None and id(holder._parameters.get(name)) == number
-
-
-def unwrapped(module: Any) -> Any:
-    """What `torch.compile`, DataParallel and DDP put their wrapper around."""
-    for _ in range(4):
-        children = dict(module.named_children()) if hasattr(module, "named_children") else {}
-        inner = children.get("_orig_mod") or (
-            children.get("module") if "Parallel" in type(module).__name__ else None
-        )
-        if inner is None:
-            break
-        module = inner
-    return module
 
 
 class Door:
@@ -227,7 +187,7 @@ class Calls(Probe):
         owner_of = registry.owner_of()
         found = [
             self._watch_of(name, module, owner_of, parent)
-            for name, module, parent in _candidates(registry.roots, owner_of)
+            for name, module, parent in candidates(registry.roots, owner_of)
         ]
         trained = {watch.signature for watch in found if watch.owners}
         kept = [watch for watch in found if watch.owners or watch.signature in trained]
@@ -271,7 +231,7 @@ class Calls(Probe):
             owners=frozenset(owners),
             signature=tuple(signature),
             parent=weakref.ref(parent) if parent is not None else None,
-            witness=_witness(module),
+            witness=witness_of(module),
         )
 
     def _put_door(self, kind: type) -> None:
@@ -451,49 +411,3 @@ def hidden_from_dynamo(codes: tuple[Any, ...]) -> Callable[[], Any] | None:
         else:
             return None
     return question
-
-
-def _candidates(
-    roots: dict[str, weakref.ref[Any]], owner_of: dict[int, int]
-) -> Iterator[tuple[str, Any, Any | None]]:
-    """(name, module, agent) of the roots, and of the parts of those roots that are agents.
-
-    What is trained comes first: `agent.q1` is called `q1`, and its copy `agent_target.q1`.
-    """
-    import torch
-
-    unimplemented = torch.nn.Module.forward
-    taken: set[str] = set(roots)
-    live = [(name, root) for name, ref in roots.items() if (root := ref()) is not None]
-    live.sort(key=lambda pair: not any(id(p) in owner_of for p in pair[1].parameters()))
-    for name, root in live:
-        yield name, root, None
-        inner = unwrapped(root)
-        children = dict(inner.named_children())
-        container = isinstance(
-            inner, torch.nn.Sequential | torch.nn.ModuleList | torch.nn.ModuleDict
-        )
-        critics = [
-            child
-            for child, module in children.items()
-            if sounds_like_critic(child, type(module).__name__)
-        ]
-        bodiless = getattr_static(type(inner), "forward", None) is unimplemented and not container
-        if sounds_like_critic(name, type(inner).__name__) and not bodiless:
-            continue
-        if not bodiless and not critics:
-            continue
-        for child, module in list(children.items())[:CHILDREN_MOST]:
-            if next(iter(module.parameters()), None) is None:
-                continue
-            full = child if child not in taken else f"{name}.{child}"
-            taken.add(full)
-            yield full, module, inner
-
-
-def _witness(module: Any) -> tuple[weakref.ref[Any], str, int] | None:
-    for inner in module.modules():
-        for name, parameter in inner.named_parameters(recurse=False):
-            if type(inner._parameters) is dict:
-                return weakref.ref(inner), name, id(parameter)
-    return None

@@ -23,10 +23,8 @@ from nanwatch.probes.calls import (
     Listener,
     Watch,
     capturing,
-    sounds_like_critic,
-    unwrapped,
-    words_of,
 )
+from nanwatch.probes.modules import sounds_like_critic, unwrapped, words_of
 from nanwatch.probes.passes import ScopedCadence
 from nanwatch.probes.probe import Columns, Measured, now
 from nanwatch.probes.tensors import Numbers, read
