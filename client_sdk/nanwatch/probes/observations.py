@@ -52,6 +52,8 @@ class ClosedAttempt:
     logged_loss: bool = False
     norms: Norms | None = None
     clip_threshold: float | None = None
+    norm_clipped: bool = False
+    """True if `norms` are those that one clipping by the L2 norm of all gradients has used."""
     found_inf: Numbers | None = None
     """Fused optimizers under a scaler: above 0 if the step changed nothing."""
     outcome_if_found: int = SCALER_SKIPPED
@@ -60,6 +62,8 @@ class ClosedAttempt:
     factor: float = 1.0
     step_time: float | None = None
     loss_scale: Numbers | None = None
+    overhead: float | None = None
+    """Share of the step time spent inside the SDK, now and then."""
 
     def ready(self) -> bool:
         """True once every number is on the host."""
@@ -85,37 +89,43 @@ class ClosedAttempt:
 
         reports: list[NonFinite] = []
         outcome = self._outcome()
-        bad_tensors = 0
+        bad_tensors, norm = 0, None
         if self.roots and not self.logged_loss:
-            value = loss.combine([root.get()[0] for root in self.roots], self.divisors)
-            add("loss", value)
-            reports.extend(self._report_loss(value))
+            add("loss", loss_now := self._loss())
+            reports.extend(self._report_loss(loss_now))
         if self.norms is not None:
             found = self.norms.numbers.get()
             norm = gradients.total(found)
-            add("grad_norm_shard" if self.norms.layout.sharded else "grad_norm", norm)
+            add(self.norms.kind, norm)
             if not math.isfinite(norm):
                 bad_tensors = sum(not math.isfinite(v) for v in found)
             reports.extend(self._report_gradient(found, bad_tensors))
         if self.clip_threshold is not None:
             add("clip_threshold", self.clip_threshold)
+            if norm is not None and self.norm_clipped:
+                add("grad_norm_clipped", after_clipping(norm, self.clip_threshold))
         add("update_applied", 1.0 if outcome == APPLIED else 0.0)
         add("skip_reason", float(outcome))
         for group, used, scheduled in self.rates:
             add("lr", number_of(used), group)
             add("lr_scheduled", number_of(scheduled), group)
-        if self.factor != 1.0:
-            add("lr_factor", self.factor)
-        if self.loss_scale is not None:
-            add("loss_scale", self.loss_scale.get()[0])
-        if self.step_time is not None:
-            add("step_time", self.step_time)
+        for kind, number in (
+            ("lr_factor", self.factor if self.factor != 1.0 else None),
+            ("loss_scale", self.loss_scale.get()[0] if self.loss_scale is not None else None),
+            ("step_time", self.step_time),
+            ("sdk_overhead", self.overhead),
+        ):
+            if number is not None:
+                add(kind, number)
         if bad_tensors:
             add("nonfinite", float(bad_tensors))
         if self.norms is not None:
             self._add_layers(catalog, ids, values)
         yield Row(self.step, self.time, tuple(ids), values, f"attempt {self.scope}")
         yield from reports
+
+    def _loss(self) -> float:
+        return loss.combine([root.get()[0] for root in self.roots], self.divisors)
 
     def _outcome(self) -> int:
         if self.found_inf is not None and self.found_inf.get()[0] > 0:
@@ -128,7 +138,7 @@ class ClosedAttempt:
         known_for, combine = layout.combine
         if known_for is not positions:
             combine = gradients.Combine(layout, positions)
-            kind = "grad_norm_shard_layer" if layout.sharded else "grad_norm_layer"
+            kind = f"{self.norms.kind}_layer"
             combine.ids = tuple(
                 catalog.id_of(kind, self.scope, layout.layers[layer]) for layer in combine.layers
             )
@@ -177,6 +187,12 @@ class ClosedAttempt:
             total=len(found),
             layers=names[:LAYERS_REPORTED_MAX],
         )
+
+
+def after_clipping(norm: float, threshold: float) -> float:
+    """L2 norm that `clip_grad_norm_` leaves of `norm`, by torch's own formula: the gradients are
+    multiplied by min(1, threshold / (norm + 1e-6))."""
+    return norm * min(1.0, threshold / (norm + 1e-6))
 
 
 @dataclass(slots=True)

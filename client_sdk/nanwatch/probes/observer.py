@@ -39,10 +39,14 @@ from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.sites import Sites
 from nanwatch.probes.tensors import Item, Picked, read, read_all
+from nanwatch.ranks import group_now
 from nanwatch.record import Recorder
 
 GRADIENTS_SHARE = 0.5
 """Part of the overhead budget for gradient norms; the further probes share the rest."""
+
+OVERHEAD_ATTEMPTS = 20
+"""What the SDK costs is recorded this often."""
 
 COVERAGE_ATTEMPTS = 200
 """The coverage is looked at this often, and sent when it has changed."""
@@ -61,6 +65,14 @@ def _threshold(clips: Sequence[Clip]) -> float | None:
     """The last real bound: clipping at infinity only reads the norm."""
     finite = [c.threshold for c in clips if not c.by_value and math.isfinite(c.threshold)]
     return finite[-1] if finite else None
+
+
+def _all_clipped_once(known: Known) -> bool:
+    """True if one clipping by the L2 norm took all gradients of this optimizer, and no others."""
+    if len(known.clips) != 1 or len(known.free) != 1 or known.layout is None:
+        return False
+    share = known.free[0][0]
+    return share.whole and share.indices is None and not known.layout.sharded
 
 
 class Observer:
@@ -145,7 +157,7 @@ class Observer:
         elif site.reached is not None:
             reached = site.reached
         else:
-            reached = loss.reached_parameters(roots, owners)
+            reached = self._reached(roots, owners)
             site.shared_out = frameworks.loss_is_shared_out(sys._getframe(1))
             if reached and not site.shared:
                 site.reached = reached
@@ -163,6 +175,15 @@ class Observer:
             backward.starts = ()  # the graph is not ours to keep
             self.roots_now = []
         return backward
+
+    def _reached(self, roots: list[Any], owners: dict[int, int]) -> frozenset[int]:
+        """Optimizers that a graph reaches; under FSDP it ends at parameters of nobody."""
+        reached = loss.reached_parameters(roots, owners)
+        if not reached and owners and sharded.dtensor_type() is not None:
+            modules = [m for ref in self.registry.roots.values() if (m := ref()) is not None]
+            used = sharded.gathered(modules, owners)
+            reached = loss.reached_parameters(roots, used) if used else reached
+        return reached
 
     def scaled(self, result: Any, outputs: Any) -> None:
         """A GradScaler multiplied a loss. Values only: its graph is not ours to keep."""
@@ -318,6 +339,7 @@ class Observer:
             logged_loss=attempt.is_main and 0 <= self.intake.loss_at >= attempt.step - 1,
             norms=known.norms,
             clip_threshold=_threshold(known.clips),
+            norm_clipped=_all_clipped_once(known),
             factor=factor_of(known.optimizer),
         )
         if attempt.outcome == APPLIED:
@@ -330,6 +352,8 @@ class Observer:
         known.forget_attempt()
         if attempt.is_main:
             closed.step_time = self.overhead.step()
+            if attempt.step % OVERHEAD_ATTEMPTS == 0:
+                closed.overhead = self.overhead.share
             if self.health.noticed:
                 self.health.noticed = False
                 self.cadence.alert()
@@ -375,7 +399,7 @@ class Observer:
         """Parts of a norm are of use only if all ranks measure theirs at the same step."""
         if known.layout is not None and known.layout.sharded:
             return self.cadence.due_at(self.clock.step + 1)
-        return self.cadence.due()
+        return self.cadence.due(known.number)
 
     def _measure_all(self, known: Known) -> None:
         self._measure(known, force=True)
@@ -459,8 +483,11 @@ class Observer:
         """What is measured how often, whenever that has changed."""
         norms = self.cadence.every
         said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
-        if any(k.layout is not None and k.layout.sharded for k in self.registry.live()):
-            said["gradient norms"] = sharded.coverage(self.cadence.common_every)
+        layouts = [k.layout for k in self.registry.live() if k.layout is not None]
+        if spread := [layout for layout in layouts if layout.sharded]:
+            said["gradient norms"] = sharded.coverage(self.cadence.common_every, spread)
+        if (group := group_now()) is not None and group[1] > 1:
+            said["loss"] = "of each rank's own batch, no mean over ranks; rules see rank 0's"
         if self._clipped_at is not None:
             said["clipping"] = f"values at {self._clipped_at:g}; norms are those before it"
         if self.skip_guard is not None:

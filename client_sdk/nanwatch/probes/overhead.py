@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 
 SMOOTHING = 0.05
@@ -18,8 +20,14 @@ BUDGET_LEAST_S = 100e-6
 """Overhead budget: max(1 % of the step, 100 µs) (design 5)."""
 
 CADENCE_MOST = 1024
-WARM_UP_PASSES = 5
+WARM_UP_PASSES = 2
 """The first passes pay for torch's own warming up and say nothing."""
+
+PASSES_REMEMBERED = 5
+"""The median of so many is what a pass costs: one that the system interrupted says nothing."""
+
+THINNING_MOST = 2
+"""A series is thinned out at most by this factor at a time, and made dense again at once."""
 
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
@@ -36,6 +44,9 @@ class Overhead:
         """Hard cap, as a share of the step; None for the default budget."""
         self._closed_at: float | None = None
         self._own_s = 0.0
+        self._passes_s = 0.0
+        self._typical_s = 0.0
+        self._fixed_s = 0.0
         self.step_s = 0.0
         """Length of the last step, in seconds; 0 before there was one."""
         self.share = 0.0
@@ -43,26 +54,42 @@ class Overhead:
 
     @property
     def budget_s(self) -> float:
-        """Seconds that one step may lose to passes of ours."""
+        """Seconds that one step may lose to passes: what bookkeeping takes is spent already."""
         if self.cap is not None:
-            return self.cap * self.step_s
-        return max(BUDGET_SHARE * self.step_s, BUDGET_LEAST_S)
+            return max(0.0, self.cap * self._typical_s - self._fixed_s)
+        whole = max(BUDGET_SHARE * self._typical_s, BUDGET_LEAST_S)
+        # Half of it stays for passes whatever the rest costs: a series must not die out.
+        return max(whole / 2, whole - self._fixed_s)
 
     def spent(self, seconds: float) -> None:
         """Time the SDK took just now."""
         self._own_s += seconds
+
+    def spent_on_pass(self, seconds: float) -> None:
+        """Part of what is told to `spent`: a pass over tensors, which need not happen."""
+        self._passes_s += seconds
 
     def step(self) -> float | None:
         """An attempt closed: seconds since the one before, None for the first."""
         now = self._clock()
         before, self._closed_at = self._closed_at, now
         own_s, self._own_s = self._own_s, 0.0
+        fixed_s, self._passes_s = max(0.0, own_s - self._passes_s), 0.0
         if before is None:
             return None
         self.step_s = now - before
+        self._typical_s = _smooth(self._typical_s, self.step_s)
+        self._fixed_s = _smooth(self._fixed_s, fixed_s)
         share = min(1.0, own_s / self.step_s) if self.step_s > 0 else 0.0
         self.share += SMOOTHING * (share - self.share)
         return self.step_s
+
+
+def _smooth(average: float, value: float) -> float:
+    """Moving average that one long step (evaluation, checkpoint, debugger) hardly moves."""
+    if average <= 0.0:
+        return value
+    return average + SMOOTHING * (min(value, 3 * average) - average)
 
 
 class Cadence:
@@ -72,19 +99,23 @@ class Cadence:
         self._overhead = overhead
         self._share = share
         self.every = 1
-        self._since = 0
+        self._since: dict[int, int] = {}
+        """Attempts since the last pass of each optimizer: they share the cost of a pass, and
+        must not take turns so that always the same one is measured."""
         self._alert = 0
         self._cost_s = 0.0
+        self._costs: deque[float] = deque(maxlen=PASSES_REMEMBERED)
         self._passes = 0
 
-    def due(self) -> bool:
-        """True if this attempt is to be measured. Ask once an attempt."""
-        self._since += 1
+    def due(self, optimizer: int = 0) -> bool:
+        """True if this attempt of an optimizer is to be measured. Ask once an attempt."""
+        since = self._since.get(optimizer, 0) + 1
         if self._alert > 0 and self._overhead.cap is None:
             self._alert -= 1
-        elif self._since < self.every:
+        elif since < self.every or self._overhead.cap == 0:
+            self._since[optimizer] = since
             return False
-        self._since = 0
+        self._since[optimizer] = 0
         return True
 
     def due_at(self, step: int) -> bool:
@@ -96,7 +127,7 @@ class Cadence:
         if self._alert > 0 and self._overhead.cap is None:
             self._alert -= 1
             return True
-        return step % self.common_every == 0
+        return step % self.common_every == 0 and self._overhead.cap != 0
 
     @property
     def common_every(self) -> int:
@@ -104,16 +135,17 @@ class Cadence:
         return 1 << (self.every - 1).bit_length()
 
     def spent(self, seconds: float) -> None:
-        """Adapt to what a pass cost (moving average) and how long a step takes."""
+        """Adapt to what a pass cost and how long a step takes."""
+        self._overhead.spent_on_pass(seconds)
         self._passes += 1
         if self._passes <= WARM_UP_PASSES:
             return
-        # One pass that the system interrupted must not thin out the series for long.
-        spent = min(seconds, 3 * self._cost_s) if self._cost_s else seconds
-        self._cost_s = 0.9 * self._cost_s + 0.1 * spent if self._cost_s else spent
+        self._costs.append(seconds)
+        self._cost_s = statistics.median(self._costs)
         budget = self._share * self._overhead.budget_s
-        most = CADENCE_MOST
-        self.every = min(most, max(1, math.ceil(self._cost_s / budget))) if budget > 0 else most
+        each_step = self._cost_s * max(1, len(self._since))
+        wanted = math.ceil(min(CADENCE_MOST, each_step / budget)) if budget > 0 else CADENCE_MOST
+        self.every = max(1, min(wanted, THINNING_MOST * self.every))
 
     def alert(self) -> None:
         """Something was noticed: look at every attempt for a while."""
