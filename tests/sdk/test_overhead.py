@@ -1,10 +1,36 @@
-"""The SDK's own measure of what it costs."""
+"""The SDK's own measure of what it costs, and how passes are thinned out to stay within it."""
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from nanwatch.probes.overhead import Overhead
+from nanwatch.probes.overhead import ALERT_ATTEMPTS, Cadence, Overhead
+
+
+class Loop:
+    """A training whose clock is moved by hand: steps of a length, bookkeeping, passes."""
+
+    def __init__(self, cap: float | None = None, share: float = 1.0) -> None:
+        self.now = 10.0
+        self.overhead = Overhead(lambda: self.now, cap)
+        self.cadence = Cadence(self.overhead, share)
+        self.passes_s = 0.0
+        self.measured: list[bool] = []
+
+    def step(self, work: float, fixed: float, cost: float, optimizers: int = 1) -> None:
+        self.now += work + fixed
+        self.overhead.spent(fixed)
+        for number in range(optimizers):
+            due = self.cadence.due(number)
+            self.measured.append(due)
+            if due:
+                self.now += cost
+                self.passes_s += cost
+                self.overhead.spent(cost)
+                self.cadence.spent(cost)
+        self.overhead.step()
 
 
 def test_share_of_the_step_and_length_of_the_step() -> None:
@@ -25,3 +51,78 @@ def test_a_clock_that_stands_still_divides_nothing_by_zero() -> None:
     overhead.step()
     overhead.spent(1.0)
     assert overhead.step() == 0.0 and overhead.share == 0.0
+
+
+@pytest.mark.parametrize(("cost", "every"), [(0.5e-3, 1), (5e-3, 6), (50e-3, 56)])
+def test_passes_take_at_most_their_part_of_the_step(cost: float, every: int) -> None:
+    """1 % of a step of 100 ms, of which bookkeeping takes a tenth."""
+    loop = Loop()
+    for _ in range(2000):
+        loop.step(0.1, 1e-4, cost)
+    assert loop.cadence.every == pytest.approx(every, rel=0.15)
+    loop.passes_s, begin = 0.0, loop.now
+    for _ in range(2000):
+        loop.step(0.1, 1e-4, cost)
+    assert loop.passes_s / (loop.now - begin) <= 0.01
+
+
+@pytest.mark.parametrize("cap", [0.002, 0.02])
+def test_a_hard_cap_holds_for_everything_together(cap: float) -> None:
+    loop = Loop(cap)
+    for _ in range(3000):
+        loop.step(1e-2, 1e-5, 1e-3)
+    begin, loop.passes_s = loop.now, 0.0
+    for _ in range(3000):
+        loop.step(1e-2, 1e-5, 1e-3)
+    assert 0.5 * cap <= (loop.passes_s + 3000 * 1e-5) / (loop.now - begin) <= cap
+    loop.cadence.alert()
+    loop.step(1e-2, 1e-5, 1e-3)
+    assert not all(loop.measured[-1:]), "a cap is a cap, also after a notice"
+
+
+def test_no_budget_at_all_means_no_passes() -> None:
+    loop = Loop(cap=0.0)
+    for _ in range(3000):
+        loop.step(1e-2, 0.0, 1e-3)
+    assert not any(loop.measured)
+
+
+def test_a_pass_that_was_interrupted_thins_out_nothing_for_long() -> None:
+    loop = Loop()
+    chance = random.Random(0)
+    dense = 0
+    for n in range(2000):
+        noise = 1e-4 * abs(chance.gauss(0, 1))
+        loop.step(0.1, 1e-4, 5.0 if n % 50 == 7 else 6e-4 + noise)
+        dense += loop.cadence.every <= 2
+    assert dense > 1900
+
+
+def test_a_long_step_does_not_make_passes_look_cheap() -> None:
+    loop = Loop()
+    for _ in range(500):
+        loop.step(0.1, 1e-4, 5e-3)
+    loop.step(600.0, 1e-4, 5e-3)
+    for _ in range(20):
+        loop.step(0.1, 1e-4, 5e-3)
+    assert loop.cadence.every >= 4
+
+
+def test_optimizers_in_turn_are_measured_alike() -> None:
+    loop = Loop()
+    for _ in range(1000):
+        loop.step(0.1, 1e-4, 1e-3, optimizers=2)
+    counts = [sum(loop.measured[number::2]) for number in range(2)]
+    assert min(counts) > 300 and abs(counts[0] - counts[1]) <= 2
+
+
+def test_after_a_notice_every_attempt_is_measured_for_a_while() -> None:
+    loop = Loop()
+    for _ in range(500):
+        loop.step(0.1, 1e-4, 20e-3)
+    assert loop.cadence.every > 10
+    loop.cadence.alert()
+    del loop.measured[:]
+    for _ in range(ALERT_ATTEMPTS + 5):
+        loop.step(0.1, 1e-4, 20e-3)
+    assert all(loop.measured[:ALERT_ATTEMPTS]) and not all(loop.measured[ALERT_ATTEMPTS:])
