@@ -113,6 +113,8 @@ class Recorder:
         self._pending: deque[Observation | tuple[Any, ...]] = deque()
         self.samplers: list[Callable[[], None]] = []
         """Called before each drain, on its thread: they look whether it is time to `put`."""
+        self.taps: list[Callable[[list[Record]], list[Record]]] = []
+        """Shown all that a drain gives, on its thread; what they return goes out after it."""
         self.dropped: dict[str, int] = {}
         self._count_lock = threading.Lock()
 
@@ -166,6 +168,8 @@ class Recorder:
         if self.catalog.refused:
             refused, self.catalog.refused = self.catalog.refused, 0
             self.count_drop(TOO_MANY_SERIES, refused)
+        for tap in tuple(self.taps):
+            segment.records.extend(guarded("tap", tap, segment.records) or [])
         return segment.records
 
 

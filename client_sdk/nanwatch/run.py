@@ -29,6 +29,7 @@ from nanwatch.contract.limits import to_name
 from nanwatch.control.actions import Actions
 from nanwatch.control.inbox import Inbox, StopTraining
 from nanwatch.control.skip_guard import SkipGuard
+from nanwatch.forensics.probe import Forensics
 from nanwatch.guard import GUARD, guarded
 from nanwatch.link.worker import Worker
 from nanwatch.probes import finite as finite_values
@@ -106,6 +107,9 @@ class Run(NullRun):
         )
         if options.guard == "skip":
             self.observer.skip_guard = SkipGuard(self.observer.actions.emergency_checkpoint)
+        self.forensics = self.observer.probes.find(Forensics)
+        if self.forensics is not None:
+            self.forensics.keep_in(options.data_dir / "flight" / run_id, run_id)
         epoch = random.SystemRandom().getrandbits(53)
         self.worker = Worker(
             info=RunInfo(
@@ -251,6 +255,8 @@ class Run(NullRun):
         failure, code = self._failure
         if not reason and not failure and self.stopped_by:
             failure, code = f"stopped by {self.stopped_by}", 0
+        elif self.forensics is not None and (failure or exit_code):
+            guarded("flight recorder", self.forensics.died, failure or reason)
         guarded(
             "finish",
             self.worker.stop,

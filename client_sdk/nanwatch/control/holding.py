@@ -168,7 +168,7 @@ def _put_back(now: Any, before: Any) -> Any:
         for key, value in before.items():
             now[key] = _put_back(now[key], value) if key in now else value
         return now
-    if hasattr(before, "detach") and getattr(now, "shape", None) == before.shape:
+    if not isinstance(before, dict) and hasattr(before, "detach") and now.shape == before.shape:
         now.data.copy_(before)
         return now
     return before

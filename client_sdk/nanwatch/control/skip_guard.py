@@ -48,8 +48,10 @@ class SkipGuard:
 
     # --- around a step ---------------------------------------------------------------------------
 
-    def before_step(self, known: Known, step: int) -> None:
-        """The outermost step of an optimizer is about to run."""
+    def before_step(
+        self, known: Known, step: int, look: Callable[[Known], None] = lambda known: None
+    ) -> None:
+        """The outermost step of an optimizer is about to run; `look` measures what is held."""
         self._repair(known)
         optimizer = known.optimizer
         if optimizer is None or known.number in self._by_closure:
@@ -72,6 +74,7 @@ class SkipGuard:
         if not bool(flag):  # the one wait
             self._episode.discard(known.number)
             return
+        look(known)
         self._begin(known, step)
 
     def within_closure(self, known: Known, step: int) -> None:

@@ -11,6 +11,7 @@ from nanwatch.probes.moments import Moments
 from nanwatch.probes.policy import Policies
 from nanwatch.probes.probe import Probe
 from nanwatch.probes.q_values import QValues
+from nanwatch.probes.repaired import Repaired
 from nanwatch.probes.sampling import Sampling
 from nanwatch.probes.system import System
 from nanwatch.probes.updates import Updates
@@ -27,4 +28,5 @@ PROBES: tuple[type[Probe], ...] = (
     Logits,
     Policies,
     Forensics,
+    Repaired,
 )

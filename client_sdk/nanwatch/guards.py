@@ -1,0 +1,446 @@
+"""Helpers that a script calls to keep bad numbers out: each counts what it changed.
+
+They work with no run started. While a run is watched, what they repaired in an attempt is
+recorded as the series `repaired` (layer: the guard's name), so that the page can say that the
+training goes on with repaired numbers. Counting never waits for a device, except where it is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from nanwatch.contract.limits import to_name
+from nanwatch.guard import GUARD
+
+logger = logging.getLogger("nanwatch")
+
+T = TypeVar("T")
+
+STREAK_LIMIT = 50
+"""Updates held in a row after which `skip_nonfinite` says so aloud (incident 003 held for ever)."""
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+class Tally:
+    """Numbers changed, by guard: totals for the script, news for the attempt that is open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plain: dict[str, int] = {}
+        self._on_device: dict[str, Any] = {}
+        self.fresh: dict[str, list[Any]] = {}
+        """Counts since someone last took them: whole numbers and zero-dimensional tensors."""
+        self.watched = False
+        """True while a run takes the news; without one nobody would."""
+
+    def add(self, name: str, count: Any) -> None:
+        """Count changes: a whole number, or a tensor that stays on its device."""
+        with self._lock:
+            if isinstance(count, int):
+                self._plain[name] = self._plain.get(name, 0) + count
+            else:
+                before = self._on_device.get(name)
+                same = before is not None and before.device == count.device
+                if before is not None and not same:
+                    self._plain[name] = self._plain.get(name, 0) + int(before)
+                self._on_device[name] = before + count if same else count.clone()
+            if self.watched:
+                self.fresh.setdefault(name, []).append(count)
+
+    def take(self) -> dict[str, list[Any]]:
+        """What was counted since the last call."""
+        with self._lock:
+            fresh, self.fresh = self.fresh, {}
+        return fresh
+
+    def totals(self) -> dict[str, int]:
+        """Everything counted in this process, by guard. Waits for the device."""
+        with self._lock:
+            found = dict(self._plain)
+            for name, count in self._on_device.items():
+                found[name] = found.get(name, 0) + int(count)
+        return found
+
+
+TALLY = Tally()
+
+
+def counts() -> dict[str, int]:
+    """How many numbers (rows, updates) each guard has changed so far. Waits for the device."""
+    return TALLY.totals()
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def sanitize(
+    tensor: Any, limit: float | None = None, *, nan: float = 0.0, name: str = "sanitize"
+) -> Any:
+    """The tensor with NaN replaced by `nan` and everything within ±`limit`.
+
+    Without a limit infinities become the largest number of the type. The gradient is zero where a
+    number was replaced; an operation before it may still make NaN of that zero (0 × Inf), so cure
+    the operation as well. A tensor that is fine keeps its bits. Integers pass unchanged.
+    """
+    import torch
+
+    if not tensor.is_floating_point():
+        return tensor
+    most = torch.finfo(tensor.dtype).max if limit is None else float(limit)
+    if limit is not None and not limit > 0:
+        raise ValueError(f"sanitize(limit=…) expects a number above 0; got {limit!r}")
+    result = torch.nan_to_num(tensor, nan=nan, posinf=most, neginf=-most)
+    if limit is not None:
+        result = result.clamp(-most, most) if abs(nan) <= most else _clamped(tensor, result, most)
+    with torch.no_grad():
+        TALLY.add(to_name(name), (result != tensor).sum())
+    return result
+
+
+def _clamped(tensor: Any, result: Any, most: float) -> Any:
+    """Clamped everywhere but where NaN stood: a penalty may lie beyond the limit."""
+    import torch
+
+    return torch.where(torch.isnan(tensor), result, result.clamp(-most, most))
+
+
+def clamp_(parameters: Any, limit: float, *, name: str = "clamp") -> None:
+    """Keep every parameter within ±`limit`, in place. NaN stays NaN: clamping cannot cure it."""
+    import torch
+
+    if not limit > 0:
+        raise ValueError(f"clamp_(limit=…) expects a number above 0; got {limit!r}")
+    with torch.no_grad():
+        for parameter in [parameters] if hasattr(parameters, "clamp_") else list(parameters):
+            TALLY.add(to_name(name), (parameter.abs() > limit).sum())
+            parameter.clamp_(-limit, limit)
+
+
+# --- replay buffers ------------------------------------------------------------------------------
+
+
+def is_finite(sample: Any) -> bool:
+    """True if every number in a tensor, an array, or a dict, list or tuple of them is finite.
+
+    To be asked before a transition goes into a replay buffer. Waits for the device.
+    """
+    return all(bool(_finite_by_row(leaf.reshape(1, -1)).all()) for leaf in _leaves(sample))
+
+
+def finite_rows(batch: T, *, name: str = "finite_rows") -> T:
+    """The batch without the rows that hold NaN or Inf in any of its tensors.
+
+    `batch` is a tensor or array, or a dict, list, tuple or named tuple of them, all with the rows
+    in their first dimension. The same batch is returned if nothing is wrong with it. Waits for
+    the device, because the number of rows that stay depends on the data.
+    """
+    leaves = _leaves(batch)
+    sizes = {leaf.shape[0] if leaf.ndim else -1 for leaf in leaves}
+    if len(sizes) != 1 or -1 in sizes:
+        raise ValueError(
+            "finite_rows expects tensors or arrays that all have the rows in their first "
+            f"dimension; got first dimensions {sorted(sizes)}"
+        )
+    keep: Any = None
+    for leaf in leaves:
+        fine = _finite_by_row(leaf.reshape(leaf.shape[0], -1))
+        fine = fine.cpu().numpy() if not hasattr(leaf, "detach") and hasattr(fine, "cpu") else fine
+        keep = fine if keep is None else _both(keep, fine)
+    (rows,) = sizes
+    dropped = rows - int(keep.sum())
+    if not dropped:
+        return batch
+    TALLY.add(to_name(name), dropped)
+    return _map(batch, lambda leaf: leaf[_like(keep, leaf)])
+
+
+def _finite_by_row(rows: Any) -> Any:
+    """One truth value a row of a two-dimensional tensor or array."""
+    if hasattr(rows, "detach"):
+        import torch
+
+        return torch.isfinite(rows.detach()).all(dim=1)
+    import numpy
+
+    if rows.dtype.kind not in "fc":
+        return numpy.ones(rows.shape[0], bool)
+    return numpy.isfinite(rows).all(axis=1)
+
+
+def _like(keep: Any, leaf: Any) -> Any:
+    """The mask as a tensor on the device of a tensor, as an array for an array."""
+    if hasattr(leaf, "detach"):
+        import torch
+
+        return torch.as_tensor(keep, device=leaf.device)
+    return keep.cpu().numpy() if hasattr(keep, "cpu") else keep
+
+
+def _both(left: Any, right: Any) -> Any:
+    return left & _like(right, left)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """Tensors and arrays in dicts, lists and tuples."""
+    found: list[Any] = []
+    _map(tree, found.append)
+    if not found:
+        what = type(tree).__name__
+        raise ValueError(f"expected tensors or arrays, alone or in a dict, list, tuple; got {what}")
+    return found
+
+
+def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tree with its tensors and arrays changed; anything else stays."""
+    if hasattr(tree, "reshape") and hasattr(tree, "dtype"):
+        return change(tree)
+    if isinstance(tree, dict):
+        return type(tree)({key: _map(value, change) for key, value in tree.items()})
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_map(value, change) for value in tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(_map(value, change) for value in tree)
+    return tree
+
+
+# --- updates -------------------------------------------------------------------------------------
+
+
+class SkipNonfinite:
+    """Made by `skip_nonfinite`. A context manager too: `remove` at its end."""
+
+    def __init__(self, optimizer: Any, streak_limit: int, agree: bool, name: str) -> None:
+        self.skipped = 0
+        """Updates held so far."""
+        self.streak = 0
+        """Updates held in a row just now."""
+        self._limit = streak_limit
+        self._agree = agree
+        self._name = to_name(name)
+        self._hold: Any = None
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        try:
+            self._decide(optimizer)
+        except Exception as error:
+            GUARD.note("skip_nonfinite", error)
+
+    def _decide(self, optimizer: Any) -> None:
+        from nanwatch.control import holding
+
+        self._put_back()
+        gradients = holding.gradients_of(optimizer)
+        flag = holding.nonfinite_flag(gradients)
+        if self._agree:
+            flag = _worst_of_all_ranks(flag)
+        if flag is None or not bool(flag):
+            self.streak = 0
+            return
+        self.skipped += 1
+        self.streak += 1
+        TALLY.add(self._name, 1)
+        self._hold = holding.Hold(optimizer)
+        self._hold.begin()
+        if self.streak % self._limit == 0:
+            self._say()
+
+    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        try:
+            self._put_back()
+        except Exception as error:
+            GUARD.note("skip_nonfinite", error)
+
+    def _put_back(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.end()
+
+    def _say(self) -> None:
+        text = f"{self._name} held {self.streak} updates in a row: nothing is being learned"
+        logger.warning("nanwatch: %s", text)
+        from nanwatch.run import current
+
+        current().mark("note", text, held=self.streak)
+
+    def remove(self) -> None:
+        """Let every update pass again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def __enter__(self) -> SkipNonfinite:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+def skip_nonfinite(
+    optimizer: Any,
+    *,
+    streak_limit: int = STREAK_LIMIT,
+    rank_consistent: bool = False,
+    name: str = "skip_nonfinite",
+) -> SkipNonfinite:
+    """Hold every step of `optimizer` whose gradients are not finite, so that it changes nothing.
+
+    Weights, momentum, weight decay and step counts stay as they are; the gradients are there again
+    after the step. Costs one wait for the device a step. Steps with a closure (LBFGS) make their
+    gradients later than it can look. After `streak_limit` held updates in a row, and every such
+    number after it, it warns. `rank_consistent=True` makes all ranks of the default process group
+    decide alike by an all-reduce in each step: needed where every rank sees other gradients
+    (sharded models), not with DistributedDataParallel.
+    """
+    if streak_limit < 1:
+        raise ValueError(f"streak_limit expects a whole number above 0; got {streak_limit!r}")
+    return SkipNonfinite(optimizer, streak_limit, rank_consistent, name)
+
+
+def _worst_of_all_ranks(flag: Any) -> Any:
+    import torch
+    import torch.distributed as distributed
+
+    if not distributed.is_available() or not distributed.is_initialized():
+        return flag
+    flag = torch.zeros(()) if flag is None else flag
+    distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+    return flag
+
+
+# --- batch normalisation -------------------------------------------------------------------------
+
+
+class FrozenBatchNorm:
+    """Made by `freeze_batchnorm`. A context manager too: `unfreeze` at its end."""
+
+    def __init__(self, model: Any) -> None:
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        found = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        self._frozen = [(module, module.training) for module in found]
+        # A function of this module, so that the model can still be pickled and copied.
+        self._handles = [module.register_forward_pre_hook(_stay_frozen) for module in found]
+        for module in found:
+            module.eval()
+
+    @property
+    def count(self) -> int:
+        """Layers that were frozen."""
+        return len(self._frozen)
+
+    def unfreeze(self) -> None:
+        """Let the layers learn their statistics again."""
+        for handle in self._handles:
+            handle.remove()
+        for module, training in self._frozen:
+            module.train(training)
+        self._handles, self._frozen = [], []
+
+    def __enter__(self) -> FrozenBatchNorm:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.unfreeze()
+
+
+def _stay_frozen(module: Any, args: Any) -> None:
+    """Undo what `model.train()` did."""
+    if module.training:
+        module.eval()
+
+
+def freeze_batchnorm(model: Any) -> FrozenBatchNorm:
+    """Normalise with the running statistics as they are now, also after `model.train()`.
+
+    For good, until `unfreeze` of what it returns, or for the length of a `with`. Weights and
+    biases of the layers still learn.
+    """
+    frozen = FrozenBatchNorm(model)
+    from nanwatch.run import current
+
+    current().mark("note", f"BatchNorm frozen in {frozen.count} layers")
+    return frozen
+
+
+# --- truncated back-propagation through time -----------------------------------------------------
+
+
+def detach(state: T) -> T:
+    """A hidden state (tensor, or dict, list, tuple of them) cut off from its past."""
+    return _map(state, lambda leaf: leaf.detach() if hasattr(leaf, "detach") else leaf)
+
+
+def bptt_windows(sequence: Any, steps: int, dim: int = 1) -> Iterator[Any]:
+    """Parts of `steps` time steps of a tensor or of a dict, list, tuple of tensors, in order.
+
+    Back-propagate each part by itself and pass the hidden state on through `detach`. `dim` is the
+    dimension of time: 1 where the batch comes first.
+    """
+    if steps < 1:
+        raise ValueError(f"bptt_windows(steps=…) expects a whole number above 0; got {steps!r}")
+    lengths = {leaf.shape[dim] for leaf in _leaves(sequence)}
+    if len(lengths) != 1:
+        raise ValueError(f"expected one length in dimension {dim}; got {sorted(lengths)}")
+    (length,) = lengths
+    for start in range(0, length, steps):
+        size = min(steps, length - start)
+        yield _map(sequence, lambda leaf, at=start, size=size: leaf.narrow(dim, at, size))
+
+
+class TruncatedBPTT:
+    """Cuts the graph of a rollout every `steps` calls: `state = cut(model(state))`."""
+
+    def __init__(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"TruncatedBPTT expects a whole number above 0; got {steps!r}")
+        self.steps = steps
+        self.calls = 0
+        self.cuts = 0
+        """How often it cut so far."""
+
+    def __call__(self, state: T) -> T:
+        """The state, cut off from its past in every `steps`-th call."""
+        self.calls += 1
+        if self.calls % self.steps:
+            return state
+        self.cuts += 1
+        return detach(state)
+
+    def reset(self) -> None:
+        """A new sequence begins."""
+        self.calls = 0
+
+
+__all__ = [
+    "SkipNonfinite",
+    "TruncatedBPTT",
+    "bptt_windows",
+    "clamp_",
+    "counts",
+    "detach",
+    "finite_rows",
+    "freeze_batchnorm",
+    "is_finite",
+    "sanitize",
+    "skip_nonfinite",
+]
