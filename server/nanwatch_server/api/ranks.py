@@ -8,6 +8,9 @@ from typing import Any
 from nanwatch_server.domain.models import RankState
 from nanwatch_server.live.presence import RankPresence
 
+MISSING_LISTED_MAX = 1024
+"""Ranks up to this one are listed also if they never reported; those behind it once they do."""
+
 _ORDER = {"loss": 0, "logged": 0, "watched": 0, "buffer": 0, "gradient": 1}
 """Within a step the forward pass comes before the backward pass, that before the update."""
 
@@ -37,6 +40,8 @@ def ranks_json(
     entries: list[dict[str, Any]] = []
     for rank in range(newest.world):
         state, live = by_rank.get(rank), presence.get(rank)
+        if state is None and rank >= MISSING_LISTED_MAX:
+            continue
         step = _step(state, live)
         entries.append(
             {

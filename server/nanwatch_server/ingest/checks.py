@@ -20,6 +20,7 @@ from nanwatch.contract.frames import (
     CommandResult,
     Forensics,
     FrameError,
+    Hello,
     Mark,
     NonFinite,
     Problem,
@@ -33,6 +34,8 @@ from nanwatch.contract.frames import (
 SEQ_MAX = limits.STEP_MAX
 EPOCH_MAX = (1 << 53) - 1
 _RANK_MAX = 1 << 20
+_WORLD_MAX = 1 << 16
+"""Processes of one training: four times the largest that are published."""
 LISTED_MAX = 32
 """Layers or modules that one report may name, by the contract."""
 FACTS_MAX = 256
@@ -56,12 +59,17 @@ class Loose(NamedTuple):
     records: list[Record | Bad]
 
 
-def hello_problem(info: RunInfo, rank: int, epoch: int) -> str | None:
+def hello_problem(hello: Hello) -> str | None:
     """Why this hello is not taken; None if it is."""
+    info, rank, epoch, world = hello.run, hello.rank, hello.epoch, hello.world
     if not limits.is_run_id(info.id):
         return f"expected a run id of 32 hexadecimal digits, got {info.id[:64]!r}"
     if not 0 <= rank <= _RANK_MAX or not 0 <= epoch <= EPOCH_MAX:
         return f"expected a rank from 0 and an epoch of 53 bits, got {rank} and {epoch}"
+    if not 1 <= world <= _WORLD_MAX or (world > 1 and rank >= world):
+        return f"expected 1 to {_WORLD_MAX} ranks, numbered from 0, got rank {rank} of {world}"
+    if not 0 <= hello.generation <= limits.STEP_MAX:
+        return f"expected a number of restarts from 0, got {hello.generation}"
     if not math.isfinite(info.started_at):
         return f"expected a finite start time, got {info.started_at}"
     return None

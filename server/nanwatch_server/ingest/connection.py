@@ -286,7 +286,10 @@ class Connection:
         lane, last = batch.lane, batch.first + len(batch.records) - 1
         self.last_step = max(self.last_step, self._newest(batch))
 
+        written: list[UnitOfWork] = []
+
         def write(uow: UnitOfWork) -> list[Committed]:
+            written[:] = [uow]
             high = uow.high_water(self.stream, lane)
             if last <= high:
                 return []  # a duplicate: acked and ignored
@@ -308,7 +311,7 @@ class Connection:
 
         def done(committed: list[Committed]) -> None:
             if self._shards is not None:
-                self._shards.settled()
+                self._shards.settled(written[0])
             self.send(Ack(lane=lane, upto=last, credit=self.credit()))
             for one in committed:
                 self._committed(one)

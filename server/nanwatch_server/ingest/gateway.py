@@ -182,7 +182,7 @@ class Gateway:
             raise ProtocolError(
                 limits.CLOSE_UPGRADE, f"expected protocol 1 among {hello.proto[:8]}"
             )
-        problem = checks.hello_problem(hello.run, hello.rank, hello.epoch)
+        problem = checks.hello_problem(hello)
         if problem is not None:
             raise ProtocolError(limits.CLOSE_PROTOCOL, problem)
         hello = msgspec.structs.replace(hello, run=checks.tidy_info(hello.run))

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from nanwatch.contract.frames import Batch, SeriesDecl, Table
-from nanwatch.contract.limits import BATCH_RECORDS_MAX
+from nanwatch.contract.limits import BATCH_RECORDS_MAX, SERIES_PER_RUN_MAX
 from nanwatch_server.domain.models import DERIVED_EPOCH, Series, Stream
 from nanwatch_server.domain.ports import Store, UnitOfWork
 from nanwatch_server.store.replay import Committed, Points, replay, tables_of
@@ -24,10 +24,18 @@ from nanwatch_server.store.replay import Committed, Points, replay, tables_of
 WHOLE = {"grad_norm_shard": "grad_norm", "grad_norm_shard_layer": "grad_norm_layer"}
 """Kind of a rank's part → kind of the whole."""
 
-STEPS_MAX = 512
-"""Steps that wait for the parts of other ranks; the oldest is given up."""
+STEPS_MAX = 16_384
+"""Steps of a run that wait for the parts of other ranks; the oldest is given up."""
+
+VALUES_MAX = 1 << 21
+"""Values of a run that wait, whatever the number of their steps: 25 MB."""
+
+BOOK_VALUES_MAX = 1 << 23
+"""Values of all runs that wait. Runs unused for longest are read again when they come back."""
 
 RUNS_MAX = 64
+TELL_S = 60.0
+"""What was given up is written down this often."""
 
 Key = tuple[int, int, int]
 """(world, generation, step)."""
@@ -65,6 +73,11 @@ class Combiner:
         """The wholes' series by slot, as far as they are declared."""
         self._slots: dict[Name, int] = {}
         self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
+        self.held = 0
+        """Values that wait, about: room for them is made when a step begins to wait."""
+        self.given_up = 0
+        """Values that waited for ranks which came too late; nobody has been told of them yet."""
+        self.told_at = -TELL_S
 
     def slot(self, name: Name) -> int:
         """Number of a whole; given when first asked for."""
@@ -75,7 +88,7 @@ class Combiner:
 
     def add(self, rank: int, world: int, generation: int, points: Points) -> list[Whole]:
         """Take the parts in a table of one rank; what they complete."""
-        rows = [row for row, series in enumerate(points.series) if series.kind in WHOLE]
+        rows = [row for row, series in enumerate(points.series) if self._has_room(series)]
         if not rows or not len(points.steps):
             return []
         slots = np.array([self.slot(_name(points.series[row])) for row in rows])
@@ -100,20 +113,34 @@ class Combiner:
                 waiting.values[done] = 0.0
                 waiting.seen = {one for one in waiting.seen if waiting.counts[one[1]]}
                 if not waiting.counts.any():
+                    self.held -= len(waiting.values)
                     del self._waiting[key]
-        while len(self._waiting) > STEPS_MAX:
-            self._waiting.popitem(last=False)
+            self._shrink()
         return found
+
+    def _has_room(self, series: Series) -> bool:
+        """True for a part of a whole that is known or may still be numbered."""
+        if series.kind not in WHOLE:
+            return False
+        return len(self.names) < SERIES_PER_RUN_MAX or _name(series) in self._slots
+
+    def _shrink(self) -> None:
+        while len(self._waiting) > STEPS_MAX or (self.held > VALUES_MAX and len(self._waiting) > 1):
+            waiting = self._waiting.popitem(last=False)[1]
+            self.held -= len(waiting.values)
+            self.given_up += int(np.count_nonzero(waiting.counts))
 
     def _at(self, key: Key, slots: np.ndarray) -> _Waiting:
         waiting = self._waiting.get(key)
         if waiting is None:
             size = len(self.names)
             waiting = self._waiting[key] = _Waiting(np.zeros(size), np.zeros(size, np.int32))
+            self.held += size
         if len(waiting.values) <= slots.max():
             more = len(self.names) - len(waiting.values)
             waiting.values = np.append(waiting.values, np.zeros(more))
             waiting.counts = np.append(waiting.counts, np.zeros(more, np.int32))
+            self.held += more
         return waiting
 
 
@@ -149,9 +176,10 @@ class ShardBook:
             return []
         combiner = self._of(uow, stream.run_id)
         wholes = [whole for points in tables for whole in combiner.add(stream.rank, *group, points)]
+        derived = Stream(run_id=stream.run_id, rank=0, epoch=DERIVED_EPOCH)
+        self._tell(uow, derived, combiner, now)
         if not wholes:
             return []
-        derived = Stream(run_id=stream.run_id, rank=0, epoch=DERIVED_EPOCH)
         if len(combiner.series) < len(combiner.names):
             names = enumerate(combiner.names)
             combiner.series = uow.declare(derived, [_declaration(n, name) for n, name in names])
@@ -160,10 +188,11 @@ class ShardBook:
             for records in _batches(_tables(wholes))
         ]
 
-    def settled(self) -> None:
-        """The transaction is committed."""
-        self._open = None
-        self._touched.clear()
+    def settled(self, uow: UnitOfWork | None) -> None:
+        """This transaction is committed; another one, not yet known to be lost, stays open."""
+        if uow is not None and self._open is uow:
+            self._open = None
+            self._touched.clear()
 
     def _of(self, uow: UnitOfWork, run_id: str) -> Combiner:
         if self._open is not None and self._open is not uow:
@@ -174,10 +203,24 @@ class ShardBook:
         self._touched.add(run_id)
         if run_id not in self._runs:
             self._runs[run_id] = self._rebuilt(run_id)
-            if len(self._runs) > RUNS_MAX:
-                self._runs.popitem(last=False)
         self._runs.move_to_end(run_id)
+        while len(self._runs) > 1 and (
+            len(self._runs) > RUNS_MAX
+            or sum(one.held for one in self._runs.values()) > BOOK_VALUES_MAX
+        ):
+            self._runs.popitem(last=False)
         return self._runs[run_id]
+
+    @staticmethod
+    def _tell(uow: UnitOfWork, derived: Stream, combiner: Combiner, now: float) -> None:
+        """Values that will never be put together are counted, like everything that is dropped."""
+        if combiner.given_up and now - combiner.told_at >= TELL_S:
+            next_one = uow.high_water(derived, "scalars") + 1  # no number is passed over
+            lost = combiner.given_up
+            uow.add_gap(
+                derived, "scalars", next_one, next_one - 1, "ranks too far apart", lost, now
+            )
+            combiner.given_up, combiner.told_at = 0, now
 
     def _rebuilt(self, run_id: str) -> Combiner:
         """From the journal: everything it completes was written then."""
@@ -192,6 +235,7 @@ class ShardBook:
             if world > 1 and committed.stream.epoch != DERIVED_EPOCH:
                 for points in tables_of(committed):
                     combiner.add(committed.stream.rank, world, generation, points)
+        combiner.given_up = 0  # counted when it happened
         return combiner
 
     def _write(

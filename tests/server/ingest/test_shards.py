@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
 
 from nanwatch.contract import frames as f
-from nanwatch_server.domain.models import DERIVED_EPOCH, Series, Stream
-from nanwatch_server.ingest.shards import STEPS_MAX, Combiner, ShardBook
+from nanwatch.contract.limits import CLOSE_PROTOCOL, SERIES_PER_RUN_MAX
+from nanwatch_server.api.ranks import MISSING_LISTED_MAX, ranks_json
+from nanwatch_server.domain.models import DERIVED_EPOCH, RankState, Series, Stream
+from nanwatch_server.ingest import shards
+from nanwatch_server.ingest.shards import STEPS_MAX, VALUES_MAX, Combiner, ShardBook
 from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import Points, points_of, replay, tables_of
 from nanwatch_server.store.tail import Tail
 from tests.server.ingest.test_first_light import eventually
-from tests.server.wire import RUN, Wire, table
+from tests.server.wire import RUN, Wire, hello, table
 
 DECLS = [
     f.SeriesDecl(0, "grad_norm_shard"),
@@ -74,13 +78,63 @@ def test_a_rank_that_says_a_step_again_takes_back_what_was_waiting():
     assert combiner.add(1, 2, 0, part(5, 4.0, 1)) == []
 
 
+def test_a_rank_that_was_cut_off_for_thousands_of_steps_catches_up():
+    combiner = Combiner()
+    for begin in range(0, 5000, 500):
+        combiner.add(0, 2, 0, part(np.arange(begin, begin + 500), 3.0))
+    found = combiner.add(1, 2, 0, part(np.arange(5000), 4.0, 1))
+    assert [one.step for one in found] == list(range(5000))
+    assert combiner.held == combiner.given_up == 0
+
+
 def test_a_rank_that_never_speaks_does_not_fill_the_memory():
     combiner = Combiner()
-    for step in range(3 * STEPS_MAX):
-        combiner.add(0, 2, 0, part(step, 1.0))
+    last = 2 * STEPS_MAX
+    for begin in range(0, last, 1024):
+        combiner.add(0, 2, 0, part(np.arange(begin, begin + 1024), 1.0))
     assert len(combiner._waiting) == STEPS_MAX
+    assert combiner.given_up == 2 * STEPS_MAX  # of two series each
     assert combiner.add(1, 2, 0, part(0, 1.0, 1)) == []
-    assert len(combiner.add(1, 2, 0, part(3 * STEPS_MAX - 1, 1.0, 1))) == 1
+    assert len(combiner.add(1, 2, 0, part(last - 1, 1.0, 1))) == 1
+
+
+def test_many_series_wait_in_bounded_memory():
+    """A client may declare thousands of layers; only a number of values waits, not of steps."""
+    layers = [
+        Series(
+            id=n,
+            run_id=RUN,
+            rank=0,
+            stage="train",
+            scope="",
+            kind="grad_norm_shard_layer",
+            layer=str(n),
+        )
+        for n in range(SERIES_PER_RUN_MAX + 100)
+    ]
+    combiner = Combiner()
+    for step in range(0, 300, 10):
+        for low in range(0, len(layers), 4000):
+            mine = tuple(layers[low : low + 4000])
+            steps = np.arange(step, step + 10)
+            combiner.add(0, 2, 0, Points(mine, steps, steps * 1.0, np.ones((len(mine), 10))))
+    assert len(combiner.names) == SERIES_PER_RUN_MAX
+    waiting = sum(len(one.values) for one in combiner._waiting.values())
+    assert 0 < waiting == combiner.held <= VALUES_MAX
+
+
+def test_values_that_are_given_up_are_counted(store, monkeypatch):
+    monkeypatch.setattr(shards, "STEPS_MAX", 2)
+    book = ShardBook(store)
+    commit(store, book, 0, 0, [1, 2, 3, 4], 3.0)
+    (gap,) = store.gaps(RUN)
+    assert (gap["epoch"], gap["reason"], gap["points"]) == (
+        DERIVED_EPOCH,
+        "ranks too far apart",
+        4,
+    )
+    commit(store, book, 0, 1, [5], 3.0)
+    assert len(store.gaps(RUN)) == 1  # one line a minute
 
 
 # --- in the transaction of the part --------------------------------------------------------------
@@ -100,7 +154,8 @@ def commit(store, book: ShardBook, rank: int, first: int, steps, values, fail: b
         made = book.combine(uow, stream, (2, 0), [points_of(record, series)], 1.0)
         if fail:
             raise RuntimeError("the transaction is lost")
-    book.settled()
+        opened = uow
+    book.settled(opened)
     return made
 
 
@@ -148,6 +203,28 @@ def test_a_lost_transaction_is_as_if_it_had_never_been(store):
     assert wholes(store) == [(1, 5.0), (2, 5.0)]
 
 
+def test_a_lost_group_of_transactions_is_forgotten_whoever_is_stored_first_after_it(store):
+    """Jobs of a failed group are tried alone, and the first of them may hold no part of a norm."""
+    book = ShardBook(store)
+    commit(store, book, 0, 0, [1, 2], 3.0)
+    with pytest.raises(RuntimeError, match="lost"):
+        commit(store, book, 1, 0, [1, 2], 4.0, fail=True)
+    with store.write() as uow:  # of the same run, with nothing to put together
+        assert book.combine(uow, Stream(run_id=RUN, rank=0, epoch=1), (2, 0), [], 1.0) == []
+    book.settled(uow)
+    commit(store, book, 1, 0, [1, 2], 4.0)
+    assert wholes(store) == [(1, 5.0), (2, 5.0)]
+    declared = {one.id for one in store.series_of(RUN)}
+    for committed in replay(store, RUN):
+        assert {one.id for points in tables_of(committed) for one in points.series} <= declared
+
+
+def test_a_page_lists_few_of_the_ranks_that_never_came():
+    state = RankState(run_id=RUN, rank=5000, world=65_536, host="h", last_seen_at=1.0, last_step=3)
+    listed = [one["rank"] for one in ranks_json([state], {})]
+    assert listed == [*range(MISSING_LISTED_MAX), 5000]
+
+
 # --- over the socket -----------------------------------------------------------------------------
 
 
@@ -178,6 +255,21 @@ def test_ranks_over_the_wire(server):
     wires[1].socket.close()
     assert eventually(lambda: [r["state"] for r in ranks()] == ["connected", "lost"])
     wires[0].socket.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"world": 0}, {"world": 1 << 31}, {"world": 2, "rank": 2}, {"generation": -1}],
+    ids=str,
+)
+def test_a_group_that_cannot_be_is_refused(server, said):
+    """A page lists every rank of the group that a client speaks of."""
+    with Wire(server.url, server.token) as wire:
+        wire.send(hello(**said))
+        with pytest.raises(ConnectionClosed) as refused:
+            wire.receive()
+    assert refused.value.rcvd is not None and refused.value.rcvd.code == CLOSE_PROTOCOL
+    assert server.get("/api/runs")["runs"] == []
 
 
 def test_a_training_of_one_process_has_no_ranks(server):
