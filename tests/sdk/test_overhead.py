@@ -126,3 +126,16 @@ def test_after_a_notice_every_attempt_is_measured_for_a_while() -> None:
     for _ in range(ALERT_ATTEMPTS + 5):
         loop.step(0.1, 1e-4, 20e-3)
     assert all(loop.measured[:ALERT_ATTEMPTS]) and not all(loop.measured[ALERT_ATTEMPTS:])
+
+
+def test_an_optimizer_that_is_gone_no_longer_thins_out_the_rest() -> None:
+    """Every fold makes an optimizer of its own: it counts only while it lives."""
+    loop = Loop()
+    for number in range(50):
+        for _ in range(40):
+            loop.now += 0.01
+            loop.overhead.step()
+            if loop.cadence.due(number):
+                loop.cadence.spent(50e-6)
+        assert loop.cadence.every == 1
+        loop.cadence.forget(number)

@@ -378,6 +378,7 @@ def test_two_losses_scaled_apart_are_told_unscaled(watched: Watch) -> None:
 @pytest.mark.parametrize("order", [2.0, math.inf])
 @pytest.mark.parametrize("foreach", [None, False])
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.usefixtures("every_attempt")
 def test_the_norm_before_clipping_whatever_the_clipping(
     watched: Watch, order: float, foreach: bool | None, again: bool
 ) -> None:

@@ -69,6 +69,11 @@ class Overhead:
         """Part of what is told to `spent`: a pass over tensors, which need not happen."""
         self._passes_s += seconds
 
+    def pause(self) -> None:
+        """The training stood still, or was not watched: the step that runs now has no length."""
+        self._closed_at = None
+        self._own_s = self._passes_s = 0.0
+
     def step(self) -> float | None:
         """An attempt closed: seconds since the one before, None for the first."""
         now = self._clock()
@@ -117,6 +122,10 @@ class Cadence:
             return False
         self._since[optimizer] = 0
         return True
+
+    def forget(self, optimizer: int) -> None:
+        """That optimizer is gone, and the cost is no longer shared with it."""
+        self._since.pop(optimizer, None)
 
     def due_at(self, step: int) -> bool:
         """The same by the step alone, for what only all ranks together can measure.
