@@ -8,6 +8,7 @@ the training thread; `Combine` and `total` run on the background thread.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -57,7 +58,7 @@ class Plans:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._owners: dict[int, int] = {}
-        self._plans: dict[tuple[int, ...], list[Share]] = {}
+        self._plans: dict[bytes, list[Share]] = {}
 
     def of(self, parameters: Sequence[Any]) -> list[Share]:
         """Shares of a call that clips these parameters. Unknown parameters have none."""
@@ -65,16 +66,17 @@ class Plans:
         if owners is not self._owners:
             self._owners = owners
             self._plans.clear()
-        key = tuple(map(id, parameters))
+        ids = array("Q", map(id, parameters))
+        key = ids.tobytes()  # compared as one block of memory
         found = self._plans.get(key)
         known = self._registry.known
         if found is None or any(s.layout is not known[s.number].layout for s in found):
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            found = self._plans[key] = self._work_out(key)
+            found = self._plans[key] = self._work_out(ids)
         return found
 
-    def _work_out(self, ids: tuple[int, ...]) -> list[Share]:
+    def _work_out(self, ids: Sequence[int]) -> list[Share]:
         indices: dict[int, dict[int, int]] = {}
         for index, key in enumerate(ids):
             number = self._owners.get(key)
