@@ -131,6 +131,18 @@ def _before(node: Any, last: dict[Any, str]) -> str:
     return last[max(candidates, key=lambda n: n._sequence_nr())]
 
 
+def _maker(node: Any, last: dict[Any, str]) -> Any:
+    """The operation whose result came into a layer; views, and those of weights, passed over."""
+    for _ in range(5):
+        inputs = [f for f, _ in node.next_functions if f is not None and last.get(f)]
+        if not inputs:
+            return None
+        node = max(inputs, key=lambda n: n._sequence_nr())
+        if not type(node).__name__.startswith(_VIEWS):
+            return node
+    return None
+
+
 def _look(
     node: Any, own: list[tuple[str, Any]], last: dict[Any, str], checked: set[Any]
 ) -> Found | None:
@@ -154,6 +166,8 @@ def _look(
             return Found(layer, operation, "parameter", infinite)
         if name.startswith(_RESULTS):
             return Found(last[node], operation, "result", infinite, mask)
+        maker = _maker(node, last) if own else None
+        operation = type(maker).__name__ if maker is not None else operation
         return Found(_before(node, last), operation, "input", infinite, mask)
     return None
 
