@@ -44,7 +44,7 @@ browser: setup  ## make sure there is a Chromium for the tests
 
 test: setup browser  ## run every test: Python, page, real browser
 	@$(BIN)/python hatch_build.py npm test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: setup  ## format, lint, types, import rules, also of the page
 	$(BIN)/ruff format --check .
