@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from nanwatch.contract.frames import Forensics
 from nanwatch.control.holding import Hold, nonfinite_flag
 from nanwatch.control.skip_guard import CHECKPOINTS_MOST
 from nanwatch.probes.attempts import APPLIED, HELD, SCALER_SKIPPED
@@ -301,3 +302,27 @@ def test_the_flag_counts_every_kind_of_tensor() -> None:
     ):
         assert nonfinite_flag([*good, bad]).item() == 1.0
     assert nonfinite_flag([torch.zeros(0)]) is None
+
+
+def test_a_guard_that_holds_for_ever_says_so(
+    watched: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = watched(guard="skip")
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(101):
+        gradient_step(model, optimizer, True, False, None)
+    held = [m.data["held"] for m in seen.read().marks if m.what == "note"]
+    assert held == ["50", "100"] and "held 100 updates in a row" in caplog.text
+
+
+def test_what_was_held_is_reported_with_its_checkpoint(watched: Watch) -> None:
+    seen = watched(guard="skip")
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for n in range(12):
+        gradient_step(model, optimizer, n == 10, False, None)
+    found = [r for r in seen.run.recorder.drain(final=True) if isinstance(r, Forensics)]
+    assert found[0].trigger == "gradient" and found[0].first_backward == "0"
+    guard = seen.run.observer.skip_guard
+    assert guard is not None and found[0].checkpoint_path == str(guard.saved[0])
