@@ -97,7 +97,7 @@ def test_a_restart_finds_nothing_new_and_opens_nothing_twice(judged):
     assert findings and len(incidents) == 1
     again = pipeline_of(judged)
     again.start()
-    eventually(lambda: RUN in again._states)
+    eventually(lambda: again.knows(RUN))
     again.committed(commit(judged, 2000, [explosion(600, 601)], 3))  # and the rules are where
     finished(again)  # they were: the next point makes no second finding of what is known
     assert judged.findings(RUN) == findings
@@ -147,7 +147,7 @@ def test_a_crash_between_commit_and_rules_is_made_up_for(judged, tmp_path):
             commit(unseen, first, [record], 1 if first < 20 else 3)
         pipeline = pipeline_of(unseen)
         pipeline.start()
-        eventually(lambda: RUN in pipeline._states)
+        eventually(lambda: pipeline.knows(RUN))
         pipeline.close()
         assert {one.id for one in unseen.findings(RUN)} == {one.id for one in judged.findings(RUN)}
         [late], [live] = unseen.incidents(), judged.incidents()
@@ -240,7 +240,7 @@ def test_it_stops_soon_with_much_to_do_and_goes_on_at_the_next_start(store):
     assert time.monotonic() - begin < 6 and not feeding.is_alive()
     again = pipeline_of(store)
     again.start()
-    eventually(lambda: RUN in again._states, 20)
+    eventually(lambda: again.knows(RUN), 20)
     again.close()
     assert len(store.incidents()) == 1
 
@@ -263,6 +263,6 @@ def test_a_training_that_begins_again_is_not_compared_with_its_first_life(store,
             pipeline.committed(committed)
     if replayed:
         pipeline.start()
-        eventually(lambda: RUN in pipeline._states)
+        eventually(lambda: pipeline.knows(RUN))
     finished(pipeline)
     assert [finding.title for finding in store.findings(RUN) if finding.severity > 1] == []
