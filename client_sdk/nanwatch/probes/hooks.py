@@ -20,6 +20,7 @@ from nanwatch.probes import frameworks
 from nanwatch.probes.clipping import ClippingProbe
 from nanwatch.probes.observer import Observer
 from nanwatch.probes.registry import Known
+from nanwatch.probes.tensors import CAPTURE
 
 STEP_WRAPPER = "wrapper"
 """Name of the function that torch puts around every optimizer's `step` (it calls the hooks)."""
@@ -43,11 +44,13 @@ class Hooks:
         self._clipping = ClippingProbe(self._on_clip, self._on_value, self._clipping_here)
 
     def _active(self) -> bool:
-        return self._observer.enabled and self._observer.on_this_thread()
+        return self._observer.enabled and not CAPTURE.on and self._observer.on_this_thread()
 
     def _clipping_here(self) -> bool:
         """Clipping alone says nothing about which thread trains."""
-        return self._observer.enabled and self._observer.thread is threading.current_thread()
+        observer = self._observer
+        here = observer.enabled and observer.thread is threading.current_thread()
+        return here and not CAPTURE.on
 
     def install(self) -> None:
         """Install everything. A part that this torch does not have is left out."""
@@ -58,6 +61,7 @@ class Hooks:
             self._install_scaler,
             self._install_repair,
             self._clipping.install,
+            self._install_capture,
         ):
             guarded("install", part)
         self._observer.probes.call("install")
@@ -222,7 +226,7 @@ class Hooks:
         return given
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._observer.on_this_thread():
+        if CAPTURE.on or not self._observer.on_this_thread():
             return
         if not self._steps:
             self._began_before_us(optimizer)
@@ -279,6 +283,34 @@ class Hooks:
         self._patch(LRScheduler, "step", make)
         self._patch(ReduceLROnPlateau, "step", make)
         self._patch(Optimizer, "state_dict", make)
+
+    def _install_capture(self) -> None:
+        """While a CUDA graph is captured we do nothing at all, on any thread."""
+        import torch
+
+        def make_begin(original: Callable[..., Any]) -> Callable[..., Any]:
+            def capture_begin(graph: Any, *args: Any, **kwargs: Any) -> Any:
+                CAPTURE.set(True)
+                try:
+                    return original(graph, *args, **kwargs)
+                except BaseException:
+                    CAPTURE.set(False)
+                    raise
+
+            return capture_begin
+
+        def make_end(original: Callable[..., Any]) -> Callable[..., Any]:
+            def capture_end(graph: Any, *args: Any, **kwargs: Any) -> Any:
+                try:
+                    return original(graph, *args, **kwargs)
+                finally:
+                    CAPTURE.set(False)
+
+            return capture_end
+
+        self._patch(torch.cuda.CUDAGraph, "capture_begin", make_begin)
+        self._patch(torch.cuda.CUDAGraph, "capture_end", make_end)
+        self._undo.append(lambda: CAPTURE.set(False))
 
     # --- clearing --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from nanwatch.contract.limits import TABLE_ROWS_MAX, to_name
 from nanwatch.probes import sharded
 from nanwatch.probes.attempts import AttemptClock
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
-from nanwatch.probes.tensors import Numbers, is_tensor, moments
+from nanwatch.probes.tensors import CAPTURE, Numbers, is_tensor, moments
 from nanwatch.record import (
     TABLE_VALUES_MAX,
     Catalog,
@@ -31,6 +31,7 @@ from nanwatch.record import (
 )
 
 NOT_A_NUMBER = "not a number"
+CAPTURED = "logged during a CUDA graph capture"
 
 PLAIN: set[type] = {float, int, bool}
 """Types of values that never change and that C code turns into float64. Scalars of numpy are
@@ -154,7 +155,7 @@ class Intake:
         for name, value in values.items():
             number = reduce(value)
             if number is None:
-                self.recorder.count_drop(NOT_A_NUMBER)
+                self.recorder.count_drop(CAPTURED if CAPTURE.on else NOT_A_NUMBER)
                 if name == "loss":
                     self.loss_at = -1
             else:
@@ -375,6 +376,8 @@ def _reduce_tensor(value: Any) -> float | Numbers | None:
     value = sharded.whole(value)  # what is spread over ranks would make this one ask the others
     if value is None or value.is_complex() or value.numel() == 0:
         return None
+    if CAPTURE.on and value.device.type == "cuda":
+        return None  # it has no value yet, and asking for it would become part of the graph
     if value.numel() == 1 and value.device.type == "cpu":
         return float(value)
     return moments(value)

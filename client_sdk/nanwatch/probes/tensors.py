@@ -6,8 +6,28 @@ copied to pinned memory behind an event, which the background thread polls.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
+
+
+class Capture:
+    """Whether a CUDA graph is being captured: until then nobody may ask the device anything.
+
+    Even an event that another thread asks for would make the user's capture fail.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.on = False
+
+    def set(self, on: bool) -> None:
+        """A capture begins or has ended; waits for a question that is being asked."""
+        with self.lock:
+            self.on = on
+
+
+CAPTURE = Capture()
 
 
 class Numbers:
@@ -22,7 +42,10 @@ class Numbers:
 
     def ready(self) -> bool:
         """True if `get` does not wait."""
-        return self._values is not None or self._event is None or self._event.query()
+        if self._values is not None or self._event is None:
+            return True
+        with CAPTURE.lock:
+            return not CAPTURE.on and self._event.query()
 
     def here(self) -> bool:
         """True if the numbers are on the host already, so that `get` costs nothing."""
@@ -31,11 +54,12 @@ class Numbers:
     def get(self) -> list[float]:
         """The numbers. Waits for the device if it must: background thread only."""
         if self._values is None:
-            if self._event is not None:
-                self._event.synchronize()
-            values: list[float] = self._tensor.tolist()
-            self._values = values
-            self._tensor = self._event = None
+            with CAPTURE.lock:  # giving pinned memory back asks the device, too
+                if self._event is not None:
+                    self._event.synchronize()
+                values: list[float] = self._tensor.tolist()
+                self._tensor = self._event = None
+                self._values = values
         return self._values
 
 
@@ -143,6 +167,9 @@ def read_all(tensors: Sequence[Any]) -> Numbers:
         return read(only.detach().reshape(1))
     if all(t.device.type == "cpu" for t in tensors):
         return Numbers([t.item() for t in tensors])
+    if any(t.device.type == "cpu" for t in tensors):
+        # Bringing them together on the device would wait for it.
+        return Joined([read_all([t]) for t in tensors])
     device = tensors[0].device
     flat = [t.detach().reshape(()).to(device, torch.float32) for t in tensors]
     return _defer(torch.stack(flat))
@@ -157,6 +184,8 @@ def norms(tensors: Sequence[Any]) -> Numbers:
     first = tensors[0]
     if all(t.dtype is first.dtype and t.device == first.device for t in tensors):
         return read(torch.stack(list(tensors)))
+    if len({t.device.type for t in tensors}) > 1:
+        return Joined([read_all([t]) for t in tensors])
     wide = any(t.dtype is torch.float64 for t in tensors)
     dtype = torch.float64 if wide else torch.float32
     return read(torch.stack([t.to(first.device, dtype) for t in tensors]))
