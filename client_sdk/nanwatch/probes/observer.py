@@ -7,7 +7,6 @@ attempts and applies commands. Training thread only; nothing here raises except 
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import threading
 import time
@@ -32,14 +31,14 @@ from nanwatch.probes.attempts import (
 )
 from nanwatch.probes.catalogue import PROBES
 from nanwatch.probes.clipping import Clip
+from nanwatch.probes.closing import Telling, closed_attempt
 from nanwatch.probes.logged import Intake
 from nanwatch.probes.observations import ClosedAttempt, Health, Marked
 from nanwatch.probes.overhead import Cadence, Overhead
 from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.sites import Sites
-from nanwatch.probes.tensors import Item, Picked, read, read_all
-from nanwatch.ranks import group_now
+from nanwatch.probes.tensors import Picked, read, read_all
 from nanwatch.record import Recorder
 
 GRADIENTS_SHARE = 0.5
@@ -59,20 +58,6 @@ FOREIGN_EVENTS = 100
 NAMINGS_FREE = 8
 NAMING_PAUSE = 100
 """Finding names may take one percent of the time, after the first few."""
-
-
-def _threshold(clips: Sequence[Clip]) -> float | None:
-    """The last real bound: clipping at infinity only reads the norm."""
-    finite = [c.threshold for c in clips if not c.by_value and math.isfinite(c.threshold)]
-    return finite[-1] if finite else None
-
-
-def _all_clipped_once(known: Known) -> bool:
-    """True if one clipping by the L2 norm took all gradients of this optimizer, and no others."""
-    if len(known.clips) != 1 or len(known.free) != 1 or known.layout is None:
-        return False
-    share = known.free[0][0]
-    return share.whole and share.indices is None and not known.layout.sharded
 
 
 class Observer:
@@ -112,10 +97,7 @@ class Observer:
         self._foreign = 0
         self._step_rates: dict[int, list[rates.StepRate]] = {}
         self._scans = 0
-        self._described: set[int] = set()
-        self._coverage: dict[str, str] = {}
-        self._clipped_at: float | None = None
-        """Bound of the script's `clip_grad_value_`."""
+        self.telling = Telling(self)
         self._namings = 0
         self._name_after = 0.0
 
@@ -202,7 +184,7 @@ class Observer:
         for number in backward.reached:
             known = self.registry.known.get(number)
             if known is not None:
-                self._remember_witness(known)
+                known.remember_witness()
                 # The gradients are others now: what was measured before is of no use.
                 known.norms = None
                 known.by_closure = known.by_closure or inside_step
@@ -219,7 +201,7 @@ class Observer:
         if not waiting:
             return
         for known in waiting:
-            if self._changed_by_hand(known):
+            if known.changed_by_hand():
                 # Weights moved without the optimizer (SAM's ascent, hand-written descent): not a
                 # skip. The next step takes these backward passes along.
                 for other in waiting:
@@ -254,7 +236,7 @@ class Observer:
                 self._before_clipped(known)
                 known.clips.append(clip)
                 del known.clips[:-CLIPS_MOST]
-                self._clipped_at = clip.threshold
+                self.telling.clipped_at = clip.threshold
 
     def _before_clipped(self, known: Known) -> None:
         """In a moment the gradients will be changed: measure now or not in this attempt."""
@@ -326,29 +308,13 @@ class Observer:
             return
         if attempt.fit:
             self.mark("fit", f"fit {known.scope}".strip(), {"scope": known.scope})
-        self._describe(known)
-        roots = [root for b in attempt.backwards for root in b.roots]
-        closed = ClosedAttempt(
-            known.scope,
-            attempt.step,
-            time.time(),
-            attempt.outcome,
-            self.health,
-            roots=[Item(numbers, i) for numbers, i, _ in roots],
-            divisors=[divisor for _, _, divisor in roots],
-            logged_loss=attempt.is_main and 0 <= self.intake.loss_at >= attempt.step - 1,
-            norms=known.norms,
-            clip_threshold=_threshold(known.clips),
-            norm_clipped=_all_clipped_once(known),
-            factor=factor_of(known.optimizer),
-        )
+        self.telling.describe(known)
+        closed = closed_attempt(known, attempt, self.health, self.intake.loss_at)
         if attempt.outcome == APPLIED:
             closed.rates = self._step_rates.pop(known.number, [])
         if found_inf is not None:
             closed.found_inf = read_all([found_inf])
             closed.outcome_if_found = HELD if ours else SCALER_SKIPPED
-        if known.scaler is not None:
-            closed.loss_scale = _loss_scale(known.scaler())
         known.forget_attempt()
         if attempt.is_main:
             closed.step_time = self.overhead.step()
@@ -359,7 +325,7 @@ class Observer:
                 self.cadence.alert()
                 self.probes.alert()
             if attempt.step % COVERAGE_ATTEMPTS == 1:
-                self._tell_coverage()
+                self.telling.coverage()
         self.recorder.put(closed)
         self.last_closed = closed
         self.probes.call("closed", known, attempt)
@@ -403,23 +369,6 @@ class Observer:
 
     def _measure_all(self, known: Known) -> None:
         self._measure(known, force=True)
-
-    def _remember_witness(self, known: Known) -> None:
-        before = known.witness() if known.witness is not None else None
-        if before is not None and before.grad is not None:
-            known.witness_version = before._version
-            return
-        optimizer = known.optimizer
-        for group in optimizer.param_groups if optimizer is not None else ():
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    known.witness = weakref.ref(parameter)
-                    known.witness_version = parameter._version
-                    return
-
-    def _changed_by_hand(self, known: Known) -> bool:
-        witness = known.witness() if known.witness is not None else None
-        return witness is not None and witness._version != known.witness_version
 
     def _close_if_cleared_by_hand(self) -> None:
         """`p.grad = None` for all parameters calls nothing of ours: look before the next pass."""
@@ -479,46 +428,3 @@ class Observer:
         for known in fresh:
             if known.scope == old.scope and factor_of(known.optimizer) == 1.0:
                 set_factor(known.optimizer, old.factor)
-
-    def _tell_coverage(self) -> None:
-        """What is measured how often, whenever that has changed."""
-        norms = self.cadence.every
-        said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
-        layouts = [k.layout for k in self.registry.live() if k.layout is not None]
-        if spread := [layout for layout in layouts if layout.sharded]:
-            said["gradient norms"] = sharded.coverage(self.cadence.common_every, spread)
-        if (group := group_now()) is not None and group[1] > 1:
-            said["loss"] = "of each rank's own batch, no mean over ranks; rules see rank 0's"
-        if self._clipped_at is not None:
-            said["clipping"] = f"values at {self._clipped_at:g}; norms are those before it"
-        if self.skip_guard is not None:
-            said["guard"] = self.skip_guard.coverage()
-        said.update(self.probes.coverage())
-        if said != self._coverage:
-            self._coverage = said
-            self.mark("coverage", "what is measured", dict(said))
-
-    def _describe(self, known: Known) -> None:
-        """Tell the rules once what kind of training this is."""
-        if known.number in self._described or known.layout is None:
-            return
-        self._described.add(known.number)
-        optimizer = known.optimizer
-        self.mark(
-            "config",
-            f"optimizer {type(optimizer).__name__} {known.scope}".strip(),
-            {
-                "scope": known.scope,
-                "optimizer": type(optimizer).__name__,
-                "parameters": str(sum(p.numel() for p in known.parameters())),
-                "layers": str(len(known.layout.layers)),
-                "recurrent": "1" if self.registry.recurrent else "0",
-                "scopes": ",".join(k.scope for k in self.registry.live() if k.scope),
-            },
-        )
-
-
-def _loss_scale(scaler: Any) -> Any:
-    """The scaler's present scale, without waiting for a device."""
-    scale = getattr(scaler, "_scale", None)
-    return read_all([scale]) if scale is not None else None

@@ -79,6 +79,25 @@ class Known:
         """The optimizer, or None if it is gone."""
         return self.ref()
 
+    def remember_witness(self) -> None:
+        """After a backward pass: a parameter with a gradient, and which values it had."""
+        before = self.witness() if self.witness is not None else None
+        if before is not None and before.grad is not None:
+            self.witness_version = before._version
+            return
+        optimizer = self.optimizer
+        for group in optimizer.param_groups if optimizer is not None else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.witness = weakref.ref(parameter)
+                    self.witness_version = parameter._version
+                    return
+
+    def changed_by_hand(self) -> bool:
+        """True if weights moved since the last backward pass without the optimizer."""
+        witness = self.witness() if self.witness is not None else None
+        return witness is not None and witness._version != self.witness_version
+
     def forget_attempt(self) -> None:
         """Its attempt has closed: what was seen of it is of no use for the next."""
         self.norms, self.clipped = None, False

@@ -1,0 +1,118 @@
+"""What is handed over when an attempt closes: its observation, what kind of training this is, and
+what is measured how often.
+
+Training thread only; called by the observer, which keeps the clock and decides what to measure.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nanwatch.control.learning_rate import factor_of
+from nanwatch.probes import sharded
+from nanwatch.probes.attempts import Attempt
+from nanwatch.probes.clipping import Clip
+from nanwatch.probes.observations import ClosedAttempt, Health
+from nanwatch.probes.registry import Known
+from nanwatch.probes.tensors import Item, read_all
+from nanwatch.ranks import group_now
+
+if TYPE_CHECKING:
+    from nanwatch.probes.observer import Observer
+
+
+def closed_attempt(
+    known: Known, attempt: Attempt, health: Health, loss_logged_at: int
+) -> ClosedAttempt:
+    """Everything known of an attempt; `loss_logged_at` is where the script logged a loss last."""
+    roots = [root for b in attempt.backwards for root in b.roots]
+    closed = ClosedAttempt(
+        known.scope,
+        attempt.step,
+        time.time(),
+        attempt.outcome,
+        health,
+        roots=[Item(numbers, i) for numbers, i, _ in roots],
+        divisors=[divisor for _, _, divisor in roots],
+        logged_loss=attempt.is_main and 0 <= loss_logged_at >= attempt.step - 1,
+        norms=known.norms,
+        factor=factor_of(known.optimizer),
+    )
+    if known.clips:
+        closed.clip_threshold = _threshold(known.clips)
+        closed.norm_clipped = _all_clipped_once(known)
+    if known.scaler is not None:
+        closed.loss_scale = _loss_scale(known.scaler())
+    return closed
+
+
+def _threshold(clips: Sequence[Clip]) -> float | None:
+    """The last real bound: clipping at infinity only reads the norm."""
+    finite = [c.threshold for c in clips if not c.by_value and math.isfinite(c.threshold)]
+    return finite[-1] if finite else None
+
+
+def _all_clipped_once(known: Known) -> bool:
+    """True if one clipping by the L2 norm took all gradients of this optimizer, and no others."""
+    if len(known.clips) != 1 or len(known.free) != 1 or known.layout is None:
+        return False
+    share = known.free[0][0]
+    return share.whole and share.indices is None and not known.layout.sharded
+
+
+def _loss_scale(scaler: Any) -> Any:
+    """The scaler's present scale, without waiting for a device."""
+    scale = getattr(scaler, "_scale", None)
+    return read_all([scale]) if scale is not None else None
+
+
+class Telling:
+    """Marks for the rules and the page, each of them once or when it has changed."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._described: set[int] = set()
+        self._coverage: dict[str, str] = {}
+        self.clipped_at: float | None = None
+        """Bound of the script's `clip_grad_value_`."""
+
+    def coverage(self) -> None:
+        """What is measured how often, whenever that has changed."""
+        observer = self._observer
+        norms = observer.cadence.every
+        said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
+        layouts = [k.layout for k in observer.registry.live() if k.layout is not None]
+        if spread := [layout for layout in layouts if layout.sharded]:
+            said["gradient norms"] = sharded.coverage(observer.cadence.common_every, spread)
+        if (group := group_now()) is not None and group[1] > 1:
+            said["loss"] = "of each rank's own batch, no mean over ranks; rules see rank 0's"
+        if self.clipped_at is not None:
+            said["clipping"] = f"values at {self.clipped_at:g}; norms are those before it"
+        if observer.skip_guard is not None:
+            said["guard"] = observer.skip_guard.coverage()
+        said.update(observer.probes.coverage())
+        if said != self._coverage:
+            self._coverage = said
+            observer.mark("coverage", "what is measured", dict(said))
+
+    def describe(self, known: Known) -> None:
+        """Tell the rules once what kind of training this is."""
+        if known.number in self._described or known.layout is None:
+            return
+        self._described.add(known.number)
+        observer, optimizer = self._observer, known.optimizer
+        observer.mark(
+            "config",
+            f"optimizer {type(optimizer).__name__} {known.scope}".strip(),
+            {
+                "scope": known.scope,
+                "optimizer": type(optimizer).__name__,
+                "parameters": str(sum(p.numel() for p in known.parameters())),
+                "layers": str(len(known.layout.layers)),
+                "recurrent": "1" if observer.registry.recurrent else "0",
+                "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
+            },
+        )
