@@ -318,6 +318,8 @@ class Forensics(Probe):
         self._troubles = 0
         self._bad_at = -HEALTHY_ATTEMPTS - 1
         self._skips = 0
+        self._found_fine = 0
+        """`id` of the norms of the attempt that is open, once they were seen to be finite."""
         self._held = 0
         self._told_at = HELD_LOUD
         self._trigger: Trigger = "command"
@@ -360,9 +362,12 @@ class Forensics(Probe):
 
     def before_step(self, known: Known) -> None:
         """The last moment before a poisoned update: are the weights still good?"""
-        if self._evidence.scan is not None or known.norms is None:
+        norms = known.norms
+        if norms is None or self._evidence.scan is not None or not norms.numbers.here():
             return
-        if _bad(known.norms.numbers) and self._fresh(self.observer.clock.step + 1):
+        if not _bad(norms.numbers):
+            self._found_fine = id(norms)  # so that `closed` need not look again
+        elif self._fresh(self.observer.clock.step + 1):
             self._evidence.scan = scan(names_of(self.observer.registry))
 
     def closed(self, known: Known, attempt: Attempt) -> None:
@@ -396,9 +401,10 @@ class Forensics(Probe):
             self.observer.mark("note", text, {"held": str(self._held)})
 
     def _trigger_of(self, closed: ClosedAttempt) -> Trigger | None:
+        norms, fine, self._found_fine = closed.norms, self._found_fine, 0
         if any(_bad(root) for root in closed.roots):
             return "loss"
-        if closed.norms is not None and _bad(closed.norms.numbers):
+        if norms is not None and id(norms) != fine and _bad(norms.numbers):
             return "gradient"
         wanted = self.desk.wanted
         if wanted is not None:
