@@ -54,3 +54,64 @@ def test_clipping_inside_a_closure_leaves_the_norm_before_it(
     spy.read()
     assert spy.values("grad_norm") == pytest.approx(truth, rel=1e-5)
     assert spy.values("clip_threshold") == [1e-3] * 10
+
+
+def test_an_optimizer_that_steps_inside_backward_has_the_loss_of_that_pass(
+    watched: Callable[..., Watched],
+) -> None:
+    seen = watched()
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    optimizers = {p: torch.optim.SGD([p], 0.01) for p in model.parameters()}
+
+    def step(parameter: torch.Tensor) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    losses: list[float] = []
+    for _ in range(6):
+        loss = model(torch.randn(8, 4)).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+    seen.read()
+    (series,) = [points for (kind, _, _), points in seen.points.items() if kind == "loss"]
+    assert series == [(n + 1, loss) for n, loss in enumerate(losses)]
+    applied = [points for (kind, _, _), points in seen.points.items() if kind == "update_applied"]
+    assert [len(points) for points in applied] == [6] * 4
+
+
+def test_a_pass_inside_a_pass_is_booked_like_any_other(watched: Callable[..., Watched]) -> None:
+    """Reentrant checkpointing runs backward again inside backward."""
+    from torch.utils.checkpoint import checkpoint
+
+    seen = watched()
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    losses: list[float] = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        x = torch.randn(8, 4, requires_grad=True)
+        loss = checkpoint(model, x, use_reentrant=True).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert seen.read().values("update_applied") == [1.0] * 4
+    assert seen.values("grad_norm")
+    assert seen.run.observer._running == []
+
+
+def test_a_backward_that_raised_leaves_nothing_to_the_next_step(
+    watched: Callable[..., Watched],
+) -> None:
+    seen = watched()
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    loss = model(torch.ones(2, 4)).square().mean()
+    again = 5 * loss
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        again.backward()
+    optimizer.step()
+    assert seen.read().values("loss") == [loss.item()]
+    assert seen.values("update_applied") == [1.0]

@@ -41,6 +41,9 @@ class Backward:
     open: set[int] = field(default_factory=set)
     """Optimizers of `reached` that have not cleared their gradients since."""
 
+    booked: bool = False
+    """True if the clock knew of it before it ended: an optimizer stepped inside it."""
+
     def __post_init__(self) -> None:
         self.open = set(self.reached)
 

@@ -143,7 +143,12 @@ class Hooks:
                 inside = self._inside_step()
                 inputs = args[4] if len(args) > 4 else kwargs.get("inputs")
                 seen = self._timed("backward", observer.before_backward, tensors, inside, inputs)
-                result = original(tensors, *args, **kwargs)
+                try:
+                    result = original(tensors, *args, **kwargs)
+                except BaseException:
+                    if seen is not None:
+                        self._timed("backward", observer.backward_ended, seen)
+                    raise
                 if seen is not None:
                     before = observer.clock.step
                     self._timed("backward", observer.after_backward, seen, inside)

@@ -98,6 +98,8 @@ class Observer:
         self._step_rates: dict[int, list[rates.StepRate]] = {}
         self._scans = 0
         self.telling = Telling(self)
+        self._running: list[Backward] = []
+        """Backward passes that run now: one, or more where they nest (checkpointing)."""
         self._namings = 0
         self._name_after = 0.0
 
@@ -156,6 +158,7 @@ class Observer:
             self.probes.call("before_backward", backward)
             backward.starts = ()  # the graph is not ours to keep
             self.roots_now = []
+        self._running.append(backward)
         return backward
 
     def _reached(self, roots: list[Any], owners: dict[int, int]) -> frozenset[int]:
@@ -192,8 +195,14 @@ class Observer:
                 known.clipped = False
         if backward.reached:
             self.probes.call("after_backward", backward)
-        for attempt in self.clock.backward(backward, inside_step):
-            self._emit(attempt)
+        self.backward_ended(backward)
+        if not backward.booked:
+            for attempt in self.clock.backward(backward, inside_step):
+                self._emit(attempt)
+
+    def backward_ended(self, backward: Backward) -> None:
+        """It runs no longer: it ended, or raised."""
+        self._running = [other for other in self._running if other is not backward]
 
     def before_clear(self, optimizers: Sequence[Known]) -> None:
         """Gradients are about to be cleared: if nobody used them, that is a skipped attempt."""
@@ -266,6 +275,8 @@ class Observer:
         self.probes.call("after_step", known)
         found_inf = getattr(known.optimizer, "found_inf", None)
         outcome = HELD if take_held(known.optimizer) else APPLIED
+        if self._running and not known.by_closure:
+            self._book_running(known.number)
         attempt = self.clock.stepped(known.number, outcome)
         for backward in attempt.backwards:
             if known.number not in backward.reached:
@@ -273,6 +284,13 @@ class Observer:
                 backward.site.reached, backward.site.shared = None, True
         ours = flag is not None
         self._emit(attempt, found_inf=flag if ours else found_inf, ours=ours)
+
+    def _book_running(self, number: int) -> None:
+        """Optimizer in backward: it steps from a gradient hook while the pass still runs."""
+        for backward in self._running:
+            if number in backward.reached and not backward.booked:
+                backward.booked = True
+                self.clock.backward(backward)
 
     def discarded(self, number: int) -> None:
         """A batch was thrown away before its backward pass (`calls` found out)."""
