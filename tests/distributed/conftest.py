@@ -1,8 +1,14 @@
-"""A real server process and trainings of several real processes over gloo."""
+"""One real server process, and trainings of several real processes over gloo.
+
+Most ranks are forked from a process that has imported torch already (multiprocessing's
+forkserver), which is quick; what torchrun itself does is tested with torchrun.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import os
 import socket
 import struct
@@ -16,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from distributed import forked
 from nanwatch.cli.local_server import Browser, LocalServer, environment
 
 TRAINING = Path(__file__).parent / "training.py"
@@ -32,6 +39,10 @@ class Server(LocalServer):
     def runs(self) -> list[dict[str, Any]]:
         """All runs, newest first."""
         return self.client.get("/api/runs")["runs"]
+
+    def runs_of(self, training: Training) -> list[dict[str, Any]]:
+        """Those of one launch."""
+        return [run for run in self.runs() if run["project"] == training.project]
 
     def detail(self, run: str) -> dict[str, Any]:
         """Everything about one run but its points."""
@@ -73,10 +84,10 @@ def eventually(look: Callable[[], Any], timeout_s: float, what: str) -> Any:
     pytest.fail(f"no {what} within {timeout_s} s")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server with an empty data directory, whose log must stay clean."""
-    started = Server(tmp_path / "data")
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of all these tests, whose log must stay clean: each launch is its own project."""
+    started = Server(tmp_path_factory.mktemp("server") / "data")
     yield started
     started.stop()
     log = started.log_path.read_text()
@@ -84,54 +95,121 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Training:
-    """One launch: a process that starts and ends the others."""
+    """One launch: processes that run until they end, and what they print."""
 
-    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
-        self.log = log
+    def __init__(self, project: str, log: Path) -> None:
+        self.project, self.log = project, log
+
+    def running(self) -> bool:
+        """True until the first of its processes has ended."""
+        raise NotImplementedError
+
+    def wait(self, timeout_s: float) -> list[int | None]:
+        """Exit codes; None for a process that has not ended."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End what still runs."""
+        raise NotImplementedError
+
+    def ended(self, timeout_s: float = 120) -> str:
+        """Wait for its end; what it printed. Fails unless it ended well."""
+        codes = self.wait(timeout_s)
+        text = self.log.read_text()
+        assert not any(codes) and None not in codes, (codes, text)
+        assert "internal error" not in text, text
+        return text
+
+
+class Launched(Training):
+    """By torchrun, as a user does it."""
+
+    def __init__(self, project: str, log: Path, command: list[str], env: dict[str, str]) -> None:
+        super().__init__(project, log)
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
                 command, env=env, stdout=file, stderr=file, start_new_session=True
             )
 
-    def ended(self, timeout_s: float = 120) -> str:
-        """Wait for its end; what it printed. Fails unless it ended well."""
-        code = self.process.wait(timeout_s)
-        text = self.log.read_text()
-        assert code == 0, text
-        assert "internal error" not in text, text
-        return text
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, timeout_s: float) -> list[int | None]:
+        try:
+            return [self.process.wait(timeout_s)]
+        except subprocess.TimeoutExpired:
+            return [None]
+
+    def kill(self) -> None:
+        if self.running():
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+
+class Forked(Training):
+    """By a script that starts its ranks itself, as with `torch.multiprocessing`."""
+
+    def __init__(
+        self, project: str, log: Path, arguments: list[str], env: dict[str, str], ranks: int
+    ) -> None:
+        super().__init__(project, log)
+        log.touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["distributed.forked"])
+        given = (ranks, free_port(), arguments, env, str(log))
+        self.processes = [
+            context.Process(target=forked.begin, args=(rank, *given)) for rank in range(ranks)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def running(self) -> bool:
+        return all(process.is_alive() for process in self.processes)
+
+    def wait(self, timeout_s: float) -> list[int | None]:
+        deadline = time.monotonic() + timeout_s
+        for process in self.processes:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.exitcode:
+                break  # the others wait for it for ever
+        return [process.exitcode for process in self.processes]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
 
 
 Launch = Callable[..., Training]
+_launches = itertools.count()
 
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Starts a training: `launch(server, "ddp", ranks=2, by="torchrun")`."""
+    """Starts a training: `launch(server, "ddp", ranks=2, by="torchrun --max-restarts=1")`."""
     started: list[Training] = []
 
     def begin(
-        server: Server | None, *arguments: str, ranks: int = 1, by: str = "torchrun", **env: str
+        server: Server | None, *arguments: str, ranks: int = 1, by: str = "fork", **env: str
     ) -> Training:
+        project = f"launch-{next(_launches)}"
         before = {k: v for k, v in os.environ.items() if not k.startswith("NANWATCH_")}
         if server is not None:
             before |= environment(server)
-        before |= {"OMP_NUM_THREADS": "1"} | env
-        command = [str(TRAINING), *arguments]
-        if ranks > 1 and by == "spawn":
-            command += ["--spawn", str(ranks), "--port", str(free_port())]
-        elif ranks > 1:
+        before |= {"OMP_NUM_THREADS": "1", "NANWATCH_PROJECT": project} | env
+        log = tmp_path / f"{project}.log"
+        if by == "fork":
+            one = Forked(project, log, [*arguments], before, ranks)
+        else:
             more = by.split()[1:]
-            command = [*TORCHRUN, str(ranks), *more, *command]
-        log = tmp_path / f"training-{len(started)}.log"
-        started.append(Training([sys.executable, *command], before, log))
-        return started[-1]
+            command = [sys.executable, *TORCHRUN, str(ranks), *more, str(TRAINING), *arguments]
+            one = Launched(project, log, command, before)
+        started.append(one)
+        return one
 
     yield begin
     for training in started:
-        if training.process.poll() is None:
-            os.killpg(training.process.pid, 9)
-        training.process.wait()
+        training.kill()
 
 
 def free_port() -> int:

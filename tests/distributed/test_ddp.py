@@ -17,9 +17,10 @@ from distributed.test_sharded import agree, layers, reference
 )
 def test_norms_and_attempts_are_those_of_one_process(server, launch, tmp_path, more):
     expected = reference(launch, tmp_path / "single.pt", "--clip", "0.05")["seen"]
-    launch(server, "ddp", "--clip", "0.05", *more, ranks=2).ended()
+    training = launch(server, "ddp", "--clip", "0.05", *more, ranks=2)
+    training.ended()
 
-    [run] = server.runs()
+    [run] = server.runs_of(training)
     totals = {one["step"]: math.hypot(*one["norms"].values()) for one in expected}
     for rank in (0, 1):
         agree(server.points(run["id"], "grad_norm", rank=rank), totals)
@@ -35,7 +36,7 @@ def test_norms_and_attempts_are_those_of_one_process(server, launch, tmp_path, m
 @pytest.mark.parametrize(("kind", "saves"), [("ddp", True), ("fsdp", False)])
 def test_no_command_splits_the_ranks(server, launch, kind, saves):
     training = launch(server, kind, "--steps", "400", "--pause", "0.05", ranks=2)
-    run = eventually(server.runs, 60, "run")[0]["id"]
+    run = eventually(lambda: server.runs_of(training), 60, "run")[0]["id"]
     path = f"/api/runs/{run}/commands"
     eventually(lambda: server.detail(run)["last_step"] >= 3, 60, "steps")
 
@@ -56,4 +57,4 @@ def test_no_command_splits_the_ranks(server, launch, kind, saves):
         assert "spread over the ranks" in found["message"]
     before = server.detail(run)["last_step"]
     eventually(lambda: server.detail(run)["last_step"] > before, 30, "further steps")
-    assert training.process.poll() is None
+    assert training.running()

@@ -9,9 +9,11 @@ from distributed.conftest import eventually
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_the_first_bad_rank_is_named(server, launch, kind):
-    launch(server, kind, *("--steps", "9", "--nan-rank", "2", "--nan-step", "7"), ranks=4).ended()
+    poisoned = ("--steps", "9", "--nan-rank", "2", "--nan-step", "7")
+    training = launch(server, kind, *poisoned, ranks=4)
+    training.ended()
 
-    [run] = server.runs()
+    [run] = server.runs_of(training)
 
     def incident() -> dict | None:
         found = server.client.get(f"/api/runs/{run['id']}/incidents")["incidents"]

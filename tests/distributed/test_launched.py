@@ -33,12 +33,17 @@ def test_a_plain_script_under_torchrun_is_one_run(server, tmp_path):
     command = [sys.executable, "-m", "nanwatch", "run", str(torchrun), "--standalone"]
     done = subprocess.run(
         [*command, "--nproc-per-node", "2", str(script)],
-        env={**os.environ, **environment(server), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            **environment(server),
+            "OMP_NUM_THREADS": "1",
+            "NANWATCH_PROJECT": "launched",
+        },
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    [run] = server.runs()
+    [run] = [one for one in server.runs() if one["project"] == "launched"]
     ranks = server.detail(run["id"])["ranks"]
     assert [(one["rank"], one["last_step"]) for one in ranks] == [(0, 6), (1, 6)]

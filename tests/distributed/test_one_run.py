@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from distributed.conftest import eventually
 
 
@@ -18,11 +16,11 @@ def ids(folder) -> dict[int, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("by", ["torchrun", "spawn"])
-def test_two_processes_are_one_run(server, launch, tmp_path, by):
-    printed = launch(server, "ddp", "--steps", "6", "--ids", str(tmp_path), ranks=2, by=by).ended()
+def test_two_processes_are_one_run(server, launch, tmp_path):
+    training = launch(server, "ddp", "--steps", "6", "--ids", str(tmp_path), ranks=2)
+    printed = training.ended()
 
-    [run] = server.runs()
+    [run] = server.runs_of(training)
     assert ids(tmp_path) == {0: {run["id"]}, 1: {run["id"]}}
     assert printed.count(f"/r/{run['id']}") == 1  # rank 0 alone prints the link
     detail = server.detail(run["id"])
@@ -49,7 +47,8 @@ def test_two_trainings_at_once_do_not_mix(server, launch, tmp_path):
     found = [ids(folder) for folder in folders]
     assert all(sorted(one) == [0, 1] and one[0] == one[1] for one in found)
     assert found[0] != found[1]
-    assert {run["id"] for run in server.runs()} == {one for each in found for one in each[0]}
+    runs = [run["id"] for training in both for run in server.runs_of(training)]
+    assert sorted(runs) == sorted(one for each in found for one in each[0])
 
 
 def test_without_a_server_the_spools_of_all_ranks_name_one_run(launch, tmp_path):
@@ -72,7 +71,7 @@ def test_without_a_server_the_spools_of_all_ranks_name_one_run(launch, tmp_path)
 def test_a_rank_that_goes_is_seen_to_be_gone(server, launch, tmp_path):
     go = tmp_path / "go"
     training = launch(server, "ddp", "--steps", "4", "--linger", str(go), ranks=2)
-    run = eventually(server.runs, 60, "run")[0]["id"]
+    run = eventually(lambda: server.runs_of(training), 60, "run")[0]["id"]
 
     def states() -> dict[int, str]:
         return {one["rank"]: one["state"] for one in server.detail(run)["ranks"]}
@@ -85,14 +84,15 @@ def test_a_rank_that_goes_is_seen_to_be_gone(server, launch, tmp_path):
 
 def test_a_rank_that_dies_is_started_again_into_the_same_run(server, launch, tmp_path):
     """torchrun starts all ranks anew: a new life of the same run, and nothing twice."""
-    launch(
+    training = launch(
         server,
         *("ddp", "--steps", "8", "--die-rank", "1", "--die-step", "3", "--ids", str(tmp_path)),
         ranks=2,
         by="torchrun --max-restarts=1",
-    ).ended()
+    )
+    training.ended()
 
-    [run] = server.runs()
+    [run] = server.runs_of(training)
     assert ids(tmp_path) == {0: {run["id"]}, 1: {run["id"]}}
     detail = server.detail(run["id"])
     assert (detail["status"], detail["last_step"]) == ("ended", 8)

@@ -41,9 +41,10 @@ def agree(points: list[tuple[int, float]], expected: dict[int, float], every: bo
 def test_combined_norms_are_those_of_one_process(server, launch, tmp_path, ranks, more):
     clip = tuple(one for one in more if one != "--replicate")
     expected = reference(launch, tmp_path / "single.pt", *clip)["seen"]
-    launch(server, "fsdp", *more, ranks=ranks).ended()
+    training = launch(server, "fsdp", *more, ranks=ranks)
+    training.ended()
 
-    [run] = server.runs()
+    [run] = server.runs_of(training)
     totals = {one["step"]: math.hypot(*one["norms"].values()) for one in expected}
     every = "--clip" in more  # otherwise as often as the overhead budget allows
     agree(server.points(run["id"], "grad_norm"), totals, every)

@@ -76,7 +76,6 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     run = nanwatch.init(
-        project="ranks",
         mode="off" if options.off else None,
         control=nanwatch.Control(lr=(1e-6, 1.0), checkpoint=True, stop=True),
     )
@@ -102,7 +101,7 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
         if options.uneven and rank == 0:
             run.log(only_here=float(step))
         if died and step == options.die_step:
-            time.sleep(2)  # what it measured has reached the server
+            run.finish()  # what it measured is on the server
             os._exit(7)
         if options.pause:
             time.sleep(options.pause)
@@ -123,18 +122,11 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
         dist.destroy_process_group()
 
 
-def spawned(rank: int, world: int, port: int, options: argparse.Namespace) -> None:
-    """A process of `mp.spawn`: it learns its rank from an argument, not from the environment."""
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(port)
-    train(rank, world, options)
-
-
-def main() -> None:
+def main(rank: int, world: int, arguments: list[str] | None = None) -> None:
+    """Train as one rank; it learns which from its launcher, or, forked, from these arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=("single", "ddp", "fsdp"))
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--spawn", type=int, default=0)
-    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--nan-rank", type=int, default=-1)
     parser.add_argument("--nan-step", type=int, default=-1)
     parser.add_argument("--die-rank", type=int, default=-1)
@@ -147,14 +139,8 @@ def main() -> None:
     for flag in ("off", "reference", "accumulate", "static-graph", "find-unused", "replicate"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--uneven", action="store_true")
-    options = parser.parse_args()
-    if options.spawn:
-        import torch.multiprocessing as mp
-
-        mp.spawn(spawned, (options.spawn, options.port, options), options.spawn)
-    else:
-        train(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), options)
+    train(rank, world, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    main(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

@@ -15,12 +15,19 @@ from typing import Any
 
 from nanwatch.control.holding import Hold, gradients_of, nonfinite_flag
 from nanwatch.guard import GUARD
+from nanwatch.probes import sharded
 from nanwatch.probes.registry import Known
 
 logger = logging.getLogger("nanwatch")
 
 CHECKPOINTS_MOST = 3
 """Emergency checkpoints of one run: one at the first held update of an episode."""
+
+SPREAD = (
+    "the gradients are spread over the ranks, which would have to agree in each step; "
+    "guards.skip_nonfinite(optimizer, rank_consistent=True) does, if every rank calls it"
+)
+"""Why nothing is held where weights are sharded."""
 
 CLOSURE_ONLY = ("LBFGS",)
 """Optimizers that evaluate their closure many times a step: nothing can be held there."""
@@ -61,10 +68,12 @@ class SkipGuard:
         gradients = gradients_of(optimizer)
         if not gradients or _capturing(gradients[0]):
             return
+        if self._spread(known, gradients):
+            return
         if self._known_finite(known, gradients):
             self._episode.discard(known.number)
             return
-        flag = _agreed(nonfinite_flag(gradients), gradients)
+        flag = nonfinite_flag(gradients)
         if flag is None:
             return
         if self._on_device(optimizer, flag):
@@ -81,9 +90,9 @@ class SkipGuard:
         """A closure inside the step has made gradients: hold them now if they are poisoned."""
         optimizer = known.optimizer
         gradients = gradients_of(optimizer) if optimizer is not None else []
-        if not gradients:
+        if not gradients or self._spread(known, gradients):
             return
-        flag = _agreed(nonfinite_flag(gradients), gradients)
+        flag = nonfinite_flag(gradients)
         if flag is not None and bool(flag):
             self._begin(known, step)
         else:
@@ -107,16 +116,27 @@ class SkipGuard:
     # --- deciding --------------------------------------------------------------------------------
 
     def _known_finite(self, known: Known, gradients: list[Any]) -> bool:
-        """True if norms at hand say that every gradient is finite; clipping keeps them so.
-
-        Never for shards: what one rank knows must not keep it from the common decision.
-        """
+        """True if norms at hand say that every gradient is finite; clipping keeps them so."""
         norms = known.norms
         if norms is None or len(norms.positions) != len(gradients) or not norms.numbers.here():
             return False
-        if any(hasattr(gradient, "to_local") for gradient in gradients):
-            return False
         return math.isfinite(sum(norms.numbers.get()))
+
+    def _spread(self, known: Known, gradients: list[Any]) -> bool:
+        """True if other ranks hold parts of the gradients: then nothing is held.
+
+        The ranks would have to agree, and a rank that asks while another one does not (it never
+        called `init`, has finished, or failed inside the SDK) would hang the training.
+        """
+        kind = sharded.dtensor_type()
+        if kind is None or not any(
+            isinstance(gradient, kind) and sharded.whole(gradient) is None for gradient in gradients
+        ):
+            return False
+        if known.number not in self.left_alone:
+            self.left_alone[known.number] = SPREAD
+            logger.warning('nanwatch: guard="skip" holds nothing here: %s', SPREAD)
+        return True
 
     def _on_device(self, optimizer: Any, flag: Any) -> bool:
         if flag.device.type in self.devices_at_hand:
@@ -193,33 +213,3 @@ def _capturing(tensor: Any) -> bool:
     import torch
 
     return bool(torch.cuda.is_current_stream_capturing())
-
-
-def _agreed(flag: Any, gradients: list[Any]) -> Any:
-    """The same decision on every rank of a sharded model: each rank sees its shards alone.
-
-    The only collective that the SDK issues in a step: `guard="skip"` is a request to act. Without
-    sharded gradients (one process, DDP) the local decision is the common one already.
-    """
-    meshes: list[Any] = []
-    for gradient in gradients:
-        mesh = getattr(gradient, "device_mesh", None)
-        if mesh is not None and mesh not in meshes:
-            meshes.append(mesh)
-    if not meshes:
-        return flag
-    import torch
-    import torch.distributed as distributed
-
-    if flag is None:
-        flag = torch.zeros((), device=gradients[0].device)
-    for mesh in meshes:
-        for dimension in range(mesh.ndim):
-            if mesh.size(dimension) > 1:
-                group = mesh.get_group(dimension)
-                work = distributed.all_reduce(
-                    flag, op=distributed.ReduceOp.MAX, group=group, async_op=True
-                )
-                if work is not None:
-                    work.wait()
-    return flag
