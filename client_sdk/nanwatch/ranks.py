@@ -20,7 +20,11 @@ from datetime import timedelta
 from typing import Any
 
 AGREE_WITHIN_S = 60.0
-"""So long the ranks may take to agree on a run id; then this process becomes a run of its own."""
+"""So long ranks that train may take to agree on a run id; then each becomes a run of its own."""
+
+AGREE_IDLE_S = 1800.0
+"""So long they may take before they train: rank 0 may prepare the data, or torch be begun late.
+As long as torch's own process groups wait for a rank."""
 
 PLACE_WITHIN_S = 120.0
 """So long a process that looks like one of several may take to begin `torch.distributed`."""
@@ -130,11 +134,13 @@ class Agreement:
         environ: Mapping[str, str] = os.environ,
         own_rank: bool = True,
         within_s: float = AGREE_WITHIN_S,
+        idle_s: float = AGREE_IDLE_S,
     ) -> None:
         global _begun
         _begun += 1
         self._key = f"nanwatch/run/{_begun}"
-        self._own_id, self._attempts, self._within_s = own_id, attempts, within_s
+        self._own_id, self._attempts = own_id, attempts
+        self._within_s, self._idle_s = within_s, idle_s
         self._environ = dict(environ)
         given = self._environ.get("NANWATCH_RUN_ID", "")
         self._given = run_id_of(given, project) if given else ""
@@ -185,7 +191,9 @@ class Agreement:
         if agreed:
             self._store = None
             return self._one_of(agreed, rank, world)
-        if time.monotonic() - self._placed_at > self._within_s:
+        waited = time.monotonic() - self._placed_at
+        trains = self._attempts() >= ALONE_AFTER_ATTEMPTS
+        if waited > (self._within_s if trains else self._idle_s):
             return self._alone(rank, world)
         return None
 

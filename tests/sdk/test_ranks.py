@@ -94,17 +94,28 @@ def test_a_second_run_of_the_same_processes_is_another_one(store):
 
 
 def test_without_an_answer_it_becomes_a_run_of_its_own_and_says_so(store):
-    lost = agreement(TORCHRUN | store, within_s=0.2)
+    lost = agreement(TORCHRUN | store, attempts=ranks.ALONE_AFTER_ATTEMPTS, within_s=0.2)
     found = settled(lost)
     assert (found.run_id, found.rank, found.world, found.group) == (ID, 0, 1, 2)
     assert "rank 1 of 2" in found.problem and "NANWATCH_RUN_ID" in found.problem
     assert found.facts["rank"] == "1 of 2"
 
 
+def test_a_rank_that_does_not_train_yet_waits_for_rank_0(store):
+    """Rank 0 prepares the data for minutes before it calls `init`."""
+    early = agreement(TORCHRUN | store, own=OTHER, within_s=0.0)
+    for _ in range(3):
+        assert early.poll() is None
+        time.sleep(0.01)
+    settled(agreement(TORCHRUN | store | {"RANK": "0"}))
+    found = settled(early)
+    assert (found.run_id, found.rank, found.problem) == (ID, 1, "")
+
+
 def test_a_store_that_is_not_there_costs_little_and_is_named():
     gone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     started = time.monotonic()
-    one = agreement(TORCHRUN | gone, within_s=0.0)
+    one = agreement(TORCHRUN | gone, idle_s=0.0)
     one.poll()
     assert "ConnectionRefusedError" in settled(one).problem
     assert time.monotonic() - started < ranks.REACH_TIMEOUT_S + 5
@@ -114,7 +125,7 @@ def test_rubbish_in_the_store_is_no_run_id(store):
     port = int(store["MASTER_PORT"])
     client = dist.TCPStore("127.0.0.1", port, is_master=False, wait_for_workers=False)
     client.set("nanwatch/run/1", "../../etc")
-    found = settled(agreement(TORCHRUN | store, within_s=0.2), 30)
+    found = settled(agreement(TORCHRUN | store, idle_s=0.2), 30)
     assert found.run_id == ID and "32 hexadecimal digits" in found.problem
 
 
