@@ -104,14 +104,24 @@ class Options:
     offer: ControlOffer | None = None
 
 
+class BadDirectory(ValueError):
+    """NANWATCH_DATA_DIR names no directory that can be found."""
+
+
 def data_directory() -> Path:
-    """Where spools, checkpoints and the server's address file lie."""
+    """Where spools, checkpoints and the server's address file lie; absolute, since scripts change
+    their directory. Raises `BadDirectory`."""
     given = os.environ.get("NANWATCH_DATA_DIR")
     if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        try:
+            return Path(given).expanduser().absolute()
+        except RuntimeError:
+            raise BadDirectory(
+                f"NANWATCH_DATA_DIR expects a directory; got {given!r}, whose ~ is nobody's home"
+            ) from None
+    base = os.environ.get("XDG_DATA_HOME", "")
     try:
-        return Path(base).expanduser() / "nanwatch"
+        return Path(base if os.path.isabs(base) else "~/.local/share").expanduser() / "nanwatch"
     except RuntimeError:  # no HOME and no passwd entry: containers with a random user
         return _temporary_directory()
 
@@ -169,7 +179,7 @@ def resolve(
     if local:
         server, found = _local_server(data_dir)
         token = found or token
-    if server:
+    else:
         check_address(server)
     project = to_name(project)
     granted_by, offer = "script", control
@@ -272,19 +282,23 @@ def flatten(config: Any) -> dict[str, str]:
     def visit(prefix: str, value: Any, depth: int) -> None:
         if len(flat) >= CONFIG_KEYS_MAX:
             return
-        if not isinstance(value, dict) and hasattr(value, "__dict__") and not callable(value):
+        if not isinstance(value, Mapping) and hasattr(value, "__dict__") and not callable(value):
             value = vars(value)
-        if isinstance(value, dict) and depth < 6:
-            for key, inner in value.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), inner, depth + 1)
+        if isinstance(value, Mapping) and depth < 6:
+            for key in list(value):
+                name = f"{prefix}.{key}" if prefix else str(key)
+                try:
+                    visit(name, value[key], depth + 1)
+                except Exception as error:  # of the user's own class: a value that is not set
+                    flat[name[:200]] = f"({type(error).__name__})"
         elif prefix:
-            try:
-                flat[prefix[:200]] = str(value)[:500]
-            except Exception as error:
-                flat[prefix[:200]] = f"({type(error).__name__})"
+            flat[prefix[:200]] = str(value)[:500]
 
     if config is not None:
-        visit("", config, 0)
+        try:
+            visit("", config, 0)
+        except Exception as error:
+            flat["config"] = f"({type(error).__name__})"
     return flat
 
 

@@ -46,12 +46,16 @@ class Guard:
             self.times[key] = time.time()
             self.changed.add(key)
         if first:
-            logger.warning(
-                "nanwatch: internal error in %s, your training goes on (told once per kind): %s",
-                kind,
-                text,
-            )
-            logger.debug("%s", traceback.format_exc())
+            try:
+                logger.warning(
+                    "nanwatch: internal error in %s, your training goes on (told once per kind): "
+                    "%s",
+                    kind,
+                    text,
+                )
+                logger.debug("%s", traceback.format_exc())
+            except Exception:
+                pass  # a handler or filter of the user's that fails
         if Guard.reraise:
             raise error
 

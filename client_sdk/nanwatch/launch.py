@@ -64,8 +64,10 @@ def plan(command: list[str], *, as_module: bool, environ: Mapping[str, str]) -> 
 
 
 def _is_script(target: str) -> bool:
-    if target.endswith((".py", ".pyw", ".pyz", ".pyc", ".zip")) or os.path.isdir(target):
+    if target.endswith((".py", ".pyw", ".pyz", ".pyc", ".zip")):
         return True
+    if os.path.isdir(target):  # a directory may by chance be called as the program that is meant
+        return os.path.isfile(os.path.join(target, "__main__.py"))
     return os.path.isfile(target) and not os.access(target, os.X_OK)
 
 

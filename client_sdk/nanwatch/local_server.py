@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nanwatch.link.lock import is_running
 
@@ -57,6 +58,8 @@ def read(data_dir: Path) -> Found | None:
     """What the file in the data directory says; the server may be dead by now."""
     try:
         told = json.loads((data_dir / SERVER_FILE).read_text())
+        if urlsplit(told["url"]).scheme not in ("http", "https"):
+            return None
         return Found(
             url=str(told["url"]),
             token=str(told["ingest_token"]),
@@ -64,19 +67,20 @@ def read(data_dir: Path) -> Found | None:
             pid=int(told.get("pid", 0)),
             host=str(told.get("host", "")),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
 def answers(url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
     """True if a nanwatch server answers there. Waits at most `timeout_s`."""
-    import urllib.request  # on the background thread: it is not needed to start a run
+    import http.client  # on the background thread: they are not needed to start a run
+    import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/healthz", timeout=timeout_s) as answer:
             return json.loads(answer.read(1000)) == {"ok": True}
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: no server of the web
         return False
 
 

@@ -281,7 +281,13 @@ class Run(NullRun):
     def _note_failure(self, kind: type[BaseException], error: BaseException) -> None:
         if issubclass(kind, StopTraining):
             return
-        self._failure = (f"{kind.__name__}: {error}"[:2000], 1)
+        try:
+            said = str(error)
+        except Exception:
+            said = "(its text cannot be made)"  # a user's exception whose own text fails
+        # A file's name that is not UTF-8 must not keep us from writing down how the run ended.
+        said = said[:2000].encode("utf-8", "backslashreplace").decode()
+        self._failure = (f"{kind.__name__}: {said}"[:2000], 1)
 
     def _on_exception(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None

@@ -146,3 +146,14 @@ def test_unknown_fields_are_ignored(frame, text):
 def test_every_text_has_a_nearest_name(text):
     assert is_name(to_name(text))
     assert to_name(to_name(text)) == to_name(text)
+
+
+def test_texts_that_are_no_unicode_are_written_out():
+    mark = f.Mark(what="note", step=3, time=float("nan"), text="\udcff.csv", data={"\ud800": "é"})
+    table = f.Table(ids=[1], steps=b"\0" * 8, times=b"\0" * 8, values=b"\xff" * 8)
+    sent = f.Batch(lane="scalars", first=0, records=[mark, table])
+    came = f.decode_client(f.encode(sent))
+    assert isinstance(came, f.Batch) and came.records[1] == table
+    told = came.records[0]
+    assert isinstance(told, f.Mark) and told.text == "\\udcff.csv"
+    assert told.data == {"\\ud800": "é"} and told.time != told.time

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,3 +193,45 @@ def test_an_idle_server_ends_and_a_used_one_does_not(data_dir: Path) -> None:
             assert server.poll() is None and socket.close_code is None
             time.sleep(0.1)
     assert server.wait(30) == 0
+
+
+def test_a_server_detached_from_a_relative_directory(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = ("--data-dir", "a [/b] c")
+    started = cli(tmp_path / "unused", "serve", "--detach", "--port", "0", *where)
+    try:
+        found = local_server.alive(tmp_path / "a [/b] c")
+        assert started.returncode == 0 and found is not None, started.stderr
+        assert found.url in started.stderr
+    finally:
+        assert cli(tmp_path / "unused", "serve", "--stop", *where).returncode == 0
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 10**30, -1], ids=["ours", "huge", "none"])
+def test_what_answers_at_the_old_port_may_be_no_web_server(data_dir: Path, pid: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.recv(1000)
+                    peer.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        data_dir.mkdir()
+        told = {"url": url, "ingest_token": "t", "pid": pid, "host": socket.gethostname()}
+        (data_dir / "server.json").write_text(json.dumps(told))
+        assert local_server.alive(data_dir) is None
+        stopped = cli(data_dir, "serve", "--stop")
+        assert stopped.returncode == 1 and "no server runs" in stopped.stderr
+        env = {"--server": url, "--token": "x"}
+        options = [part for pair in env.items() for part in pair]
+        looked = cli(data_dir, "doctor", *options)
+        assert looked.returncode == 1 and "does not answer" in looked.stderr
+        sent = cli(data_dir, "send", "--run", "r", "--step", "1", "loss=1", *options)
+        assert sent.returncode == 1 and "no nanwatch server: BadStatusLine" in sent.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import UserDict
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,50 @@ def test_configuration_of_any_shape_becomes_flat_text() -> None:
 
 def test_names_are_made_harmless() -> None:
     assert options(project="a b/<script>").project == "a_b/_script_"
+
+
+def test_what_a_file_says_never_ends_a_training(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("NANWATCH_DATA_DIR", str(tmp_path))
+    for told in (
+        {"url": "nonsense", "ingest_token": "t"},
+        {"url": 3, "ingest_token": "t"},
+        {"url": "file:///etc/passwd", "ingest_token": "t"},
+        {"url": "http://127.0.0.1:9", "ingest_token": "t", "pid": float("inf")},
+    ):
+        (tmp_path / "server.json").write_text(json.dumps(told))
+        assert options().server == ""
+    # A server that was told to listen on an address of this machine.
+    (tmp_path / "server.json").write_text('{"url": "http://10.0.0.5:87", "ingest_token": "t"}')
+    assert options().server == "http://10.0.0.5:87"
+
+
+def test_the_data_directory_stays_when_the_script_moves(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NANWATCH_DATA_DIR", "data")
+    assert options().data_dir == tmp_path / "data"
+    monkeypatch.setenv("NANWATCH_DATA_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(ValueError, match="nobody's home"):
+        options()
+    monkeypatch.delenv("NANWATCH_DATA_DIR")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")  # to be ignored, says its specification
+    assert options().data_dir.is_absolute() and "relative" not in options().data_dir.parts
+
+
+class Unset(UserDict[str, Any]):
+    """As a configuration of Hydra with a value that nobody gave."""
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "seed":
+            raise LookupError("missing mandatory value")
+        return super().__getitem__(key)
+
+    def __str__(self) -> str:
+        raise LookupError("cannot be shown")
+
+
+def test_mappings_of_other_libraries_are_read_as_dicts() -> None:
+    config = Unset(optim=UserDict(lr=1e-3), seed=0)
+    assert flatten(config) == {"optim.lr": "0.001", "seed": "(LookupError)"}
+    assert flatten({"a": {"b": {"c": {"d": {"e": {"f": config}}}}}}) == {
+        "a.b.c.d.e.f": "(LookupError)"
+    }

@@ -5,6 +5,7 @@ Each case is a real Python process, because exits, forks and imports cannot be j
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nanwatch.guard import GUARD, Guard, guarded
 
 TRAIN = """
 import hashlib, os, sys
@@ -233,3 +236,19 @@ def test_off_means_off(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "data").exists()
     assert time.monotonic() - started < 30
+
+
+def test_a_logger_of_the_user_that_fails_is_not_our_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(record: logging.LogRecord) -> bool:
+        raise RuntimeError("a filter of the user's")
+
+    monkeypatch.setattr(Guard, "reraise", False)
+    logger = logging.getLogger("nanwatch")
+    logger.addFilter(fails)
+    try:
+        assert guarded("test", lambda: 1 / 0) is None
+    finally:
+        logger.removeFilter(fails)
+        GUARD.clear()

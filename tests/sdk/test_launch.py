@@ -136,6 +136,7 @@ def steps_of(segment: Path, wanted: str) -> list[int]:
         "assert False, 'assertions are on'",
         "import threading; t = threading.Thread(target=sys.exit); t.start(); t.join()",
         "def f(): raise ValueError('x') from KeyError('y')\nf()",
+        "class Mute(Exception):\n    def __str__(self): raise RuntimeError('no text')\nraise Mute",
     ],
 )
 def test_ends_as_bare(tmp_path: Path, ending: str) -> None:
@@ -354,3 +355,46 @@ def test_ctrl_c_twice_ends_at_once_and_quietly(tmp_path: Path) -> None:
         assert process.wait(10) == -signal.SIGINT
     assert "KeyboardInterrupt" in errors and "site-packages/nanwatch" not in errors
     assert "nanwatch/" not in errors, errors
+
+
+def test_a_script_that_first_asks_whether_torch_is_there_is_watched(tmp_path: Path) -> None:
+    code = """
+    import importlib.util, sys
+    assert importlib.util.find_spec("torch") is not None  # as transformers does at import
+    sys.path.insert(0, "broken")
+    try:
+        import torch
+    except ImportError as error:
+        print(error)
+    sys.path.remove("broken")
+    """
+    script(tmp_path, "raise ImportError('a library is missing')", "broken/torch.py")
+    script(tmp_path, textwrap.dedent(code) + TRAIN + "train()")
+    done = run(tmp_path, "train.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a library is missing\n", "")
+    assert len(hellos(tmp_path)) == 1
+
+
+def test_arguments_that_are_no_text_are_shown_as_they_are(tmp_path: Path) -> None:
+    script(tmp_path, TRAIN + "train()\nraise FileNotFoundError(sys.argv[2])")
+    command = [sys.executable, "-m", "nanwatch", "run", "train.py", "--data", b"\xff.csv"]
+    done = subprocess.run(
+        command, env=environment(tmp_path), capture_output=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 1 and b"internal error" not in done.stderr
+    (hello,) = hellos(tmp_path)
+    assert hello.run.config == {"data": "\\udcff.csv"}
+
+
+def test_a_script_that_changes_its_directory_leaves_its_data_in_one_place(tmp_path: Path) -> None:
+    script(tmp_path, "import os\nos.mkdir('results')\nos.chdir('results')\n" + TRAIN + "train()")
+    assert run(tmp_path, "train.py", NANWATCH_DATA_DIR="data").returncode == 0
+    assert len(hellos(tmp_path)) == 1 and not list(tmp_path.glob("results/*"))
+
+
+def test_a_directory_called_like_the_program_is_not_the_program(tmp_path: Path) -> None:
+    (tmp_path / "bash").mkdir()  # as `accelerate` lies in a clone of accelerate
+    assert run(tmp_path, "bash", "-c", "echo started").stdout == "started\n"
+    (tmp_path / "x[").mkdir()
+    missing = run(tmp_path, "x[/]y")
+    assert missing.returncode == 127 and "'x[/]y'" in missing.stderr

@@ -143,3 +143,46 @@ def test_lines_are_read_as_the_design_says() -> None:
     assert isinstance(huge, Points) and set(huge.values.values()) == {math.inf}
     with pytest.raises(LineError, match="line 3: "):
         parse("nonsense", 3)
+
+
+def test_a_stream_of_wide_lines_and_of_bytes_that_are_no_text(
+    server: Served, tmp_path: Path
+) -> None:
+    layers = {f"encoder.layers.{n}.self_attention.projection.weight": n / 7 for n in range(100)}
+    lines = [json.dumps({"step": n, "loss": n, "grad_norm_layer": layers}) for n in range(1_000)]
+    assert sum(map(len, lines)) > 6 << 20, "more than a body may hold"
+    given = "\n".join([*lines[:3], '{"step": 1, "mine\udcff": 1}', *lines[3:]])
+    done = subprocess.run(
+        [sys.executable, "-m", "nanwatch", "send", "--project", "shell", "--run", "wide"],
+        env={
+            **os.environ,
+            "NANWATCH_DATA_DIR": str(tmp_path),
+            "NANWATCH_URL": server.url,
+            "NANWATCH_TOKEN": server.token,
+        },
+        input=given.encode("utf-8", "surrogateescape"),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and b"line 4: expected UTF-8" in done.stderr, done.stderr
+    wanted = [float(n) for n in range(1_000)]
+    run = run_id_of("shell", "wide")
+    assert eventually(lambda: server.points(run, kind="loss") == wanted)
+
+
+def test_a_server_that_says_no_does_not_end_the_training_that_writes(
+    server: Served, tmp_path: Path
+) -> None:
+    code = 'import time\nfor n in range(40):\n    print(\'{"step": 1, "loss": 1}\', flush=True)\n'
+    code += "    time.sleep(0.05)\nopen('trained', 'w')\n"
+    env = {**os.environ, "NANWATCH_URL": server.url, "NANWATCH_TOKEN": "wrong"}
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" | "$0" -m nanwatch send --run r', sys.executable, code],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "0 lines are stored, the rest is not" in done.stderr
+    assert (tmp_path / "trained").exists() and "BrokenPipe" not in done.stderr

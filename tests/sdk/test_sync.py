@@ -287,3 +287,23 @@ def test_a_lock_of_another_machine_holds_while_it_is_touched(tmp_path: Path) -> 
     assert not Lock(path).take()
     os.utime(path, (0, time.time() - lock.STALE_S - 1))
     assert Lock(path).take()
+
+
+@pytest.mark.parametrize("end", ['{"events": "x", "scalars": null}', "[", '"ended"', "{}"])
+def test_a_damaged_end_is_no_end(server: Served, tmp_path: Path, end: str) -> None:
+    run = offline(20)
+    box = box_of(run, tmp_path)
+    (box.directory / "end.json").write_text(end)
+    (box.directory / "owner.json").unlink()
+    assert send(box, server).complete
+    assert eventually(lambda: server.points(run.id, "v") == numbers(20))
+
+
+def test_a_run_is_found_though_a_directory_has_its_name(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = offline(20)
+    (tmp_path / run.options.name).mkdir()  # where the script keeps its results
+    monkeypatch.chdir(tmp_path)
+    command.sync(run.options.name, server=server.url, token=server.token)
+    assert eventually(lambda: server.points(run.id, "v") == numbers(20))

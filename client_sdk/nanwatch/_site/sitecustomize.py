@@ -27,18 +27,21 @@ def _give_way():
 
 
 class _WhenImported:
-    """Meta path finder that calls back once torch has been imported, then takes itself out."""
+    """Meta path finder that calls back once torch has been imported, then takes itself out.
+
+    Many libraries only ask whether torch is there (`importlib.util.find_spec`), and an import may
+    fail and be tried again: only an import that succeeded counts.
+    """
 
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
+            find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find is not None else None
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader)
+                    spec.loader = _Loader(spec.loader, self)
                 return spec
         return None
 
@@ -46,8 +49,9 @@ class _WhenImported:
 class _Loader:
     """torch's own loader with one call after it."""
 
-    def __init__(self, loader):
+    def __init__(self, loader, finder):
         self._loader = loader
+        self._finder = finder
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
@@ -58,6 +62,7 @@ class _Loader:
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._finder]
         _arm(module)
 
 

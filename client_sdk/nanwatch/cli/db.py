@@ -19,7 +19,7 @@ def server_part_missing(error: ImportError) -> NoReturn:
         raise error
     fail(
         f"the server part is not installed ({error.name} is missing): "
-        "pip install 'nanwatch\\[server]'"
+        "pip install 'nanwatch[server]'"
     )
 
 
@@ -72,7 +72,7 @@ def move(
             moved: Moved = move_database(source, target, progress)
         except RuntimeError as error:
             bar.stop()
-            fail(str(error).replace("[", "\\["))
+            fail(str(error))
     for name, rows in moved.rows.items():
         if rows:
             console.print(f"  {name:<14}{rows:>12,} rows", markup=False)

@@ -111,9 +111,11 @@ def stop(data_dir: Path) -> None:
         fail(f"no server runs in {data_dir}")
     if not found.here:
         fail(f"the server of {data_dir} runs on {found.host}: stop it there")
+    if found.pid <= 1:  # to the system 0 and -1 mean many processes
+        fail(f"{data_dir / local_server.SERVER_FILE} does not say which process the server is")
     try:
         os.kill(found.pid, signal.SIGTERM)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         fail(f"cannot end the server with pid {found.pid}: {error}")
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while is_running(found.pid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import json
 import platform
@@ -182,7 +183,7 @@ def _token(url: str, token: str) -> Check:
             return Check("bad", "server version", "too old for this SDK", "upgrade the server")
         if version and version != nanwatch.__version__:
             return Check("note", "server version", f"{version}, here {nanwatch.__version__}")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return Check("bad", "token", f"cannot be tried: {error}")
     return Check("ok", "token", f"accepted ({token[:10]}…)")
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nanwatch.cli.output import console, fail
+from nanwatch.config import data_directory
 
 
 def run(
@@ -52,6 +53,8 @@ def run(
     for variable, given in (("NANWATCH_PROJECT", project), ("NANWATCH_RUN_NAME", name)):
         if given:
             env[variable] = given
+    if env.get("NANWATCH_DATA_DIR"):  # where it is seen from here, wherever the script goes
+        env["NANWATCH_DATA_DIR"] = str(data_directory())
     try:
         what = plan(command, as_module=module, environ=env)
     except NotFound as error:

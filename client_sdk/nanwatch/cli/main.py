@@ -8,6 +8,8 @@ import typer
 
 import nanwatch
 from nanwatch.cli import db, demo, doctor, launch, login, send, serve, sync
+from nanwatch.cli.output import fail
+from nanwatch.config import BadDirectory
 
 app = typer.Typer(
     name="nanwatch",
@@ -37,5 +39,7 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
+    except BadDirectory as error:
+        fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -9,13 +9,15 @@ from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from rich.console import Console
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print an error and leave."""
-    console.print(f"[bold red]nanwatch:[/] {message}", soft_wrap=True)
+    # Never as markup: paths and logs in a message hold brackets of their own.
+    console.print(Text.assemble(("nanwatch:", "bold red"), f" {message}"), soft_wrap=True)
     raise SystemExit(code)
 
 

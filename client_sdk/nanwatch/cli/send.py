@@ -20,7 +20,13 @@ from nanwatch.contract.lines import EVENTS, LineError, epoch_of, number_of, pars
 PATH = "/ingest/v1/lines"
 LINES_AT_ONCE = 1_000
 GATHER_S = 0.3
+BYTES_AT_ONCE = 2 << 20
+"""A body may hold twice as much; one line is at most half of this."""
+
 WAITING_MOST = 100_000
+SLOW_S = 2.0
+"""A writer waits for a server that answers, and for one that does not only so long."""
+
 GIVE_UP_S = 60.0
 BAD_SHOWN = 5
 
@@ -64,7 +70,10 @@ def send(
         fail("expected NAME=VALUE with --step or --key; lines on standard input carry their step")
     if sys.stdin.isatty():
         fail("expected NAME=VALUE arguments, or JSON lines on standard input")
-    raise SystemExit(Stream(target, query).run(sys.stdin))
+    # Bytes that are no text are a line that does not fit, and no end of the stream.
+    with open(sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape") as source:
+        code = Stream(target, query).run(source)
+    raise SystemExit(code)
 
 
 def _line(values: list[str], step: int | None, stage: str, event: str | None) -> dict[str, Any]:
@@ -107,71 +116,93 @@ def _once(target: Target, path: str, line: dict[str, Any], key: str) -> None:
     if key:
         path += f"&epoch={epoch_of(key)}"
     try:
-        post(target, path, json.dumps(line).encode(), "application/x-ndjson")
+        told = post(target, path, json.dumps(line).encode(), "application/x-ndjson")
+        if why := _rejected(told):
+            fail(f"the server at {target.url} did not store it: {why[0]}")
     except Answer as error:
         fail(f"the server at {target.url} refused ({error.status}): {error}")
     except OSError as error:
         fail(f"no answer of the server at {target.url}: {error}")
 
 
+def _rejected(told: dict[str, Any]) -> list[str]:
+    """Why the server left out what it took: a run with too many series, for example."""
+    return [str(one["message"]) for one in told.get("rejected", ())]
+
+
 class Stream:
     """Lines of standard input, sent in bodies, exactly once: a body that got no answer is sent
-    again under its numbers. Reading goes on meanwhile, so that the writer never waits for us."""
+    again under its numbers. Reading goes on meanwhile and to the end, whatever the server does:
+    the writer may be a training, which neither waits for a dead server nor loses its output."""
 
     def __init__(self, target: Target, query: str) -> None:
         epoch = random.SystemRandom().getrandbits(52) + 1
         self._target, self._path = target, f"{PATH}?{query}&epoch={epoch}"
         self._waiting: queue.Queue[str | None] = queue.Queue(WAITING_MOST)
         self._first = 0
-        self._bad = self._dropped = 0
+        self._bad = self._dropped = self._refused = 0
+        self._asked_at = float("inf")
+        """When the body that waits for its answer was sent first."""
+        self._given_up = False
 
     def run(self, source: TextIO) -> int:
         """Send all; the exit code."""
         reader = threading.Thread(target=self._read, args=(source,), daemon=True)
         reader.start()
-        error = ""
-        try:
-            more = True
-            while more:
-                lines, more = self._gather()
-                if lines:
+        more = True
+        while more:
+            lines, more = self._gather()
+            try:
+                if lines and not self._given_up:
                     self._send(lines)
-        except (Answer, OSError) as failure:
-            error = str(failure)
+            except (Answer, OSError) as failure:
+                self._given_up = True
+                self._say(f"{self._first} lines are stored, the rest is not: {failure}")
         if self._bad:
-            console.print(f"nanwatch: {self._bad} lines were not canonical and are left out")
+            self._say(f"{self._bad} lines were not canonical and are left out")
+        if self._refused:
+            self._say(f"{self._refused} lines or more were refused by the server")
         if self._dropped:
-            console.print(f"nanwatch: {self._dropped} lines were dropped: the server was too slow")
-        if error:
-            console.print(
-                f"[bold red]nanwatch:[/] {self._first} lines are stored, the rest is not: "
-                + error.replace("[", "\\["),
-                soft_wrap=True,
-            )
-        return 1 if error or self._bad or self._dropped else 0
+            self._say(f"{self._dropped} lines were dropped: the server was too slow")
+        return 1 if self._given_up or self._bad or self._refused or self._dropped else 0
+
+    def _say(self, text: str) -> None:
+        console.print(f"nanwatch: {text}", markup=False, soft_wrap=True)
 
     def _read(self, source: TextIO) -> None:
-        for number, text in enumerate(source, 1):
+        try:
+            for number, text in enumerate(source, 1):
+                self._take(text, number)
+        finally:
+            self._waiting.put(None)
+
+    def _take(self, text: str, number: int) -> None:
+        try:
+            found = parse(text, number)
+        except LineError as error:
+            self._bad += 1
+            if self._bad <= BAD_SHOWN:
+                self._say(str(error))
+            return
+        if found is not None:
+            self._keep(_timed(text, found.time))
+
+    def _keep(self, line: str) -> None:
+        while True:
             try:
-                found = parse(text, number)
-            except LineError as error:
-                self._bad += 1
-                if self._bad <= BAD_SHOWN:
-                    console.print(f"nanwatch: {error}", markup=False, soft_wrap=True)
-                continue
-            if found is None:
-                continue
-            try:
-                self._waiting.put_nowait(_timed(text, found.time))
+                self._waiting.put(line, timeout=0.1)
+                return
             except queue.Full:
-                self._dropped += 1
-        self._waiting.put(None)
+                if time.monotonic() - self._asked_at > SLOW_S:
+                    self._dropped += 1
+                    return
 
     def _gather(self) -> tuple[list[str], bool]:
         """The next lines, and whether more may come."""
         lines: list[str] = []
+        size = 0
         until = float("inf")
-        while len(lines) < LINES_AT_ONCE and time.monotonic() < until:
+        while len(lines) < LINES_AT_ONCE and size < BYTES_AT_ONCE and time.monotonic() < until:
             try:
                 left = None if until == float("inf") else max(0.0, until - time.monotonic())
                 line = self._waiting.get(timeout=left)
@@ -182,14 +213,16 @@ class Stream:
             if not lines:
                 until = time.monotonic() + GATHER_S
             lines.append(line)
+            size += len(line.encode()) + 1
         return lines, True
 
     def _send(self, lines: list[str]) -> None:
         path, body = f"{self._path}&first={self._first}", "\n".join(lines).encode()
-        until, wait = time.monotonic() + GIVE_UP_S, 0.5
+        self._asked_at = time.monotonic()
+        until, wait = self._asked_at + GIVE_UP_S, 0.5
         while True:
             try:
-                post(self._target, path, body, "application/x-ndjson")
+                told = post(self._target, path, body, "application/x-ndjson")
                 break
             except Answer as error:
                 if error.status not in (429, 503) or time.monotonic() > until:
@@ -200,7 +233,12 @@ class Stream:
                     raise
             time.sleep(wait)
             wait = min(wait * 2, 5.0)
+        self._asked_at = float("inf")
         self._first += len(lines)
+        if why := _rejected(told):
+            if not self._refused:
+                self._say(f"the server did not store a line: {why[0]}")
+            self._refused += len(why)
 
 
 def _timed(text: str, time_s: float | None) -> str:

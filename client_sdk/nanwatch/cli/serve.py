@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from nanwatch.cli import detached
 from nanwatch.cli.output import console, fail, has_desktop, program
@@ -43,7 +45,7 @@ def serve(
     ] = False,
 ) -> None:
     """Start the server: stores, detects, shows, takes commands. Ctrl-C stops it."""
-    directory = (data_dir or data_directory()).expanduser()
+    directory = (data_dir or data_directory()).expanduser().absolute()
     if stop:
         detached.stop(directory)
         return
@@ -60,7 +62,7 @@ def serve(
             raise  # a bug of ours, not a missing extra
         fail(
             f"the server part is not installed ({error.name} is missing): "
-            "pip install 'nanwatch\\[server]'"
+            "pip install 'nanwatch[server]'"
         )
     if host not in ("127.0.0.1", "localhost", "::1") and not insecure_http:
         fail(
@@ -97,11 +99,14 @@ def serve(
 
 
 def _announce(info: Any, directory: Path) -> None:
-    console.print(f"[bold]nanwatch[/] is ready at {info.url}  (data: {directory})", soft_wrap=True)
+    ready = Text.assemble(("nanwatch", "bold"), f" is ready at {info.url}  (data: {directory})")
+    console.print(ready, soft_wrap=True)
     console.print(f"  open once:  {info.login_url}", soft_wrap=True)
-    where = "" if directory == data_directory() else f" --data-dir {directory}"
+    where = "" if directory == data_directory() else f" --data-dir {shlex.quote(str(directory))}"
     console.print(
-        f"  another link, later or for another browser:  {program()} login{where}", soft_wrap=True
+        f"  another link, later or for another browser:  {program()} login{where}",
+        soft_wrap=True,
+        markup=False,
     )
     console.print(
         f"  trainings of this user find the server by themselves; elsewhere set\n"

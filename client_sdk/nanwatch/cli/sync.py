@@ -64,7 +64,9 @@ def _chosen(what: str | None) -> list[Box]:
     if path.is_dir():
         if (path / "hello.msgpack").is_file() or list(path.glob("*.seg")):
             return [Box(path)]
-        return boxes(path if (path / "spool").is_dir() else path.parent)
+        if (path / "spool").is_dir() or path.name == "spool":
+            return boxes(path.parent if path.name == "spool" else path)
+    # Results often lie in a directory of the run's name.
     everything = [(box, box.hello()) for box in boxes(data_directory())]
     named = [
         box

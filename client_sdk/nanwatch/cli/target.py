@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -54,7 +55,7 @@ class Answer(RuntimeError):
 def post(
     target: Target, path: str, body: bytes, content_type: str, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """JSON answer of a POST. Raises `Answer` (refused) or OSError (no server)."""
+    """JSON answer of a POST. Raises `Answer` (refused) or OSError (no server of ours)."""
     request = urllib.request.Request(
         target.url + path,
         method="POST",
@@ -64,7 +65,12 @@ def post(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as answer:
-            return json.load(answer)
+            told = json.loads(answer.read())
+            if not isinstance(told, dict):
+                raise ValueError("no object")
+            return told
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"no nanwatch server: {type(error).__name__}: {str(error).strip()}") from None
     except urllib.error.HTTPError as error:
         text = error.read(10_000).decode(errors="replace")
         try:

@@ -7,7 +7,7 @@ frame or record type is answered by `Reject(code="unsupported")`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -328,7 +328,25 @@ class FrameError(ValueError):
 
 def encode(frame: ClientFrame | ServerFrame) -> bytes:
     """One frame as bytes."""
-    return _encoder.encode(frame)
+    try:
+        return _encoder.encode(frame)
+    except UnicodeEncodeError:
+        # File names and arguments that are not UTF-8 reach Python as half surrogate pairs.
+        return _encoder.encode(_in_whole_characters(msgspec.to_builtins(frame, builtin_types=_RAW)))
+
+
+_RAW = (bytes, bytearray, memoryview)
+
+
+def _in_whole_characters(value: Any) -> Any:
+    """The same with `\\udcff` written out wherever a text cannot be encoded."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_in_whole_characters(k): _in_whole_characters(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_whole_characters(one) for one in value]
+    return value
 
 
 def decode_client(data: bytes | memoryview) -> ClientFrame:

@@ -22,7 +22,9 @@ KINDS: dict[str, Kind] = {
     "grad_norm": Kind("", True, False, "L2 norm of all gradients before clipping"),
     "grad_norm_layer": Kind("", True, True, "L2 norm of one layer's gradients before clipping"),
     "grad_norm_clipped": Kind("", True, False, "L2 norm of all gradients after clipping"),
-    "grad_norm_shard": Kind("", True, False, "this rank's part of grad_norm: squares add up over ranks"),
+    "grad_norm_shard": Kind(
+        "", True, False, "this rank's part of grad_norm: squares add up over ranks"
+    ),
     "grad_norm_shard_layer": Kind("", True, True, "this rank's part of grad_norm_layer"),
     "clip_threshold": Kind("", True, False, "max_norm given to the clipping call"),
     "update_applied": Kind("", False, False, "1 if the attempt changed the weights, else 0"),

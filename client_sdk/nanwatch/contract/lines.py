@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nanwatch.contract.kinds import KINDS
-from nanwatch.contract.limits import NAME_CHARS_MAX, STEP_MAX, is_run_id, to_name
+from nanwatch.contract.limits import (
+    NAME_CHARS_MAX,
+    STEP_MAX,
+    TABLE_SERIES_MAX,
+    is_run_id,
+    to_name,
+)
 
 LINE_CHARS_MAX = 1 << 18
 CONFIG_KEYS_MAX = 500
@@ -73,6 +79,8 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
     """One line; None if it is blank. Raises `LineError`."""
     if not text.strip():
         return None
+    if not _is_whole(text):
+        raise LineError(number, f"expected UTF-8, got {_short(ascii(text))}")
     if len(text) > LINE_CHARS_MAX:
         raise LineError(number, f"expected at most {LINE_CHARS_MAX} characters, got {len(text)}")
     try:
@@ -82,6 +90,15 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
         raise LineError(number, why) from None
     if not isinstance(found, dict):
         raise LineError(number, f"expected a JSON object, got {_short(text.strip())}")
+    try:
+        if "\\ud" in text.lower() and not _is_whole(json.dumps(found, ensure_ascii=False)):
+            raise LineError(number, "expected text of whole characters, got half a surrogate pair")
+        return _meant(found, number)
+    except RecursionError:  # just deep enough to be read and not to be written again
+        raise LineError(number, "expected less nesting") from None
+
+
+def _meant(found: dict[str, Any], number: int) -> Points | Event:
     time = _time(found.get("time"), number)
     if "event" in found:
         return _event(found, time, number)
@@ -128,6 +145,8 @@ def _values(found: dict[str, Any], scope: str, number: int) -> dict[tuple[str, s
             values[series_key(name, scope)] = number_of(value, name, number)
     if not values:
         raise LineError(number, f"expected at least one value beside the step, got {_keys(found)}")
+    if len(values) > TABLE_SERIES_MAX:
+        raise LineError(number, f"expected at most {TABLE_SERIES_MAX} values, got {len(values)}")
     return values
 
 
@@ -168,7 +187,7 @@ def _time(value: Any, number: int) -> float | None:
     if value is None:
         return None
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    if not known or not math.isfinite(value) or not 0 <= value < 1e12:
+    if not known or not 0 <= value < 1e12:  # False for NaN, and exact for any whole number
         raise LineError(number, f"expected a time in seconds since 1970, got {_short(value)}")
     return float(value)
 
@@ -202,6 +221,15 @@ def run_id_of(project: str, run: str) -> str:
 def epoch_of(key: str) -> int:
     """Each idempotency key is a stream of its own: the server's marks remember it for ever."""
     return max(1, int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]) >> 3)
+
+
+def _is_whole(text: str) -> bool:
+    """False where half a surrogate pair stands in a text, which no file and no socket can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _keys(found: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nanwatch.contract import frames
 from nanwatch.contract.frames import Lane
 from nanwatch.link.lock import Claim, Lock
@@ -94,9 +96,8 @@ class Box:
     def end(self) -> End | None:
         """How the process ended, if it could say so."""
         try:
-            told = json.loads((self.directory / END_FILE).read_text())
-            return End(**{name: told[name] for name in End.__slots__ if name in told})
-        except (OSError, ValueError, TypeError):
+            return msgspec.json.decode((self.directory / END_FILE).read_bytes(), type=End)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def is_alive(self) -> bool:

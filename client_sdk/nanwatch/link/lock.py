@@ -52,7 +52,7 @@ def is_running(pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # another user's
@@ -151,21 +151,19 @@ class Lock(Claim):
     def take(self) -> bool:
         """True if it is ours now. Raises OSError if the directory cannot be written."""
         if not self._make() and not self.is_held():
-            # Rename has one winner; who comes too late finds nothing, or a fresh lock it puts back.
-            aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
-            try:
-                os.rename(self.path, aside)
-            except FileNotFoundError:
-                pass
-            else:
-                if Claim(aside).is_held():
-                    try:
-                        os.link(aside, self.path)
-                    except OSError:
-                        pass
-                aside.unlink(missing_ok=True)
-            self._make()
+            self._take_over()
         return self.held
+
+    def _take_over(self) -> None:
+        """One at a time takes a stale lock away, and looks again first: another may have done so
+        just now, and the lock that is there be fresh."""
+        with Lock(self.path.with_name(f"{self.path.name}.stale")) as alone:
+            if alone._make():
+                if not self.is_held():
+                    self.path.unlink(missing_ok=True)
+                    self._make()
+            elif alone.age_s() > STALE_S:  # its process died within these few lines
+                alone.path.unlink(missing_ok=True)
 
     def _make(self) -> bool:
         try:

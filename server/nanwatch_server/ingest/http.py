@@ -169,7 +169,8 @@ class Post:
                 self.rejected.append(
                     {name: getattr(item, name) for name in f.Reject.__struct_fields__}
                 )
-            elif isinstance(item, tuple):
+            elif isinstance(item, tuple) and item[0] != limits.CLOSE_TOO_MANY:
+                # That one only says that not all answers fit: the marks tell what is stored.
                 raise ProtocolError(*item)
 
     async def settled(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nanwatch.contract import frames as f
+from nanwatch.contract import limits
 from nanwatch.contract.lines import run_id_of
 from tests.server.ingest.test_delivery import batch
 from tests.server.ingest.test_first_light import eventually, query
@@ -177,6 +178,10 @@ def test_lines_are_exactly_once_by_numbers_by_key_and_appended_otherwise(server,
         ('{"event": ["end"]}', "expected an event of config"),
         ('{"event": "config"}', '{"event":"config","config"'),
         ('{"step": 1, "loss": 1, "stage": 3}', "expected texts for stage"),
+        (f'{{"step": 1, "loss": 1, "time": 1{"0" * 400}}}', "expected a time in seconds"),
+        ('{"event": "note", "text": "\\ud800"}', "line 2: expected text of whole characters"),
+        ('{"event": "config", "config": {"\\uDFFF": 1}}', "half a surrogate pair"),
+        (json.dumps({"step": 1, **{f"x{n}": n for n in range(4_097)}}), "at most 4096 values"),
     ],
 )
 def test_one_bad_line_refuses_the_body(server, post, line, words):
@@ -238,3 +243,10 @@ def test_the_rules_see_lines(server, post):
     assert post.lines(*lines, epoch=1).json()["next"] == 400
     run = run_id_of("p", "r")
     assert eventually(lambda: server.get(f"/api/runs/{run}/incidents")["incidents"])
+
+
+def test_a_run_of_too_many_series_is_told_so(server, post, monkeypatch):
+    monkeypatch.setattr(limits, "SERIES_PER_RUN_MAX", 100)
+    answer = post.lines(*(f'{{"step":{n},"x{n}":1}}' for n in range(1_900))).json()
+    assert answer["scalars"] == 1_899 and answer["rejected"], "what fits is stored, the rest told"
+    assert len(server.get(f"/api/runs/{run_id_of('p', 'r')}")["series"]) == 100
