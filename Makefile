@@ -9,7 +9,7 @@ PAGE := server/nanwatch_server/static/.built-from
 PAGE_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test check format bench clean browser
+.PHONY: help setup demo serve test check format bench clean browser postgres
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,7 +42,10 @@ serve: setup  ## start the server alone
 browser: setup  ## make sure there is a Chromium for the tests
 	@$(BIN)/python tests/e2e/browser.py --install
 
-test: setup browser  ## run every test: Python, page, real browser
+postgres: setup  ## make sure there is a PostgreSQL for the tests
+	@$(BIN)/python tests/server/store/postgres.py --install
+
+test: setup browser postgres  ## run every test: Python, page, real browser
 	@$(BIN)/python hatch_build.py npm test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket as sockets
 import threading
@@ -54,11 +55,16 @@ from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.history import History
 from nanwatch_server.store.housekeeper import Housekeeper
+from nanwatch_server.store.nightly import Backups, Nightly
+from nanwatch_server.store.removal import remove_run
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 
 _log = structlog.get_logger()
 
+
+EXIT_DISK_FAILED = 74
+"""Exit code when the disk fails under the database (EX_IOERR of sysexits.h)."""
 
 BUSY_JOBS = 8
 """Batches that wait to be committed or judged."""
@@ -74,7 +80,7 @@ class Server:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings, self.clock = settings, clock
         self.url = ""
-        self.store = SqlStore(settings.data_dir)
+        self.store = SqlStore(settings.data_dir, settings.database.get_secret_value())
         self.hub, self.presence = Hub(), PresenceBook()
         self.history = History(self.store.readers)
         self.tail = Tail(self.store, self.history, points_max=settings.tail_points)
@@ -90,6 +96,20 @@ class Server:
         )
         self.keeper = Housekeeper(
             self.store, self.history, self.tail, self._safe_upto, busy=self._busy
+        )
+        self.nightly = Nightly(
+            self.store,
+            self.history,
+            self.tail,
+            self.keeper.chunks,
+            data_dir=settings.data_dir,
+            retention_days=settings.retention_days or None,
+            backups=Backups(
+                settings.backup_dir or settings.data_dir / "backups",
+                hour=settings.backup_hour,
+                keep=settings.backup_keep,
+            ),
+            clock=clock,
         )
         self.pipeline = Pipeline(
             self.store,
@@ -136,6 +156,7 @@ class Server:
             "live": self.live,
             "pipeline": self.pipeline,
             "gateway": self.gateway,
+            "remove_run": self.remove,
             "static_files": static.static_files(),
         }
         for name, part in parts.items():
@@ -153,6 +174,7 @@ class Server:
         self.desk.start()
         self.pipeline.start()
         self.keeper.start()
+        self.nightly.start()
         self.live.start()
         try:
             yield
@@ -165,12 +187,22 @@ class Server:
         self.intake.close()
         self.desk.close()
         self.pipeline.close()
+        self.nightly.close()
         self.keeper.close()
         self.store.close()
 
     def _busy(self) -> bool:
         """True while what trainings send piles up."""
         return self.intake.depth > BUSY_JOBS or self.pipeline.depth > BUSY_JOBS
+
+    def remove(self, run_id: str, by: dict[str, str]) -> None:
+        """Delete a run for good; its rows go in the background."""
+        remove_run(self.store, run_id, by, self.clock())
+        self.gateway.drop(run_id)
+        self.pipeline.forget(run_id)
+        self.tail.forget(run_id)
+        self.nightly.wake()
+        self.live.changed(run_id)
 
     def _safe_upto(self, run_id: str) -> int:
         """Journal rows that may become chunks: the rules and the ranks' combiner are done."""
@@ -293,6 +325,12 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _end_at_once(reason: str) -> None:
+    """After a failed sync nothing that we hold can be trusted: no acks, no clean end."""
+    _log.critical("the server ends: start it again when the disk is well", reason=reason)
+    os._exit(EXIT_DISK_FAILED)
+
+
 def run_server(
     settings: Settings,
     *,
@@ -306,6 +344,7 @@ def run_server(
     """
     logs.configure()
     server = Server(settings)
+    server.store.on_failure = _end_at_once
     try:
         listener = _listen(settings.host, settings.port)
     except BaseException:

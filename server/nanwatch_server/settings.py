@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nanwatch_server.auth.origin import KnownHosts
@@ -21,6 +21,8 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=_default_data_dir)
     """Database, lock and server file; made with mode 0700."""
+    database: SecretStr = SecretStr("")
+    """`postgresql://user:password@host/name`; empty: SQLite in `data_dir`. The store checks it."""
     host: str = "127.0.0.1"
     port: int = Field(default=8787, ge=0, le=65535)
     """0: any free port."""
@@ -32,6 +34,16 @@ class Settings(BaseSettings):
     """End after so many seconds without a connection or request; 0: never."""
     tail_points: int = Field(default=20_000_000, ge=100_000)
     """Points kept in memory, over all runs (24 bytes each)."""
+
+    retention_days: float = Field(default=0.0, ge=0.0)
+    """Points are kept one by one so long, in projects without a rule of their own; 0: for ever.
+    Summaries always stay."""
+    backup_hour: int = Field(default=3, ge=0, le=23)
+    """Local hour of the nightly backup."""
+    backup_keep: int = Field(default=3, ge=0)
+    """Nightly backups that are kept; 0: none are made."""
+    backup_dir: Path | None = None
+    """Where they lie. Default: `backups` in the data directory."""
 
     @field_validator("data_dir")
     @classmethod

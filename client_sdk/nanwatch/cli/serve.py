@@ -25,6 +25,13 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where everything is stored. Default: NANWATCH_DATA_DIR.")
     ] = None,
+    database: Annotated[
+        str,
+        typer.Option(
+            help="postgresql://user@host/name instead of SQLite in the data directory. "
+            "Default: NANWATCH_DATABASE."
+        ),
+    ] = "",
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="Another name:port under which browsers reach us.")
     ] = None,
@@ -50,11 +57,13 @@ def serve(
         detached.stop(directory)
         return
     if detach:
-        if host != "127.0.0.1" or allowed_host or idle_hours or insecure_http:
+        if host != "127.0.0.1" or database or allowed_host or idle_hours or insecure_http:
             fail("--detach goes with --port and --data-dir only: it serves 127.0.0.1 for a day")
         detached.start(directory, port, as_json=as_json)
         return
     try:
+        from pydantic import SecretStr
+
         from nanwatch_server.app import run_server
         from nanwatch_server.settings import Settings
     except ImportError as error:
@@ -77,6 +86,8 @@ def serve(
             allowed_hosts=tuple(allowed_host or ()),
             idle_s=idle_hours * 3600.0,
         )
+        if database:
+            settings = settings.model_copy(update={"database": SecretStr(database)})
     except ValueError as error:
         fail(f"a setting is not right (options, or NANWATCH_… in the environment): {error}")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, Row, Select, select
+from sqlalchemy.exc import DataError, StatementError
 
 from nanwatch.contract.commands import TERMINAL
 from nanwatch_server.domain.audit_chain import AUDITED, first_break
@@ -32,6 +34,14 @@ from nanwatch_server.store.rows import (
     unpack,
 )
 
+ROW_MOST = (1 << 63) - 1
+"""Largest number of a row."""
+
+
+def _cannot_exist(error: StatementError) -> bool:
+    """True if rows were asked for by a value that no row can hold, like text with NUL."""
+    return isinstance(error, DataError) or isinstance(error.orig, ValueError)
+
 
 class Reads:
     """The reading half of `domain.ports.Store`."""
@@ -45,12 +55,26 @@ class Reads:
         return self._readers
 
     def _all(self, query: Select) -> list[Row]:
-        with self._readers.connect() as db:
-            return list(db.execute(query).all())
+        try:
+            with self._readers.connect() as db:
+                return list(db.execute(query).all())
+        except StatementError as error:
+            if _cannot_exist(error):
+                return []
+            raise
 
     def _first(self, query: Select) -> Row | None:
-        with self._readers.connect() as db:
-            return db.execute(query).first()
+        try:
+            with self._readers.connect() as db:
+                return db.execute(query).first()
+        except StatementError as error:
+            if _cannot_exist(error):
+                return None
+            raise
+
+    def removed_runs(self) -> list[str]:
+        """Runs that were deleted here."""
+        return [row.run_id for row in self._all(select(t.removals.c.run_id))]
 
     # --- runs and series ----------------------------------------------------------------------
 
@@ -67,14 +91,16 @@ class Reads:
         wanted = select(t.runs).order_by(run.n.desc()).limit(limit + 1)
         if query:
             wanted = wanted.where(
-                run.name.contains(query, autoescape=True)
-                | run.project.contains(query, autoescape=True)
+                run.name.icontains(query, autoescape=True)
+                | run.project.icontains(query, autoescape=True)
                 | run.id.startswith(query, autoescape=True)
             )
         if project:
             wanted = wanted.where(run.project == project)
         if after:
-            wanted = wanted.where(run.n < (int(after) if after.isdecimal() else 0))
+            wanted = wanted.where(
+                run.n < (min(int(after[:19]), ROW_MOST) if after.isdecimal() else 0)
+            )
         rows = self._all(wanted)
         more = str(rows[limit - 1].n) if len(rows) > limit else None
         return [to_run(row) for row in rows[:limit]], more
@@ -83,6 +109,22 @@ class Reads:
         """All series of the run, in the order of their first declaration."""
         query = select(t.series).where(t.series.c.run_id == run_id).order_by(t.series.c.n)
         return [to_series(row) for row in self._all(query)]
+
+    def series_page(
+        self, run_id: str, *, query: str = "", limit: int = 200, after: int = 0
+    ) -> tuple[list[Series], int | None]:
+        """In the order of declaration; the second value continues when given as `after`."""
+        one = t.series.c
+        wanted = select(t.series).where(one.run_id == run_id, one.n > after)
+        if query:
+            wanted = wanted.where(
+                one.kind.icontains(query, autoescape=True)
+                | one.scope.icontains(query, autoescape=True)
+                | one.layer.icontains(query, autoescape=True)
+            )
+        rows = self._all(wanted.order_by(one.n).limit(limit + 1))
+        more = rows[limit - 1].n if len(rows) > limit else None
+        return [to_series(row) for row in rows[:limit]], more
 
     def declarations(self, stream: Stream) -> dict[int, Series]:
         """Wire id → Series, as declared so far."""
@@ -141,12 +183,16 @@ class Reads:
         query = select(column.body).where(column.run_id == run_id).order_by(column.n)
         return [unpack(row.body, Finding) for row in self._all(query)]
 
-    def incidents(self, *, run_id: str = "", open_only: bool = False) -> list[Incident]:
-        """Newest first."""
+    def incidents(
+        self, *, run_id: str = "", open_only: bool = False, run_ids: Sequence[str] | None = None
+    ) -> list[Incident]:
+        """Newest first, of one run, of these runs or of all."""
         column = t.incidents.c
         query = select(column.body).order_by(column.n.desc())
         if run_id:
             query = query.where(column.run_id == run_id)
+        if run_ids is not None:
+            query = query.where(column.run_id.in_(run_ids))
         if open_only:
             query = query.where(column.state != IncidentState.RESOLVED.value)
         return [unpack(row.body, Incident) for row in self._all(query)]

@@ -1,156 +1,182 @@
-"""The database itself: connections, pragmas, migrations, transactions.
+"""The store: transactions and migrations, on whichever engine was asked for.
 
-Reading is in `reads`, writing in `writes`. One connection writes, guarded by a lock (and
-checkpoints the WAL); readers have their own, read-only ones.
+Reading is in `reads`, writing in `writes`; what differs between engines is in `sqlite` and
+`postgres`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    ProgrammingError,
-)
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 
-from nanwatch_server.store.base import StoreUnavailableError
+from nanwatch_server.store.ballast import Ballast
+from nanwatch_server.store.base import (
+    Database,
+    StoreError,
+    StoreFailedError,
+    StoreUnavailableError,
+)
 from nanwatch_server.store.lock import DirectoryLock
 from nanwatch_server.store.reads import Reads
+from nanwatch_server.store.sqlite import FILE_NAME, SqliteDatabase
 from nanwatch_server.store.writes import SqlUnit
 
-SCHEMA_VERSION = "0004"
+__all__ = ["FILE_NAME", "SCHEMA_VERSION", "SqlStore", "migrate", "open_database"]
+
+SCHEMA_VERSION = "0006"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
-BUSY_TIMEOUT_MS = 5_000
-SPARE_PAGES = 1 << 14
-"""Free pages kept in the file: 64 MiB."""
-SPARE_SHARE = 0.25
-FILE_NAME = "nanwatch.sqlite"
-
-_REFUSED = (IntegrityError, DataError, ProgrammingError, InterfaceError)
-"""What was asked is wrong; every other error is one of the database (full, locked, damaged)."""
+UNFINISHED = "unfinished_move"
+"""Table of a database that `move` has not filled yet."""
 
 
 class SqlStore(Reads):
-    """Implements `domain.ports.Store` on SQLite in one directory."""
+    """Implements `domain.ports.Store` on SQLite in `data_dir`, or on PostgreSQL at `database`.
 
-    def __init__(self, data_dir: Path) -> None:
-        self._lock_file = DirectoryLock(data_dir)
+    Raises `StoreError` where that cannot be used, `StoreBusyError` where another server does.
+    """
+
+    def __init__(self, data_dir: Path, database: str = "") -> None:
+        # Beside a PostgreSQL database the directory still holds this server's file and tokens.
+        self._beside = DirectoryLock(data_dir) if database else None
         try:
-            path = data_dir / FILE_NAME
-            self._writer = _writing_engine(path)
-            _migrate(self._writer)
-            path.chmod(0o600)
-            super().__init__(_reading_engine(path))
+            self._database = open_database(data_dir, database)
         except BaseException:
-            self._lock_file.release()
+            if self._beside:
+                self._beside.release()
             raise
+        self._writer = self._database.writer
+        super().__init__(self._database.readers)
+        self._ballast = None if database else Ballast(data_dir)
+        self.removed: set[str] = set(self.removed_runs())
+        """Runs that were deleted: nothing of them is written any more."""
+        self.on_failure: Callable[[str], None] = lambda reason: None
+        """Called, in the thread that met it, when the disk has failed under a commit."""
+        self._failure = ""
         self._write_lock = threading.Lock()
         self._owner: int | None = None
 
     @contextmanager
-    def write(self) -> Iterator[SqlUnit]:
-        """One transaction, durable when the block ends; rolled back if it raises."""
+    def write(self, *, bulk: bool = False) -> Iterator[SqlUnit]:
+        """One transaction, durable when the block ends; rolled back if it raises.
+
+        `bulk`: it may be large and can wait, so that while the disk is full the rest has room.
+        """
         me = threading.get_ident()
         if self._owner == me:
             raise RuntimeError("a write() block inside another one would wait for itself")
         with self._write_lock:
             self._owner = me
             try:
+                self._may_write(bulk)
                 with self._writer.begin() as connection:
-                    unit = SqlUnit(connection)
+                    unit = SqlUnit(connection, self.removed)
                     yield unit
                     unit.flush()
-            except _REFUSED:
-                raise
+                self.removed.update(unit.newly_removed)
             except DBAPIError as error:
-                raise StoreUnavailableError(
-                    f"cannot write to the database: {error.orig}"
-                ) from error
+                if self._database.refused(error):
+                    raise
+                raise self._trouble(error) from error
+            except StoreUnavailableError:
+                raise
+            except StoreError as error:  # a new connection is not what the first one was
+                raise StoreUnavailableError(f"cannot write to the database: {error}") from error
             finally:
                 self._owner = None
 
+    def _may_write(self, bulk: bool) -> None:
+        if self._failure:
+            raise StoreFailedError(self._failure)
+        if bulk and self._ballast is not None and not self._ballast.has_room():
+            raise StoreUnavailableError("the disk is full: waiting for room")
+
+    def _trouble(self, error: DBAPIError) -> StoreUnavailableError:
+        """What an error of the database means to others."""
+        said = f"cannot write to the database: {error.orig}"
+        if self._ballast is not None:
+            failed = self._database.failed(error)
+            if self._database.full(error) or (failed and self._ballast.probe()):
+                self._ballast.release()
+                return StoreUnavailableError(said)
+            if failed:
+                self._failure = f"the disk failed under the database: {error.orig}"
+                self.on_failure(self._failure)
+                return StoreFailedError(self._failure)
+        return StoreUnavailableError(said)
+
     def give_back(self, pages: int) -> None:
-        """Let the file shrink by up to so many free pages."""
-        with self._write_lock, self._writer.connect() as connection:
-            driver = connection.connection.dbapi_connection
-            assert driver is not None
-            free = driver.execute("PRAGMA freelist_count").fetchone()[0]
-            whole = driver.execute("PRAGMA page_count").fetchone()[0]
-            # The journal comes and goes: its pages are needed again in a moment.
-            if free > max(SPARE_PAGES, whole * SPARE_SHARE):
-                driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        """Let files shrink by up to so many free pages."""
+        with self._write_lock:
+            self._database.give_back(pages)
+
+    @property
+    def is_file(self) -> bool:
+        """True for SQLite: the database is a file of this machine."""
+        return self._ballast is not None
 
     def close(self) -> None:
-        """Close all connections and let another server have the directory."""
+        """Close all connections and let another server in."""
         with self._write_lock:
-            self._readers.dispose()
-            self._writer.dispose()
-            self._lock_file.release()
+            self._database.close()
+            if self._beside:
+                self._beside.release()
 
 
-def _writing_engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
-    )
+def open_database(data_dir: Path, database: str, *, unfinished: bool = False) -> Database:
+    """Opened, locked and migrated. Raises `StoreError`.
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection, _record) -> None:
-        # The driver's own transactions start deferred, which fails on upgrade to a write lock.
-        connection.isolation_level = None
-        # Counts only before the first table: older files shrink by `nanwatch db vacuum`.
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    `unfinished`: also one into which a move is going on.
+    """
+    if database:
+        from nanwatch_server.store.postgres import PostgresDatabase, is_postgres
 
-    @event.listens_for(engine, "begin")
-    def begin(connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _reading_engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"}),
-        poolclass=QueuePool,
-        pool_size=8,
-        max_overflow=24,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection, _record) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA query_only=ON")
-
-    return engine
+        if not is_postgres(database):
+            raise StoreError(
+                "expected a database like postgresql://user@host/name "
+                f"(or none: SQLite in the data directory), got {database.split(':', 1)[0]!r}…"
+            )
+        opened: Database = PostgresDatabase(database)
+    else:
+        opened = SqliteDatabase(data_dir)
+    try:
+        _bring_forward(opened.writer)
+        if not unfinished and inspect(opened.writer).has_table(UNFINISHED):
+            raise StoreError(
+                "a move into this database was not finished: call `nanwatch db move` again, "
+                "or use another database"
+            )
+    except DBAPIError as error:
+        opened.close()
+        raise StoreUnavailableError(f"the database cannot be prepared: {error.orig}") from error
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
-def _migrate(engine: Engine) -> None:
+def _bring_forward(engine: Engine) -> None:
     """Bring the schema to `SCHEMA_VERSION`."""
     with engine.connect() as db:
         if inspect(db).has_table("alembic_version"):
             known = db.execute(text("SELECT version_num FROM alembic_version")).scalar()
             if known == SCHEMA_VERSION:
                 return
+    with engine.begin() as db:
+        migrate(db, "head")
+
+
+def migrate(db: Connection, version: str) -> None:
+    """Run the migrations up to `version`, in the transaction of `db`."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as db:
-        config.attributes["connection"] = db
-        command.upgrade(config, "head")
+    config.attributes["connection"] = db
+    command.upgrade(config, version)

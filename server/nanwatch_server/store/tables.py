@@ -2,6 +2,8 @@
 
 Values of metrics live only inside blobs: SQLite would turn a bound NaN into NULL.
 Blobs named `body` are msgpack of the domain's dataclasses; columns beside them are for searching.
+`journal`, `axes`, `chunks` and `spans` are partitioned by run on PostgreSQL, where their primary
+key is (n, run_id): migration 0005, decision 0023.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 
@@ -30,12 +33,29 @@ _NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
 """The number of a row that was deleted is not given to another: others remember it."""
 
 
+class FreeText(TypeDecorator[str]):
+    """Text that a person or program chose. PostgreSQL cannot hold NUL, so no database may."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """Refuse what one of the databases would refuse, or change."""
+        if value is not None and "\0" in value:
+            raise ValueError("expected text without NUL characters")
+        return value
+
+
 def _number() -> Column:
     return Column("n", RowId, primary_key=True, autoincrement=True)
 
 
 def _text(name: str, *, primary_key: bool = False, default: str | None = None) -> Column:
     return Column(name, Text, nullable=False, primary_key=primary_key, server_default=default)
+
+
+def _free(name: str, *, default: str | None = None) -> Column:
+    return Column(name, FreeText, nullable=False, server_default=default)
 
 
 def _int(name: str, *, primary_key: bool = False) -> Column:
@@ -55,8 +75,8 @@ runs = Table(
     metadata,
     _number(),
     _text("id"),
-    _text("project"),
-    _text("name"),
+    _free("project"),
+    _free("name"),
     _time("created_at"),
     _time("started_at"),
     _blob("config"),
@@ -65,10 +85,11 @@ runs = Table(
     _time("last_seen_at"),
     _int("last_step"),
     Column("ended_at", Float),
-    _text("end_reason"),
+    _free("end_reason"),
     Column("exit_code", BigInteger),
     Column("coverage", LargeBinary),
     UniqueConstraint("id"),
+    Index("runs_project", "project", "n"),
 )
 
 epochs = Table(
@@ -90,13 +111,13 @@ ranks = Table(
     _text("run_id", primary_key=True),
     _int("rank", primary_key=True),
     _int("world"),
-    _text("host"),
+    _free("host"),
     _time("last_seen_at"),
     _int("last_step"),
     Column("ended_at", Float),
     Column("bad_step", BigInteger),
     Column("bad_at", Float),
-    _text("bad_where", default=""),
+    _free("bad_where", default=""),
 )
 """Of trainings with several ranks: what is known of each."""
 
@@ -154,11 +175,13 @@ chunks = Table(
     # Before the values: a reader of the summary then does not walk over them.
     _blob("summary"),
     _blob("data"),
-    Index("chunks_place", "series_n", "seq", unique=True),
+    Index("chunks_place", "series_n", "seq", "run_id", unique=True),
     Index("chunks_axis", "axis_n"),
     **_NEVER_AGAIN,
 )
-"""Up to 4,096 points of one series. Never changed: a chunk that was not full is replaced."""
+"""Up to 4,096 points of one series. Never changed: a chunk that was not full is replaced.
+
+Retention takes the points away and leaves the summary: `data` is empty then and `axis_n` is 0."""
 
 spans = Table(
     "spans",
@@ -172,7 +195,7 @@ spans = Table(
     _int("high"),
     _int("width"),
     _blob("data"),
-    Index("spans_place", "series_n", "level", "first", unique=True),
+    Index("spans_place", "series_n", "level", "first", "run_id", unique=True),
     **_NEVER_AGAIN,
 )
 """Summaries of 16, 256, … full chunks, the first of which is number `first` of its series."""
@@ -200,7 +223,7 @@ gaps = Table(
     _text("lane"),
     _int("first"),
     _int("last"),
-    _text("reason"),
+    _free("reason"),
     _int("points"),
     _time("at"),
     Index("gaps_run", "run_id", "n"),
@@ -217,6 +240,7 @@ series = Table(
     _text("kind"),
     _text("layer"),
     UniqueConstraint("run_id", "rank", "stage", "scope", "kind", "layer"),
+    Index("series_run", "run_id", "n"),
 )
 
 declarations = Table(
@@ -233,7 +257,7 @@ findings = Table(
     "findings",
     metadata,
     _number(),
-    _text("id"),
+    _free("id"),
     _text("run_id"),
     _int("step"),
     _int("severity"),
@@ -307,13 +331,13 @@ audit = Table(
     metadata,
     _number(),
     _time("at"),
-    _text("actor"),
-    _text("role"),
-    _text("via"),
-    _text("action"),
-    _text("run_id"),
-    _text("target"),
-    _text("detail"),
+    _free("actor"),
+    _free("role"),
+    _free("via"),
+    _free("action"),
+    _free("run_id"),
+    _free("target"),
+    _free("detail"),
     _text("hash"),
     Index("audit_run", "run_id", "n"),
 )
@@ -339,3 +363,14 @@ login_codes = Table(
     Column("used_at", Float),
     _blob("body"),
 )
+
+retention = Table("retention", metadata, _text("project", primary_key=True), Column("days", Float))
+"""How long points of a project are kept one by one, where it is not the server's default; NULL:
+for ever."""
+
+pins = Table("pins", metadata, _text("run_id", primary_key=True), _time("at"))
+"""Runs that keep every point."""
+
+removals = Table("removals", metadata, _text("run_id", primary_key=True), _time("at"), _int("done"))
+"""Runs that were deleted, for ever: what a training still sends of one is refused. `done` is 0
+while rows of it are left."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, case, delete, select, text, update
+from sqlalchemy import Connection, Table, case, delete, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nanwatch.contract.frames import RunInfo, SeriesDecl
@@ -24,6 +25,7 @@ from nanwatch_server.domain.models import (
 )
 from nanwatch_server.store import chunks
 from nanwatch_server.store import tables as t
+from nanwatch_server.store.base import RunRemovedError
 from nanwatch_server.store.chunks import ChunkRef, FreshChunk, FreshSpan
 from nanwatch_server.store.rows import (
     of_stream,
@@ -33,21 +35,36 @@ from nanwatch_server.store.rows import (
     unpack,
 )
 
+NUMBERS_AT_ONCE = 64
+"""Journal rows of one group commit, about; numbers that are not used are lost, which is no harm."""
+
 
 class SqlUnit:
     """Implements `domain.ports.UnitOfWork`; lives inside one `write()` block."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, removed: Container[str] = frozenset()) -> None:
         self._db = connection
+        self._removed = removed
+        self.newly_removed: list[str] = []
+        """Runs that are deleted in this transaction."""
         self._insert = (
             postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         )
         # What a group commit writes again and again, written once at its end (`flush`).
         self._journal: list[dict[str, Any]] = []
-        self._next_row = 0
+        self._numbers: Iterator[int] = iter(())
         self._high: dict[tuple[Stream, str], int] = {}
         self._raised: set[tuple[Stream, str]] = set()
         self._touched: dict[str, tuple[float, int]] = {}
+
+    @property
+    def db(self) -> Connection:
+        """The connection, for other modules of the store."""
+        return self._db
+
+    def _exists(self, run_id: str) -> None:
+        if run_id in self._removed:
+            raise RunRemovedError(f"run {run_id} was deleted from this server")
 
     def flush(self) -> None:
         """Write what was gathered. `SqlStore.write` calls it before COMMIT."""
@@ -76,12 +93,13 @@ class SqlUnit:
 
     def _insert_or_ignore(self, table: Table, key: list[str], row: dict[str, Any]) -> bool:
         query = self._insert(table).values(row).on_conflict_do_nothing(index_elements=key)
-        return self._db.execute(query).rowcount == 1
+        return self._db.execute(query.execution_options(preserve_rowcount=True)).rowcount == 1
 
     # --- runs ---------------------------------------------------------------------------------
 
     def upsert_run(self, info: RunInfo, control: dict[str, Any] | None, now: float) -> Run:
         """A run says hello: insert, or refresh what it says of itself and reopen it."""
+        self._exists(info.id)
         known = self.run(info.id)
         fresh = {
             "name": info.name,
@@ -145,6 +163,22 @@ class SqlUnit:
             .values(ended_at=at, end_reason=reason, exit_code=exit_code)
         )
 
+    def remove_run(self, run_id: str, now: float) -> None:
+        """Nothing of this run is taken from now on; its rows are `removal`'s to delete."""
+        self._upsert(t.removals, ["run_id"], {"run_id": run_id, "at": now, "done": 0})
+        self.newly_removed.append(run_id)
+
+    def set_retention(self, project: str, days: float | None) -> None:
+        """How long points of the project are kept one by one; None: for ever."""
+        self._upsert(t.retention, ["project"], {"project": project, "days": days})
+
+    def pin(self, run_id: str, now: float | None) -> None:
+        """The run keeps every point; `now=None` takes that back."""
+        if now is None:
+            self._db.execute(delete(t.pins).where(t.pins.c.run_id == run_id))
+        else:
+            self._upsert(t.pins, ["run_id"], {"run_id": run_id, "at": now})
+
     # --- streams ------------------------------------------------------------------------------
 
     def open_epoch(
@@ -158,6 +192,7 @@ class SqlUnit:
         generation: int = 0,
     ) -> bool:
         """Remember the epoch; True if it is the live one of its (run, rank) from now on."""
+        self._exists(stream.run_id)
         epoch = t.epochs.c
         rank = (epoch.run_id == stream.run_id) & (epoch.rank == stream.rank)
         known = self._db.execute(select(t.epochs).where(rank)).all()
@@ -178,6 +213,7 @@ class SqlUnit:
 
     def put_rank(self, stream: Stream, *, world: int, host: str, now: float) -> None:
         """A rank of several has connected: what it met before is kept."""
+        self._exists(stream.run_id)
         row = {"run_id": stream.run_id, "rank": stream.rank, "world": world, "host": host}
         row |= {"last_seen_at": now, "ended_at": None}
         query = self._insert(t.ranks).values(row | {"last_step": -1})
@@ -228,9 +264,10 @@ class SqlUnit:
 
     def declare(self, stream: Stream, decls: Sequence[SeriesDecl]) -> dict[int, Series]:
         """Insert or find the series; wire id → Series."""
+        self._exists(stream.run_id)
         owner = {"run_id": stream.run_id, "rank": stream.rank}
         keys = {decl.id: (decl.stage, decl.scope, decl.kind, decl.layer) for decl in decls}
-        known = self._series(owner)
+        known = self._series(owner, keys.values())
         fresh = [
             owner | dict(zip(("stage", "scope", "kind", "layer"), key, strict=True))
             for key in dict.fromkeys(keys.values())
@@ -238,7 +275,7 @@ class SqlUnit:
         ]
         if fresh:
             self._db.execute(t.series.insert(), fresh)
-            known = self._series(owner)
+            known = self._series(owner, keys.values())
         found = {wire_id: known[key] for wire_id, key in keys.items()}
         if found:
             place = ["run_id", "rank", "epoch", "wire_id"]
@@ -254,27 +291,45 @@ class SqlUnit:
             )
         return found
 
-    def _series(self, owner: dict[str, Any]) -> dict[tuple[str, str, str, str], Series]:
-        rows = self._db.execute(select(t.series).filter_by(**owner)).all()
-        return {(row.stage, row.scope, row.kind, row.layer): to_series(row) for row in rows}
+    def _series(
+        self, owner: dict[str, Any], keys: Iterable[tuple[str, str, str, str]]
+    ) -> dict[tuple[str, str, str, str], Series]:
+        """Those of `keys` (stage, scope, kind, layer) that are known."""
+        one = t.series.c
+        wanted = tuple_(one.stage, one.scope, one.kind, one.layer)
+        found: dict[tuple[str, str, str, str], Series] = {}
+        for some in chunks.batches(list(dict.fromkeys(keys))):
+            query = select(t.series).filter_by(**owner).where(wanted.in_(some))
+            for row in self._db.execute(query):
+                found[row.stage, row.scope, row.kind, row.layer] = to_series(row)
+        return found
 
     def append_journal(
         self, stream: Stream, lane: str, first: int, last: int, frame: bytes, now: float
     ) -> int:
         """One received batch as it came; returns the journal row's number."""
+        self._exists(stream.run_id)
         number = self._row_number()
         row = {"lane": lane, "first": first, "last": last, "frame": frame, "at": now}
         self._journal.append({"n": number, **of_stream(stream), **row})
         return number
 
     def _row_number(self) -> int:
-        """Number of the next journal row: this transaction is the only writer."""
-        if not self._next_row:
-            # Not the greatest row: the compactor may have taken that away already.
-            last = text("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")
-            self._next_row = (self._db.execute(last).scalar() or 0) + 1
-        number, self._next_row = self._next_row, self._next_row + 1
+        """Number of the next journal row; those of a run only grow."""
+        number = next(self._numbers, None)
+        if number is None:
+            self._numbers = self._fresh_numbers()
+            number = next(self._numbers)
         return number
+
+    def _fresh_numbers(self) -> Iterator[int]:
+        if self._db.dialect.name == "postgresql":
+            some = text("SELECT nextval('journal_n_seq') FROM generate_series(1, :count)")
+            return iter(sorted(self._db.execute(some, {"count": NUMBERS_AT_ONCE}).scalars()))
+        # This transaction is the only writer. Not the greatest row: the compactor may have taken
+        # that away already.
+        last = text("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")
+        return itertools.count((self._db.execute(last).scalar() or 0) + 1)
 
     def compact(
         self,
@@ -287,6 +342,7 @@ class SqlUnit:
         spans: Sequence[FreshSpan],
     ) -> None:
         """Journal rows become chunks, all at once. A row that could not be read stays."""
+        self._exists(run_id)
         chunks.replace(self._db, run_id, old, axes, fresh)
         chunks.add_spans(self._db, run_id, spans)
         for some in chunks.batches(rows):
@@ -295,6 +351,7 @@ class SqlUnit:
 
     def put_rule_state(self, run_id: str, upto: int, data: bytes, at: float) -> None:
         """What the rules know after journal row `upto`."""
+        self._exists(run_id)
         row = {"run_id": run_id, "upto": upto, "at": at, "data": data}
         self._upsert(t.rule_states, ["run_id"], row)
 
@@ -302,6 +359,7 @@ class SqlUnit:
         self, stream: Stream, lane: str, first: int, last: int, reason: str, points: int, at: float
     ) -> None:
         """Records that will never come."""
+        self._exists(stream.run_id)
         row = {"lane": lane, "first": first, "last": last, "reason": reason, "points": points}
         self._db.execute(t.gaps.insert().values(**of_stream(stream), **row, at=at))
 
@@ -309,6 +367,8 @@ class SqlUnit:
 
     def add_findings(self, findings: Sequence[Finding]) -> list[Finding]:
         """Insert or ignore by `Finding.id`; returns those that were new."""
+        for run_id in {finding.run_id for finding in findings}:
+            self._exists(run_id)
         return [
             finding
             for finding in findings
@@ -327,6 +387,7 @@ class SqlUnit:
 
     def put_incident(self, incident: Incident) -> None:
         """Insert or replace."""
+        self._exists(incident.run_id)
         row = {
             "id": incident.id,
             "run_id": incident.run_id,
@@ -337,6 +398,7 @@ class SqlUnit:
 
     def insert_command(self, command: Command) -> Command:
         """Insert, or return the command that already has this idempotency key."""
+        self._exists(command.run_id)
         if self._insert_or_ignore(t.commands, ["key"], _command_row(command)):
             return command
         query = select(t.commands.c.body).where(t.commands.c.key == command.key)
@@ -344,6 +406,7 @@ class SqlUnit:
 
     def put_command(self, command: Command) -> None:
         """Insert or replace."""
+        self._exists(command.run_id)
         self._upsert(t.commands, ["id"], _command_row(command))
 
     def command(self, command_id: str) -> Command | None:
@@ -356,11 +419,13 @@ class SqlUnit:
 
     def add_mark(self, mark: RunMark) -> None:
         """A mark on the time axis."""
+        self._exists(mark.run_id)
         row = {"run_id": mark.run_id, "step": mark.step, "body": pack(mark)}
         self._db.execute(t.marks.insert().values(row))
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """A checkpoint the run reported."""
+        self._exists(checkpoint.run_id)
         row = {"run_id": checkpoint.run_id, "step": checkpoint.step, "body": pack(checkpoint)}
         self._db.execute(t.checkpoints.insert().values(row))
 
@@ -373,6 +438,7 @@ class SqlUnit:
         self, run_id: str, what: str, step: int, at: float, data: bytes, *, rank: int = 0
     ) -> None:
         """A non-finite report, forensics or SDK problem, msgpack as it came."""
+        self._exists(run_id)
         row = {"run_id": run_id, "rank": rank, "what": what, "step": step, "at": at, "data": data}
         self._db.execute(t.reports.insert().values(row))
 
@@ -419,6 +485,17 @@ class SqlUnit:
         """Insert."""
         row = {"sha256": code["sha256"], "expires_at": code["expires_at"], "body": pack(code)}
         self._db.execute(t.login_codes.insert().values(row))
+
+    def purge_logins(self, now: float) -> int:
+        """Forget sessions and login codes that have expired; how many there were."""
+        old = self._db.execute(delete(t.login_codes).where(t.login_codes.c.expires_at <= now))
+        rows = self._db.execute(select(t.sessions.c.sha256, t.sessions.c.body)).all()
+        ended = [
+            row.sha256 for row in rows if msgspec.msgpack.decode(row.body)["expires_at"] <= now
+        ]
+        for some in chunks.batches(ended):
+            self._db.execute(delete(t.sessions).where(t.sessions.c.sha256.in_(some)))
+        return old.rowcount + len(ended)
 
     def take_login_code(self, sha256: str, now: float) -> dict[str, Any] | None:
         """The unused, unexpired code, marked used; None otherwise."""

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
@@ -27,11 +27,11 @@ STREAM = Stream(run_id=RUN, rank=0, epoch=1)
 EVERYTHING = 1 << 60
 
 
-class Place:
+class Run:
     """A store with one run of three series, its tail, and everything that was ever committed."""
 
-    def __init__(self, directory) -> None:
-        self.store = SqlStore(directory)
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
         self.history = History(self.store.readers)
         self.tail = Tail(self.store, self.history)
         self.seq = itertools.count()
@@ -99,35 +99,33 @@ def bits(values) -> list[int]:
 
 
 @pytest.fixture
-def place(tmp_path):
-    made = Place(tmp_path / "data")
-    yield made
-    made.store.close()
+def run(store):
+    return Run(store)
 
 
-def test_a_long_series_is_the_same_before_and_after(place):
+def test_a_long_series_is_the_same_before_and_after(run):
     n = 150_000
     values = np.sin(np.arange(n) / 500.0)
     values[54_321], values[77_777], values[3] = 1e6, math.nan, -math.inf
     floats = values.astype(np.float32).astype(np.float64)
     for begin in range(0, n, 5000):
         cut = slice(begin, begin + 5000)
-        place.commit([1, 2], np.arange(n)[cut], [values[cut], floats[cut]])
+        run.commit([1, 2], np.arange(n)[cut], [values[cut], floats[cut]])
         if begin % 20_000 == 0:
-            place.compact()
-    assert place.compact() > 0
-    assert place.count(t.journal) == 0
-    assert place.count(t.spans) == 2 * (n // (16 * CHUNK_POINTS))
-    assert place.count(t.axes) == place.count(t.chunks) / 2, "two series share each axis"
+            run.compact()
+    assert run.compact() > 0
+    assert run.count(t.journal) == 0
+    assert run.count(t.spans) == 2 * (n // (16 * CHUNK_POINTS))
+    assert run.count(t.axes) == run.count(t.chunks) / 2, "two series share each axis"
     for _ in range(2):
         for one in (1, 2):
             for x0, x1 in [(None, None), (1000, 140_003), (70_000, 71_111), (54_321, 54_321)]:
                 for buckets in (10, 333, 2000):
-                    place.check(one, x0, x1, buckets)
-        place.reopen()
+                    run.check(one, x0, x1, buckets)
+        run.reopen()
 
 
-def test_a_million_points_have_a_second_level(place):
+def test_a_million_points_have_a_second_level(run):
     n = 1_100_000
     rng = np.random.default_rng(0)
     values = rng.normal(size=n).astype(np.float32).astype(np.float64)
@@ -136,13 +134,13 @@ def test_a_million_points_have_a_second_level(place):
         cut = slice(begin, begin + 100_000)
         for start in range(begin, min(begin + 100_000, n), 4000):
             part = slice(start, min(start + 4000, cut.stop))
-            place.commit([1], np.arange(n)[part], [values[part]])
-        place.compact()
-    with place.store.readers.connect() as db:
+            run.commit([1], np.arange(n)[part], [values[part]])
+        run.compact()
+    with run.store.readers.connect() as db:
         levels = db.execute(select(t.spans.c.level, func.count()).group_by(t.spans.c.level)).all()
     assert dict(map(tuple, levels)) == {0: 16, 1: 1}
-    assert place.check(1, None, None, 300) == "buckets"
-    assert place.check(1, 5, 1_099_990, 2000) == "buckets"
+    assert run.check(1, None, None, 300) == "buckets"
+    assert run.check(1, 5, 1_099_990, 2000) == "buckets"
 
 
 values = st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.0, 1.0, -2.5, 5e-324, 1e300])
@@ -153,73 +151,76 @@ batch = st.tuples(
 )
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    batches=st.lists(batch, min_size=1, max_size=12),
-    data=st.data(),
-    ranges=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=4),
-)
-def test_any_order_of_steps_and_any_moment(tmp_path_factory, batches, data, ranges):
+def test_any_order_of_steps_and_any_moment(new_place, engine):
     """Steps go back, repeat and interleave; some of it is compacted, some not."""
-    place = Place(tmp_path_factory.mktemp("chunks") / "data")
-    try:
-        for steps, ids, then_compact in batches:
-            columns = [[data.draw(values) for _ in steps] for _ in ids]
-            place.commit(list(ids), np.array(steps), [np.array(c) for c in columns])
-            if then_compact:
-                place.compact()
-        for one in (1, 2, 3):
-            place.check(one)
-            for a, b in ranges:
-                place.check(one, min(a, b), max(a, b), 10)
-            newest = place.tail.newest(RUN, place.series[one].id, 25)
-            expected = place.all[one][-25:]
-            assert newest.steps.tolist() == [p[0] for p in expected]
-            assert bits(newest.values) == bits([p[1] for p in expected])
-    finally:
-        place.store.close()
+
+    @settings(deadline=None, max_examples=60 if engine == "sqlite" else 12)
+    @given(
+        batches=st.lists(batch, min_size=1, max_size=12),
+        data=st.data(),
+        ranges=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=4),
+    )
+    def check(batches, data, ranges):
+        place = new_place()
+        run = Run(place.open())
+        try:
+            for steps, ids, then_compact in batches:
+                columns = [[data.draw(values) for _ in steps] for _ in ids]
+                run.commit(list(ids), np.array(steps), [np.array(c) for c in columns])
+                if then_compact:
+                    run.compact()
+            for one in (1, 2, 3):
+                run.check(one)
+                for a, b in ranges:
+                    run.check(one, min(a, b), max(a, b), 10)
+                newest = run.tail.newest(RUN, run.series[one].id, 25)
+                expected = run.all[one][-25:]
+                assert newest.steps.tolist() == [p[0] for p in expected]
+                assert bits(newest.values) == bits([p[1] for p in expected])
+        finally:
+            place.done()
+
+    check()
 
 
-def test_a_resumed_run_that_goes_back_across_spans(place):
+def test_a_resumed_run_that_goes_back_across_spans(run):
     n = 70_000
     for begin in [*range(0, n, 3500), *range(50_000, 60_000, 2500)]:
-        place.commit([1], np.arange(begin, begin + 2500), [np.full(2500, float(begin))])
-        place.compact()
+        run.commit([1], np.arange(begin, begin + 2500), [np.full(2500, float(begin))])
+        run.compact()
     for begin in range(61_000, 66_000, 2500):  # not compacted
-        place.commit([1], np.arange(begin, begin + 2500), [np.full(2500, 7.0)])
+        run.commit([1], np.arange(begin, begin + 2500), [np.full(2500, 7.0)])
     for x0, x1 in [(None, None), (49_000, 61_500), (0, 40_000)]:
         for buckets in (10, 100, 3000):
-            place.check(1, x0, x1, buckets)
+            run.check(1, x0, x1, buckets)
 
 
-def test_newest_points_that_went_back_under_a_span(place):
+def test_newest_points_that_went_back_under_a_span(run):
     n = 16 * CHUNK_POINTS
     for begin in range(0, n, 4096):
-        place.commit([1], np.arange(begin, begin + 4096), [np.ones(4096)])
-    place.compact()
-    assert place.count(t.spans) == 1
-    place.commit([1], np.arange(30_000, 30_010), [np.full(10, 9.0)])
-    assert place.check(1, None, None, 100) == "buckets"
+        run.commit([1], np.arange(begin, begin + 4096), [np.ones(4096)])
+    run.compact()
+    assert run.count(t.spans) == 1
+    run.commit([1], np.arange(30_000, 30_010), [np.full(10, 9.0)])
+    assert run.check(1, None, None, 100) == "buckets"
 
 
-def test_rows_that_the_rules_have_not_seen_stay(place):
+def test_rows_that_the_rules_have_not_seen_stay(run):
     for begin in range(0, 5000, 500):
-        place.commit([1], np.arange(begin, begin + 500), [np.ones(500)])
-    rows = [row.id for row in place.store.journal(RUN)]
-    assert place.compact(rows[3]) == 2000
-    assert [row.id for row in place.store.journal(RUN)] == rows[4:]
-    assert place.check(1, None, None, 10_000) == "raw"
-    place.reopen()
-    assert place.check(1, None, None, 10_000) == "raw"
+        run.commit([1], np.arange(begin, begin + 500), [np.ones(500)])
+    rows = [row.id for row in run.store.journal(RUN)]
+    assert run.compact(rows[3]) == 2000
+    assert [row.id for row in run.store.journal(RUN)] == rows[4:]
+    assert run.check(1, None, None, 10_000) == "raw"
+    run.reopen()
+    assert run.check(1, None, None, 10_000) == "raw"
 
 
-def test_steps_up_to_the_largest(place):
+def test_steps_up_to_the_largest(run):
     steps = np.array([0, 1, 2**31, 2**53 - 2, 2**53 - 1])
-    place.commit([1], steps, [np.arange(5.0)])
-    place.compact()
-    assert place.check(1) == "raw"
-    place.commit([1], np.arange(100), [np.arange(100.0)])
-    place.compact()
-    assert place.check(1, None, None, 10) == "buckets"
+    run.commit([1], steps, [np.arange(5.0)])
+    run.compact()
+    assert run.check(1) == "raw"
+    run.commit([1], np.arange(100), [np.arange(100.0)])
+    run.compact()
+    assert run.check(1, None, None, 10) == "buckets"

@@ -14,7 +14,6 @@ from nanwatch_server.domain.models import Stream
 from nanwatch_server.store.buckets import COLUMNS, bucketed, width_for
 from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import points_of
-from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 from tests.server.wire import RUN, table
 
@@ -160,8 +159,7 @@ def test_what_memory_has_dropped_comes_from_the_journal(store, run):
     assert old is not None and old.steps.tolist() == list(range(10, 21))
 
 
-def test_the_run_nobody_used_goes_first_and_comes_back_whole(tmp_path):
-    store = SqlStore(tmp_path / "data")
+def test_the_run_nobody_used_goes_first_and_comes_back_whole(store):
     tail = Tail(store, History(store.readers), points_max=2500)
     ids = [f"{i:032x}" for i in range(4)]
     for run_id in ids:
@@ -178,4 +176,3 @@ def test_the_run_nobody_used_goes_first_and_comes_back_whole(tmp_path):
     first = store.series_of(ids[0])[0].id
     raw = tail.query(ids[0], first, None, None, 2000).raw
     assert raw is not None and len(raw.steps) == 1000
-    store.close()
