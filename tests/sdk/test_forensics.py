@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,9 @@ def inject(layer: nn.Module, how: str, active: Switch, rng: random.Random) -> No
         layer.register_forward_hook(output)
 
 
+TRIALS = int(os.environ.get("NANWATCH_TRIALS", "2"))
+"""Of each kind in each loop."""
+
 LOOPS = ("plain", "skip", "guard")
 KINDS = ("output", "weight", "gradient", "gradient of output")
 
@@ -112,10 +116,10 @@ KINDS = ("output", "weight", "gradient", "gradient of output")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("how", KINDS)
 def test_the_injected_layer_of_thirty_is_named(watched: Watch, how: str, loop: str) -> None:
-    """Nine trials of each kind in each loop: 108 in all, each in two attempts on end."""
+    """Each trial in two attempts on end; NANWATCH_TRIALS=9 makes 108 trials of them."""
     rng = random.Random(f"{how} {loop}")
     named, missed = 0, []
-    for trial in range(9):
+    for trial in range(TRIALS):
         seen = watched(guard="skip" if loop == "guard" else None)
         torch.manual_seed(trial)
         model = Residual() if trial % 2 else chain()
@@ -146,7 +150,7 @@ def test_the_injected_layer_of_thirty_is_named(watched: Watch, how: str, loop: s
             named += 1
         else:
             missed.append((target, last.verdict, last.first_forward, last.first_backward))
-    assert named == 9, missed
+    assert named == TRIALS, missed
 
 
 def test_a_single_bad_batch_is_named_without_tracing(watched: Watch) -> None:
