@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ PLACE_WITHIN_S = 120.0
 ALONE_AFTER_ATTEMPTS = 3
 """…or so many attempts: a training that steps without it is one of its own."""
 
+ASK_S = 0.5
+"""So long one look for an answer of the store may keep the background thread."""
 REACH_TIMEOUT_S = 2.0
 STORE_TIMEOUT_S = 10.0
 """A busy machine answers late, and a TCPStore that gives up fills the user's terminal."""
@@ -151,7 +154,10 @@ class Agreement:
         self._place: tuple[int, int] | None = None
         self._placed_at = 0.0
         self._store: Any = None
-        self._trouble = "no store that the processes share was found"
+        self._trouble = self._said = "no store that the processes share was found"
+        """Why there is no answer yet, and what the last look at the store said of it."""
+        self._asking: threading.Thread | None = None
+        self._answer = ""
         self.settled: Identity | None = None
 
     def poll(self, final: bool = False) -> Identity | None:
@@ -183,11 +189,7 @@ class Agreement:
             return Identity(self._alone_id)
         if self._given:
             return self._one_of(self._given, rank, world)
-        try:
-            agreed = self._through_store(rank)
-        except Exception as error:
-            self._store, agreed = None, ""
-            self._trouble = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        agreed = self._asked(rank)
         if agreed:
             self._store = None
             return self._one_of(agreed, rank, world)
@@ -214,6 +216,36 @@ class Agreement:
 
     # --- the store -------------------------------------------------------------------------------
 
+    def _asked(self, rank: int) -> str:
+        """The answer of the store; empty if there is none within a moment.
+
+        On a thread of its own: torch waits without end for a store that takes the line and says
+        nothing, and the caller has to bring what is measured to the disk.
+        """
+        if self._asking is None:
+            self._asking = threading.Thread(
+                target=self._ask, args=(rank,), name="nanwatch-ranks", daemon=True
+            )
+            try:
+                self._asking.start()
+            except RuntimeError:  # the interpreter ends
+                self._asking = None
+                return ""
+        self._asking.join(ASK_S)
+        if self._asking.is_alive():
+            self._trouble = "the store that the processes share does not answer"
+            return ""
+        self._asking = None
+        self._trouble = self._said
+        return self._answer
+
+    def _ask(self, rank: int) -> None:
+        try:
+            self._answer = self._through_store(rank)
+        except Exception as error:
+            self._store = None
+            self._said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
     def _through_store(self, rank: int) -> str:
         """The id that all ranks share; empty if it is not there yet."""
         if self._store is None:
@@ -224,7 +256,7 @@ class Agreement:
             # After a restart of the group the id of before is still there: the run goes on.
             return _text(self._store.compare_set(self._key, "", self._own_id))
         if not self._store.check([self._key]):
-            self._trouble = "rank 0 has not published it: does it call nanwatch.init, too?"
+            self._said = "rank 0 has not published it: does it call nanwatch.init, too?"
             return ""
         return _text(self._store.get(self._key))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from datetime import timedelta
 
@@ -121,11 +123,29 @@ def test_a_store_that_is_not_there_costs_little_and_is_named():
     assert time.monotonic() - started < ranks.REACH_TIMEOUT_S + 5
 
 
+def test_a_store_that_takes_the_line_and_never_speaks_keeps_nobody_from_the_disk():
+    """torch waits for its first word without end; the background thread has other work."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(mute.getsockname()[1])}
+        one = agreement(TORCHRUN | env, idle_s=0.5)
+        polls: list[Identity | None] = []
+
+        def poll() -> None:
+            while not polls or polls[-1] is None:
+                polls.append(one.poll())
+
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert polls and polls[-1] is not None
+        assert "does not answer" in polls[-1].problem
+
+
 def test_rubbish_in_the_store_is_no_run_id(store):
     port = int(store["MASTER_PORT"])
     client = dist.TCPStore("127.0.0.1", port, is_master=False, wait_for_workers=False)
     client.set("nanwatch/run/1", "../../etc")
-    found = settled(agreement(TORCHRUN | store, idle_s=0.2), 30)
+    found = settled(agreement(TORCHRUN | store, idle_s=3.0), 30)
     assert found.run_id == ID and "32 hexadecimal digits" in found.problem
 
 
