@@ -69,7 +69,8 @@ def series_frame(run_id: str, answers: dict[int, Answer], x0: int | None, x1: in
             low.append(float(np.min(columns[first])))
             high.append(float(np.max(columns[last])))
         entries.append(
-            {"id": series_id, "mode": "raw" if answer.raw is not None else "buckets", "n": n}
+            ({"dropped": True} if answer.dropped else {})
+            | {"id": series_id, "mode": "raw" if answer.raw is not None else "buckets", "n": n}
             | {name: frame.add(column) for name, column in columns.items()}
         )
     return frame.finish(

@@ -41,8 +41,8 @@ class Views:
     def summaries(self, runs: list[Run]) -> list[dict[str, Any]]:
         """RunSummary of each."""
         open_of: dict[str, list[Incident]] = {}
-        only = runs[0].id if len(runs) == 1 else ""
-        for incident in self._store.incidents(run_id=only, open_only=True):
+        asked = [run.id for run in runs]
+        for incident in self._store.incidents(run_ids=asked, open_only=True):
             open_of.setdefault(incident.run_id, []).append(incident)
         now = self._clock()
         return [

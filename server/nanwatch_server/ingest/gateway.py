@@ -37,6 +37,7 @@ from nanwatch_server.ingest.connection import Connection, ProtocolError
 from nanwatch_server.ingest.intake import Intake, Job
 from nanwatch_server.ingest.shards import ShardBook
 from nanwatch_server.live.presence import PresenceBook
+from nanwatch_server.store.base import RunRemovedError
 from nanwatch_server.store.replay import Committed
 
 _log = structlog.get_logger()
@@ -44,6 +45,7 @@ _log = structlog.get_logger()
 router = APIRouter()
 
 CONNECTIONS_MAX = 2048
+REMOVED = "this run was deleted from this server"
 
 
 @router.websocket(limits.INGEST_PATH)
@@ -80,6 +82,12 @@ class Gateway:
         """Ask all clients to come back later (the server stops)."""
         for connection in list(self._open):
             connection.shut(1012, "the server stops")
+
+    def drop(self, run_id: str) -> None:
+        """The run was deleted: its connections end. Safe from any thread."""
+        for connection in list(self._open):
+            if connection.run_id == run_id:
+                connection.shut(limits.CLOSE_FORBIDDEN, REMOVED)
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection from accept to close."""
@@ -277,6 +285,8 @@ class Gateway:
         )
         try:
             high = await opened
+        except RunRemovedError as error:
+            raise ProtocolError(limits.CLOSE_FORBIDDEN, REMOVED) from error
         except Exception as error:
             raise ProtocolError(limits.CLOSE_PROTOCOL, "the run could not be stored") from error
         if high is None:

@@ -140,7 +140,7 @@ class Intake:
         return True
 
     def _write(self, jobs: list[Job]) -> None:
-        with self._store.write() as uow:
+        with self._store.write(bulk=True) as uow:
             for job in jobs:
                 job.result = job.write(uow)
 

@@ -25,7 +25,7 @@ from nanwatch_server.domain.models import DERIVED_EPOCH, Finding, Incident, Run,
 from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.incidents.lifecycle import IncidentBook
 from nanwatch_server.pipeline.blocks import Plan, blocks_of
-from nanwatch_server.store.base import StoreUnavailableError
+from nanwatch_server.store.base import RunRemovedError, StoreUnavailableError
 from nanwatch_server.store.replay import Committed, Points, joined, replay, tables_of
 from nanwatch_server.store.tail import Tail
 
@@ -135,11 +135,19 @@ class Judge:
                     if state is not None and fresh:
                         self._judge(state, self._through(state, fresh))
                 return
+            except RunRemovedError:
+                self.forget(run_id)
+                return
             except StoreUnavailableError as error:
                 _log.error("findings cannot be written; trying again", error=str(error))
                 with self._lock:  # the rules are ahead of what is stored: start from there again
                     self.states.pop(run_id, None)
                 time.sleep(RETRY_S)
+
+    def forget(self, run_id: str) -> None:
+        """The run was deleted: nothing of it is judged or saved any more."""
+        with self._lock:
+            self.states.pop(run_id, None)
 
     def _state(self, run_id: str) -> _State | None:
         """The run's rules, rebuilt from the journal if they are not in memory."""
@@ -185,8 +193,12 @@ class Judge:
             for state in changed:
                 known = {"step": state.step, "epoch": state.epoch, "rules": state.detector.state()}
                 data = msgspec.msgpack.encode(known)
-                with self._store.write() as uow:
-                    uow.put_rule_state(state.run.id, state.upto, data, self._clock())
+                try:
+                    with self._store.write(bulk=True) as uow:
+                        uow.put_rule_state(state.run.id, state.upto, data, self._clock())
+                except RunRemovedError:
+                    del self.states[state.run.id]
+                    continue
                 state.saved = state.upto
         ended = time.monotonic()
         self._save_at = ended + max(SAVE_S, (ended - started) / SAVE_SHARE)

@@ -103,6 +103,10 @@ class Pipeline:
         """Journal row up to which the rules need the journal no more."""
         return self._judge.safe_upto(run_id)
 
+    def forget(self, run_id: str) -> None:
+        """The run was deleted."""
+        self._judge.forget(run_id)
+
     def knows(self, run_id: str) -> bool:
         """True if the run's rules are in memory."""
         return run_id in self._judge.states

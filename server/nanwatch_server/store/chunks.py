@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, delete, select
 
 from nanwatch_server.store import tables as t
 
+T = TypeVar("T")
+
 CHUNK_POINTS = 4_096
 """Points of a full chunk (design 7)."""
+
+DROPPED = 0
+"""Number of no axis: that of a chunk whose points were dropped."""
 
 IDS_A_QUERY = 500
 """Most values in one `IN (…)`."""
@@ -39,9 +44,14 @@ class ChunkRef:
     """Steps per bucket of its summary."""
 
     @property
+    def dropped(self) -> bool:
+        """True if retention has taken the points; the summary is there."""
+        return self.axis == DROPPED
+
+    @property
     def full(self) -> bool:
         """True if no point will ever be added."""
-        return self.points >= CHUNK_POINTS
+        return self.points >= CHUNK_POINTS or self.dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ def _ref(row: Row) -> ChunkRef:
     return ChunkRef(n, series_id, seq, points, low, high, bool(in_order), axis, width)
 
 
-def batches(ids: Sequence[int]) -> list[Sequence[int]]:
+def batches(ids: Sequence[T]) -> list[Sequence[T]]:
     """In pieces that fit into one `IN (…)`."""
     return [ids[i : i + IDS_A_QUERY] for i in range(0, len(ids), IDS_A_QUERY)]
 
@@ -209,11 +219,3 @@ def add_spans(db: Connection, run_id: str, fresh: Sequence[FreshSpan]) -> None:
     ]
     if rows:
         db.execute(t.spans.insert(), rows)
-
-
-def forget(db: Connection, run_id: str) -> None:
-    """Take away everything of a run."""
-    ours = select(t.series.c.n).where(t.series.c.run_id == run_id)
-    for table in (t.chunks, t.spans):
-        db.execute(delete(table).where(table.c.series_n.in_(ours)))
-    db.execute(delete(t.axes).where(t.axes.c.run_id == run_id))

@@ -72,7 +72,7 @@ def compact(
     _fill(work, history, joined(tables))
 
     def commit() -> None:
-        with store.write() as uow:
+        with store.write(bulk=True) as uow:
             uow.compact(run_id, work.upto, work.rows, work.old, work.axes, work.chunks, work.spans)
 
     tail.compacted(run_id, work.upto, work.series, commit)

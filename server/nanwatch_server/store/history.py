@@ -31,7 +31,7 @@ V = TypeVar("V")
 
 
 class ReplacedError(Exception):
-    """A chunk of the index is no more; its points are in a fuller one."""
+    """A chunk of the index is no more: its points are in a fuller one, or dropped."""
 
 
 class Columns(NamedTuple):
@@ -158,8 +158,8 @@ class History:
         )
         with self._readers.connect() as db:
             data = chunks.blobs(db, t.chunks.c.data, [ref.n for ref in refs])
-        if len(data) < len({ref.n for ref in refs}):
-            raise ReplacedError
+        if len(data) < len({ref.n for ref in refs}) or not all(data.values()):
+            raise ReplacedError  # replaced, or its points were dropped just now
         return [Columns(*axes[ref.axis], unpack_values(data[ref.n])) for ref in refs]
 
     def _held(

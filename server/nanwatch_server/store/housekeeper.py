@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from nanwatch_server.store.base import StoreUnavailableError
+from nanwatch_server.store.base import RunRemovedError, StoreUnavailableError
 from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
 from nanwatch_server.store.tail import Tail
@@ -66,8 +66,8 @@ class Housekeeper:
         """True while trainings wait for their acks: then compaction waits, if memory allows."""
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
-        self._busy = threading.Lock()
-        """One compaction at a time."""
+        self._busy = self.chunks = threading.Lock()
+        """One compaction at a time; who else changes chunks holds it too."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nanwatch-keeper", daemon=True)
 
@@ -112,6 +112,8 @@ class Housekeeper:
                         return
                     self.compact(run_id)
                 self._store.give_back(VACUUM_PAGES)
+            except RunRemovedError:
+                pass  # deleted while it was being compacted
             except StoreUnavailableError as error:
                 _log.error("points stay in the journal for now", error=str(error))
                 self._stop.wait(10 * ROUND_S)

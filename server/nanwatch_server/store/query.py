@@ -27,6 +27,9 @@ class Answer(NamedTuple):
 
     raw: Columns | None
     buckets: dict[str, F64] | None
+    dropped: bool = False
+    """True if retention has taken some of these points: then there are buckets even of few, and
+    some of them may be wider than asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ def answer(
     if len(newest.columns.steps) and newest.high >= low and newest.low <= high:
         segments.append(newest)
     inside = sum(_points(one) for one in segments if one.low >= low and one.high <= high)
-    if inside <= buckets:
+    dropped = any(_dropped(one) for one in segments)
+    if inside <= buckets and not dropped:
         whole = _sorted(_columns(history, segments))
         whole = _cut(whole, low, high)
         if len(whole.steps) <= buckets:
@@ -74,7 +78,11 @@ def answer(
     first = min(one.low for one in segments)
     last = max(one.high for one in segments)
     width = _width(first, last, x0, x1, buckets)
-    return Answer(None, _bucketed(history, index, segments, low, high, width))
+    return Answer(None, _bucketed(history, index, segments, low, high, width), dropped)
+
+
+def _dropped(segment: Segment) -> bool:
+    return isinstance(segment, ChunkRef) and segment.dropped
 
 
 def _width(first: int, last: int, x0: int | None, x1: int | None, buckets: int) -> int:
@@ -179,6 +187,9 @@ def _from_points(
     history: History, cluster: list[Segment], low: int, high: int, width: int
 ) -> list[Summary]:
     """Buckets of the points themselves, in windows of steps so that memory stays bounded."""
+    gone = [one for one in cluster if isinstance(one, ChunkRef) and one.dropped]
+    if gone:
+        return _with_dropped(history, cluster, gone, low, high, width)
     if len(cluster) > 1:
         # Chunks lie in order of arrival, also among the equal steps of one bucket.
         cluster = sorted(cluster, key=lambda one: one.seq if isinstance(one, ChunkRef) else 1 << 62)
@@ -189,6 +200,28 @@ def _from_points(
         if len(columns.steps):
             parts.append(bucketed(*columns, width))
     return parts
+
+
+def _with_dropped(
+    history: History,
+    cluster: list[Segment],
+    gone: list[ChunkRef],
+    low: int,
+    high: int,
+    width: int,
+) -> list[Summary]:
+    """Of chunks without points their summaries, as they are: every bucket that meets the range."""
+    rest = [one for one in cluster if not _dropped(one)]
+    parts = _from_points(history, rest, low, high, width) if rest else []
+    for summary in history.summaries(gone):
+        inside = (summary["last_step"] >= low) & (summary["first_step"] <= high)
+        parts.append({name: column[inside] for name, column in summary.items()})
+    parts = [part for part in parts if len(part["count"])]
+    if not parts:
+        return []
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(whole["first_step"], kind="stable")
+    return [{name: column[order] for name, column in whole.items()}]
 
 
 def _windows(cluster: list[Segment], low: int, high: int, width: int) -> list[tuple[int, int]]:

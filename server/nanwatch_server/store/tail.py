@@ -206,10 +206,14 @@ class Tail:
                 return columns
             refs, held = [], len(columns.steps)
             for ref in reversed(index.chunks):
+                if ref.dropped:
+                    break
                 refs.append(ref)
                 held += ref.points
                 if held >= count:
                     break
+            if not refs:
+                return columns
             try:
                 parts = [*self._history.points(refs[::-1]), columns]
             except ReplacedError:
@@ -230,6 +234,22 @@ class Tail:
             self._history.forget(series_ids)
             run.base = upto
             self._trim(run, upto)
+
+    def changed(self, run_id: str, series_ids: Iterable[int], commit: Callable[[], None]) -> None:
+        """`commit` changes chunks of these series; no query sees half of that."""
+        with self._lock:
+            run = self._runs.setdefault(run_id, _Run())
+        with run.lock:
+            commit()
+            self._history.forget(series_ids)
+
+    def forget(self, run_id: str) -> None:
+        """The run is deleted."""
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+        if run is not None:
+            with run.lock:
+                run.clear()
 
     @staticmethod
     def _trim(run: _Run, upto: int) -> None:
