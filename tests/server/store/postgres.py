@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 SETTINGS = {
@@ -78,7 +80,6 @@ class Cluster:
         self.directory = Path(tempfile.mkdtemp(prefix="nanwatch-pg-"))
         self._numbers = itertools.count()
         self._used: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
         if self._as:
             shutil.chown(self.directory, **self._as)
         self._call(
@@ -104,11 +105,19 @@ class Cluster:
     def start(self) -> None:
         """Start, or start again after `kill`; returns when it answers."""
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        self._call(
-            "pg_ctl", "start", "-w", "-t", "60", "-D", str(self.data),
-            "-l", str(self.directory / "log"),
-            "-o", " ".join([f"-k {self.directory}", *(option for option in options)]),
+        arguments = (
+            "start", "-w", "-t", "60", "-D", str(self.data), "-l", str(self.directory / "log"),
+            "-o", " ".join([f"-k {self.directory}", *options]),
         )  # fmt: skip
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return self._call("pg_ctl", *arguments)
+            except subprocess.CalledProcessError:
+                # Children of a killed one may still be about to end.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
 
     def kill(self) -> None:
         """kill -9 of the postmaster; its children notice and end."""
@@ -117,7 +126,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop and take everything away."""
-        if (self.data / "postmaster.pid").exists():
+        with suppress(subprocess.CalledProcessError):  # not running
             self._call("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.data))
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -1,0 +1,96 @@
+"""What only PostgreSQL can do to us: settings that lose data, and a server that is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from nanwatch_server.domain.models import Stream
+from nanwatch_server.ingest.intake import Intake, Job
+from nanwatch_server.store.base import StoreError, StoreUnavailableError
+from nanwatch_server.store.postgres import shown
+from nanwatch_server.store.sql import SqlStore
+from tests.server.wire import RUN
+
+STREAM = Stream(run_id=RUN, rank=0, epoch=1)
+
+
+def test_a_database_that_confirms_too_early_is_refused(cluster, tmp_path):
+    name = cluster.database()
+    cluster.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with pytest.raises(StoreError, match="synchronous_commit=off"):
+        SqlStore(tmp_path, cluster.address(name))
+    cluster.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+    SqlStore(tmp_path, cluster.address(name)).close()
+
+
+def test_what_is_not_there_is_said_without_the_password(tmp_path):
+    address = f"postgresql://me:secret@/none?host={tmp_path}"
+    with pytest.raises(StoreUnavailableError) as raised:
+        SqlStore(tmp_path / "data", address)
+    assert "secret" not in str(raised.value) and "me" in shown(address)
+    with pytest.raises(StoreError, match="expected a database like"):
+        SqlStore(tmp_path / "data", "mysql://me:secret@host/none")
+
+
+def test_nothing_acked_is_lost_when_the_postmaster_is_killed(cluster, tmp_path):
+    store = SqlStore(tmp_path, cluster.address(cluster.database()))
+    intake = Intake(store)
+    intake.start()
+    acked: list[int] = []
+    stop = threading.Event()
+
+    def batch(number: int) -> Job:
+        def write(uow):
+            if uow.high_water(STREAM, "scalars") < number:
+                uow.append_journal(STREAM, "scalars", number, number, b"%d" % number, 1.0)
+                uow.set_high_water(STREAM, "scalars", number)
+
+        return Job(write, lambda _: acked.append(number), failed.append)
+
+    failed: list[Exception] = []
+
+    def feed():
+        number = 0
+        while not stop.is_set():
+            intake.submit(batch(number))
+            number += 1
+            time.sleep(0.002)
+
+    def more():
+        before = len(acked)
+        _until(lambda: len(acked) > before + 50)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        for _ in range(2):
+            more()
+            cluster.kill()
+            _until(lambda: intake.stalled)
+            with pytest.raises(StoreUnavailableError):
+                store.journal(RUN)
+            cluster.start()
+            _until(lambda: not intake.stalled)
+        more()
+    finally:
+        stop.set()
+        feeder.join()
+        intake.close()
+    rows = []
+    while page := store.journal(RUN, after=rows[-1].id if rows else 0):
+        rows += page
+    store.close()
+    assert not failed
+    assert acked == list(range(len(acked)))
+    assert [row.first for row in rows] == list(range(len(rows))) and len(rows) >= len(acked)
+    assert [row.frame for row in rows] == [b"%d" % row.first for row in rows]
+
+
+def _until(done) -> None:
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.01)
