@@ -33,6 +33,7 @@ PLACE_WITHIN_S = 120.0
 ALONE_AFTER_ATTEMPTS = 3
 """…or so many attempts: a training that steps without it is one of its own."""
 
+NO_STORE = "no store that the processes share was found"
 ASK_S = 0.5
 """So long one look for an answer of the store may keep the background thread."""
 REACH_TIMEOUT_S = 2.0
@@ -154,7 +155,7 @@ class Agreement:
         self._place: tuple[int, int] | None = None
         self._placed_at = 0.0
         self._store: Any = None
-        self._trouble = self._said = "no store that the processes share was found"
+        self._trouble, self._said = NO_STORE, ""
         """Why there is no answer yet, and what the last look at the store said of it."""
         self._asking: threading.Thread | None = None
         self._answer = ""
@@ -233,10 +234,10 @@ class Agreement:
                 return ""
         self._asking.join(ASK_S)
         if self._asking.is_alive():
-            self._trouble = "the store that the processes share does not answer"
+            self._trouble = self._said or "the store that the processes share does not answer"
             return ""
         self._asking = None
-        self._trouble = self._said
+        self._trouble = self._said or NO_STORE
         return self._answer
 
     def _ask(self, rank: int) -> None:
