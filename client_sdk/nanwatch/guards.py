@@ -3,10 +3,13 @@
 They work with no run started. While a run is watched, what they repaired in an attempt is
 recorded as the series `repaired` (layer: the guard's name), so that the page can say that the
 training goes on with repaired numbers. Counting never waits for a device, except where it is said.
+Inside torch.compile, torch.func, tracing and CUDA graphs the guards work but do not count: there
+are no numbers to count yet.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -51,7 +54,10 @@ class Tally:
                     self._plain[name] = self._plain.get(name, 0) + int(before)
                 self._on_device[name] = before + count if same else count.clone()
             if self.watched:
-                self.fresh.setdefault(name, []).append(count)
+                fresh = self.fresh.setdefault(name, [])
+                fresh.append(count)
+                if len(fresh) > FRESH_MOST:  # an evaluation closes no attempt for a long time
+                    fresh[:] = _summed(fresh)
 
     def take(self) -> dict[str, list[Any]]:
         """What was counted since the last call."""
@@ -68,7 +74,55 @@ class Tally:
         return found
 
 
+FRESH_MOST = 256
+"""Counts of one guard that may wait for the close of an attempt before they are added up."""
+
+
+def _summed(counts: list[Any]) -> list[Any]:
+    """The same in total: one whole number, and one tensor a device."""
+    import torch
+
+    by_device: dict[Any, list[Any]] = {}
+    for count in counts:
+        if not isinstance(count, int):
+            by_device.setdefault(count.device, []).append(count)
+    with torch.no_grad():
+        tensors = [torch.stack(found).sum() for found in by_device.values()]
+    return [sum(count for count in counts if isinstance(count, int)), *tensors]
+
+
 TALLY = Tally()
+
+
+def _add_true(name: str, make: Callable[[], Any]) -> None:
+    """Count the true values of the tensor that `make` gives, wherever there are any numbers."""
+    import torch
+
+    if torch.compiler.is_compiling():
+        return  # a lock and a dict of ours would break the user's graph
+    try:
+        if not _real_numbers():
+            return
+        with torch.no_grad():
+            hits = make()
+            hits = hits.to_local() if hasattr(hits, "to_local") else hits
+            count = hits.sum()
+        if type(count) is torch.Tensor and not count.is_meta:
+            TALLY.add(to_name(name), count)
+    except Exception as error:
+        GUARD.note("guards count", error)
+
+
+def _real_numbers() -> bool:
+    """False where tensors stand for others: kept beyond such a place, they break later calls."""
+    import torch
+
+    internals: Any = torch._C
+    if internals._functorch.peek_interpreter_stack() is not None:
+        return False  # vmap, grad, functionalisation
+    if internals._len_torch_dispatch_stack() or internals._is_tracing():
+        return False  # fake tensors, export, torch.jit.trace
+    return not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def counts() -> dict[str, int]:
@@ -92,14 +146,16 @@ def sanitize(
 
     if not tensor.is_floating_point():
         return tensor
-    most = torch.finfo(tensor.dtype).max if limit is None else float(limit)
     if limit is not None and not limit > 0:
         raise ValueError(f"sanitize(limit=…) expects a number above 0; got {limit!r}")
+    # A limit beyond the type (float16 under autocast) is one that torch refuses.
+    greatest = torch.finfo(tensor.dtype).max
+    most = greatest if limit is None else min(float(limit), greatest)
+    nan = max(-greatest, min(nan, greatest))
     result = torch.nan_to_num(tensor, nan=nan, posinf=most, neginf=-most)
     if limit is not None:
         result = result.clamp(-most, most) if abs(nan) <= most else _clamped(tensor, result, most)
-    with torch.no_grad():
-        TALLY.add(to_name(name), (result != tensor).sum())
+    _add_true(name, lambda: result != tensor)
     return result
 
 
@@ -118,8 +174,11 @@ def clamp_(parameters: Any, limit: float, *, name: str = "clamp") -> None:
         raise ValueError(f"clamp_(limit=…) expects a number above 0; got {limit!r}")
     with torch.no_grad():
         for parameter in [parameters] if hasattr(parameters, "clamp_") else list(parameters):
-            TALLY.add(to_name(name), (parameter.abs() > limit).sum())
-            parameter.clamp_(-limit, limit)
+            _add_true(name, lambda tensor=parameter: tensor.abs() > limit)
+            most = limit
+            if parameter.is_floating_point():
+                most = min(limit, torch.finfo(parameter.dtype).max)
+            parameter.clamp_(-most, most)
 
 
 # --- replay buffers ------------------------------------------------------------------------------
@@ -201,7 +260,10 @@ def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
     if hasattr(tree, "reshape") and hasattr(tree, "dtype"):
         return change(tree)
     if isinstance(tree, dict):
-        return type(tree)({key: _map(value, change) for key, value in tree.items()})
+        changed = copy.copy(tree)  # not every kind of dict can be made of a dict
+        for key, value in tree.items():
+            changed[key] = _map(value, change)
+        return changed
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_map(value, change) for value in tree))
     if isinstance(tree, tuple | list):

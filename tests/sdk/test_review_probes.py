@@ -1,0 +1,80 @@
+"""What an adversarial review of guards, probes and forensics found: each test failed before."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nanwatch import guards
+from nanwatch.guards import FRESH_MOST, TALLY, Tally
+
+
+@pytest.fixture(autouse=True)
+def _own_tally(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(guards, "TALLY", Tally())
+    yield
+
+
+def bad() -> torch.Tensor:
+    tensor = torch.arange(12.0).reshape(4, 3)
+    tensor[0, 0] = float("nan")
+    return tensor
+
+
+def repair(tensor: Any) -> Any:
+    return guards.sanitize(tensor, 10.0)
+
+
+def test_counting_inside_vmap_does_not_break_every_later_call() -> None:
+    inside = torch.func.vmap(repair)(bad())
+    assert inside.tolist() == repair(bad()).tolist()
+    gradient = torch.func.grad(lambda tensor: repair(tensor).sum())(bad())
+    assert gradient[0].tolist() == [0.0, 1.0, 1.0]
+    assert guards.counts() == {"sanitize": 2}
+
+
+def test_counting_on_meta_tensors_and_in_traces_does_not_break_every_later_call() -> None:
+    repair(bad().to("meta"))
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        repair(torch.empty(3))
+    torch.jit.trace(repair, bad())
+    repair(bad())
+    assert guards.counts()["sanitize"] >= 2
+
+
+def test_sanitize_compiles_in_one_graph() -> None:
+    compiled = torch.compile(repair, backend="eager", fullgraph=True)
+    assert compiled(bad()).tolist() == repair(bad()).tolist()
+
+
+def test_a_limit_beyond_the_type_is_no_error() -> None:
+    half = guards.sanitize(bad().half(), 1e6, nan=-1e9)
+    assert half[0].tolist() == [-65504.0, 1.0, 2.0]
+    weight = nn.Parameter(torch.ones(2, dtype=torch.float16))
+    guards.clamp_(weight, 1e6)
+    assert weight.tolist() == [1.0, 1.0]
+
+
+def test_counts_that_nobody_takes_do_not_pile_up() -> None:
+    tally = guards.TALLY
+    tally.watched = True
+    for _ in range(3 * FRESH_MOST):
+        guards.sanitize(bad())
+    assert len(tally.fresh["sanitize"]) <= FRESH_MOST
+    assert sum(int(count) for count in tally.take()["sanitize"]) == 3 * FRESH_MOST
+    assert tally is not TALLY
+
+
+def test_detach_takes_dicts_that_cannot_be_made_of_a_dict() -> None:
+    state = defaultdict(list, hidden=torch.ones(2, requires_grad=True))
+    cut = guards.detach(state)
+    assert not cut["hidden"].requires_grad
+    assert cut.default_factory is list
+    assert state["hidden"].requires_grad
