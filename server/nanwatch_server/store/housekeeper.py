@@ -98,6 +98,8 @@ class Housekeeper:
         with self._busy:
             while more and not self._stop.is_set():
                 safe = self._safe_upto(run_id)
+                if safe <= self._history.upto(run_id):
+                    break
                 points, more = compact(self._store, self._history, self._tail, run_id, safe)
                 moved += points
         return moved
@@ -110,10 +112,11 @@ class Housekeeper:
                 for run_id in self._due():
                     if self._stop.is_set():
                         return
-                    self.compact(run_id)
+                    try:
+                        self._settle(run_id, self.compact(run_id))
+                    except RunRemovedError:  # deleted while it was being compacted
+                        self._settle(run_id, 0)
                 self._store.give_back(VACUUM_PAGES)
-            except RunRemovedError:
-                pass  # deleted while it was being compacted
             except StoreUnavailableError as error:
                 _log.error("points stay in the journal for now", error=str(error))
                 self._stop.wait(10 * ROUND_S)
@@ -130,6 +133,14 @@ class Housekeeper:
                 wanted = one.points >= many or now - one.since >= QUIET_S
                 if wanted and (not busy or one.points >= POINTS_WAITING_MOST):
                     due.append(run_id)
-            for run_id in due:
-                del self._waiting[run_id]
         return due
+
+    def _settle(self, run_id: str, moved: int) -> None:
+        """A pass is over. What the rules had not safely seen by then waits for the next one."""
+        left = self._store.journal_end(run_id) > self._history.upto(run_id)
+        with self._lock:
+            waiting = self._waiting[run_id]
+            waiting.points = max(0, waiting.points - moved)
+            waiting.since = self._clock()
+            if not left and not waiting.points:
+                del self._waiting[run_id]
