@@ -1,7 +1,7 @@
 """A program that fills a journal and compacts it without pause, until it is killed.
 
 Prints the number of each batch once it is committed. `python -m` from the repository's root, with
-the data directory as its argument.
+the data directory and the database (or "") as its arguments.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def values_of(number: int) -> list[np.ndarray]:
 
 def main() -> None:
     """Go on from what is stored."""
-    store = SqlStore(Path(sys.argv[1]))
+    store = SqlStore(Path(sys.argv[1]), sys.argv[2])
     history = History(store.readers)
     tail = Tail(store, history)
     with store.write() as uow:

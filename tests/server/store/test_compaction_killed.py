@@ -12,19 +12,18 @@ import numpy as np
 
 from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
-from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 from tests.server.store.compacting import ROWS, STREAM, values_of
 from tests.server.wire import RUN
 
 ROOT = Path(__file__).parents[3]
-LIVES = 12
+LIVES = {"sqlite": 12, "postgresql": 4}
 
 
-def live(directory: Path, seconds: float) -> int:
+def live(directory: Path, database: str, seconds: float) -> int:
     """One life of the program; the last batch it said was committed, -1 for none."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.server.store.compacting", str(directory)],
+        [sys.executable, "-m", "tests.server.store.compacting", str(directory), database],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -39,12 +38,12 @@ def live(directory: Path, seconds: float) -> int:
     return said[-1]
 
 
-def test_nothing_lost_nothing_doubled(tmp_path):
+def test_nothing_lost_nothing_doubled(place):
     chance = random.Random(7)
     acked = -1
-    for _ in range(LIVES):
-        acked = max(acked, live(tmp_path / "data", chance.uniform(0.05, 0.6)))
-    store = SqlStore(tmp_path / "data")
+    for _ in range(LIVES[place.engine]):
+        acked = max(acked, live(place.directory, place.database, chance.uniform(0.05, 0.6)))
+    store = place.open()
     try:
         history = History(store.readers)
         tail = Tail(store, history)
