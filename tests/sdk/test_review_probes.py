@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from nanwatch import guards
 from nanwatch.guards import FRESH_MOST, TALLY, Tally
+from sdk.watched import Watched
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,24 @@ def test_detach_takes_dicts_that_cannot_be_made_of_a_dict() -> None:
     assert not cut["hidden"].requires_grad
     assert cut.default_factory is list
     assert state["hidden"].requires_grad
+
+
+def test_short_lived_inner_optimizers_do_not_stop_the_clock(
+    watched: Callable[..., Watched],
+) -> None:
+    """Reptile: the first to close an attempt is an inner optimizer that is soon gone."""
+    run = watched().run
+    model = nn.Linear(3, 3)
+    outer = torch.optim.Adam(model.parameters())
+    for _ in range(100):
+        copied = copy.deepcopy(model)
+        inner = torch.optim.SGD(copied.parameters(), 0.1)
+        for _ in range(2):
+            inner.zero_grad()
+            copied(torch.ones(2, 3)).sum().backward()
+            inner.step()
+        for mine, moved in zip(model.parameters(), copied.parameters(), strict=True):
+            mine.grad = mine.detach() - moved.detach()
+        outer.step()
+        outer.zero_grad()
+    assert run.observer.clock.step >= 50

@@ -75,6 +75,8 @@ class AttemptClock:
         self._rival: dict[int, int] = {}
         """Attempts of other optimizers since the main one last closed one."""
         self._main_attempts = 0
+        self._orphaned = False
+        """True if the main optimizer died and nothing has taken its place yet."""
         self._most_backwards = 1
         self._piled = 0
         """Backward passes taken for skipped since the last step: if one comes, they were not."""
@@ -161,9 +163,16 @@ class AttemptClock:
             return False
         self._rival[optimizer] = self._rival.get(optimizer, 0) + 1
         settled = self._main_attempts >= MAIN_SETTLED_ATTEMPTS
+        # The inner loop of meta learning closed an attempt first and was gone after a few: the
+        # one that has done more since is what trains.
+        settled = settled or (self._orphaned and self.counts[optimizer] > self._main_attempts)
         if settled and self._rival[optimizer] >= TAKEOVER_ATTEMPTS:
             return self.take_over(optimizer)
         return False
+
+    def main_died(self) -> None:
+        """The main optimizer is gone; who comes after it is not known yet."""
+        self._orphaned = True
 
     def retire(self, optimizer: int, successor: int | None = None) -> bool:
         """An optimizer is gone. True if `successor` became the main one in its place."""
@@ -175,6 +184,6 @@ class AttemptClock:
     def take_over(self, optimizer: int) -> bool:
         """Make another optimizer the main one; the count goes on."""
         settled = self._main_attempts >= MAIN_SETTLED_ATTEMPTS
-        self.main, self._main_attempts = optimizer, 0
+        self.main, self._main_attempts, self._orphaned = optimizer, 0, False
         self._rival.clear()
         return settled

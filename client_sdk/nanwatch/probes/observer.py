@@ -414,6 +414,8 @@ class Observer:
         """Name optimizers that have no name yet; notice those that are gone."""
         if not self.registry.unnamed and not self.registry.gone:
             return
+        if self.clock.main in self.registry.gone:
+            self.clock.main_died()
         started = time.perf_counter()
         if self._namings >= NAMINGS_FREE and started < self._name_after:
             return  # a script that makes an optimizer every iteration must not pay for each
