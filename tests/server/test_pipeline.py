@@ -16,7 +16,7 @@ from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Command, Stream
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.pipeline import Pipeline
-from nanwatch_server.store import sql
+from nanwatch_server.store import sqlite
 from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import Committed
@@ -158,11 +158,11 @@ def test_a_crash_between_commit_and_rules_is_made_up_for(judged, tmp_path):
 
 
 def test_findings_wait_for_a_database_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(sql, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
     store = SqlStore(tmp_path / "data")
     pipeline = pipeline_of(store)
     items = [commit(store, first, [record]) for first, record in batches()]
-    other = sqlite3.connect(tmp_path / "data" / sql.FILE_NAME, isolation_level=None)
+    other = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     pipeline.start()
     for item in items:

@@ -10,7 +10,7 @@ import typer
 
 from nanwatch.cli.output import console, fail
 
-app = typer.Typer(help="Look after the database: move it.", no_args_is_help=True)
+app = typer.Typer(help="Look after the database.", no_args_is_help=True)
 
 
 def server_part_missing(error: ImportError) -> NoReturn:

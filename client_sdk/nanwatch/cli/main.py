@@ -7,7 +7,7 @@ import sys
 import typer
 
 import nanwatch
-from nanwatch.cli import db, demo, doctor, launch, login, send, serve, sync
+from nanwatch.cli import db_care, demo, doctor, launch, login, runs, send, serve, sync
 from nanwatch.cli.output import fail
 from nanwatch.config import BadDirectory
 
@@ -26,7 +26,8 @@ app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("login")(login.login)
-app.add_typer(db.app, name="db")
+app.add_typer(db_care.app, name="db")
+app.add_typer(runs.app, name="runs")
 
 
 @app.command("version")

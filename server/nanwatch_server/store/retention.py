@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Engine, delete, select, update
 
 from nanwatch_server.domain.models import IncidentState
 from nanwatch_server.store import chunks
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.codec import CodecError, unpack_axis
+from nanwatch_server.store.sqlite import reading
 
 if TYPE_CHECKING:
     from nanwatch_server.store.sql import SqlStore
@@ -36,7 +38,11 @@ class Kept(NamedTuple):
 
 def kept(store: SqlStore, default_days: float | None) -> dict[str, Kept]:
     """Every project that has runs or a rule of its own."""
-    with store.readers.connect() as db:
+    return _kept(store.readers, default_days)
+
+
+def _kept(engine: Engine, default_days: float | None) -> dict[str, Kept]:
+    with engine.connect() as db:
         found = {
             project: Kept(default_days, False)
             for project in db.execute(select(t.runs.c.project).distinct()).scalars()
@@ -44,6 +50,12 @@ def kept(store: SqlStore, default_days: float | None) -> dict[str, Kept]:
         for project, days in db.execute(select(t.retention.c.project, t.retention.c.days)):
             found[project] = Kept(days, True)
     return found
+
+
+def rules(data_dir: Path, default_days: float | None) -> list[tuple[str, Kept]]:
+    """Of the SQLite database of a directory, also while a server runs."""
+    with reading(data_dir) as engine:
+        return sorted(_kept(engine, default_days).items())
 
 
 def keep(store: SqlStore, project: str, days: float | None) -> None:

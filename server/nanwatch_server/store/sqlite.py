@@ -7,6 +7,8 @@ own, read-only ones.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event
@@ -20,6 +22,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from nanwatch_server.store.base import StoreError
 from nanwatch_server.store.lock import DirectoryLock
 
 BUSY_TIMEOUT_MS = 5_000
@@ -86,6 +89,21 @@ class SqliteDatabase:
         self.readers.dispose()
         self.writer.dispose()
         self._lock_file.release()
+
+
+@contextmanager
+def reading(data_dir: Path) -> Iterator[Engine]:
+    """Connections for reading only, beside a server that may run. Raises `StoreError`."""
+    path = data_dir / FILE_NAME
+    if not path.is_file():
+        raise StoreError(f"expected a database in {data_dir}, found no {FILE_NAME}")
+    engine = _reading_engine(path)
+    try:
+        yield engine
+    except DBAPIError as error:
+        raise StoreError(f"the database in {data_dir} cannot be read: {error.orig}") from error
+    finally:
+        engine.dispose()
 
 
 def _code(error: DBAPIError) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from nanwatch_server.store import tables as t
 from nanwatch_server.store.chunks import CHUNK_POINTS, DROPPED
 from nanwatch_server.store.codec import CodecError, unpack_axis, unpack_values
 from nanwatch_server.store.pyramid import FAN, unpack_summary
+from nanwatch_server.store.sqlite import reading
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,6 +59,12 @@ def verify(engine: Engine, progress: Progress = lambda *_: None) -> Verified:
         _spans(db, result, progress)
         _journal(db, result, progress)
     return result
+
+
+def verify_directory(data_dir: Path, progress: Progress = lambda *_: None) -> Verified:
+    """The SQLite database of a directory, also while a server runs. Raises `StoreError`."""
+    with reading(data_dir) as engine:
+        return verify(engine, progress)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nanwatch.contract import frames as f
-from nanwatch_server.store import sql
+from nanwatch_server.store import sqlite
 from nanwatch_server.store.replay import replay
 from nanwatch_server.store.sql import SqlStore
 from tests.server.ingest.test_first_light import eventually, ids_of, query
@@ -297,9 +297,9 @@ def test_nothing_acked_is_lost_or_doubled_by_kill_9(tmp_path):
 
 
 def test_a_locked_database_stops_the_acks_and_nothing_else(start, monkeypatch):
-    monkeypatch.setattr(sql, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 200)
     server = start()
-    other = sqlite3.connect(server.data_dir / sql.FILE_NAME, isolation_level=None)
+    other = sqlite3.connect(server.data_dir / sqlite.FILE_NAME, isolation_level=None)
     with Wire(server.url, server.token) as wire:
         declared(wire)
         wire.send(batch(0))
@@ -317,7 +317,7 @@ def test_a_locked_database_stops_the_acks_and_nothing_else(start, monkeypatch):
 
 
 def test_what_the_database_refuses_is_rejected_alone(server):
-    other = sqlite3.connect(server.data_dir / sql.FILE_NAME)
+    other = sqlite3.connect(server.data_dir / sqlite.FILE_NAME)
     other.execute(
         "CREATE TRIGGER poison BEFORE INSERT ON journal WHEN NEW.first = 3 "
         "BEGIN SELECT RAISE(ABORT, 'poison'); END"
