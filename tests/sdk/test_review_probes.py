@@ -101,3 +101,44 @@ def test_short_lived_inner_optimizers_do_not_stop_the_clock(
         outer.step()
         outer.zero_grad()
     assert run.observer.clock.step >= 50
+
+
+class Sam(torch.optim.Optimizer):
+    """The widely used one: a wrapper that shares the groups of the optimizer it holds."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"rho": 0.05, "lr": 0.1})
+        self.base = torch.optim.SGD(self.param_groups, lr=0.1)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        """Climb, and clear the gradients."""
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["old"] = parameter.detach().clone()
+            parameter.add_(parameter.grad, alpha=0.05)
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        """Go back and descend."""
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data = self.state[parameter]["old"]
+        self.base.step()
+        self.zero_grad()
+
+
+def test_the_ascent_of_sam_is_no_skip(watched: Callable[..., Watched]) -> None:
+    seen = watched()
+    model = nn.Linear(3, 3)
+    optimizer = Sam(model.parameters())
+    for _ in range(12):
+        model(torch.ones(2, 3)).pow(2).sum().backward()
+        optimizer.first_step()
+        model(torch.ones(2, 3)).pow(2).sum().backward()
+        optimizer.second_step()
+    assert seen.run.observer.clock.step == 12
+    applied = [
+        v for key, of in seen.read().points.items() if key[0] == "update_applied" for v in of
+    ]
+    assert [value for _, value in applied] == [1.0] * 12

@@ -396,7 +396,12 @@ class Observer:
         for number in {n for b in self.clock.pending for n in b.open}:
             known = self.registry.known.get(number)
             witness = known.witness() if known is not None and known.witness is not None else None
-            if witness is not None and witness.grad is None:
+            if witness is None or witness.grad is not None or known is None:
+                continue
+            if known.changed_by_hand():
+                # SAM's ascent, cleared by a wrapper that we do not know: see `before_clear`.
+                known.witness = None
+            else:
                 gone.append(number)
         for attempt in self.clock.cleared(gone):
             self._emit(attempt)
