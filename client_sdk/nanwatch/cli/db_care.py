@@ -17,6 +17,8 @@ from nanwatch.cli.db import app, progress_bar, server_part_missing
 from nanwatch.cli.output import console, fail
 from nanwatch.config import data_directory
 
+__all__ = ["app"]
+
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the database lies. Default: NANWATCH_DATA_DIR.")
 ]
@@ -127,14 +129,19 @@ def retention(
         from nanwatch_server.store.sql import SqlStore
 
         settings = Settings(data_dir=_directory(data_dir))
-        if days:
-            number = None if days == "never" else _days(days)
-            store = SqlStore(settings.data_dir, getattr(settings, "database", ""))
+        default = settings.retention_days or None
+        database = settings.database.get_secret_value()
+        if days or database:
+            store = SqlStore(settings.data_dir, database)
             try:
-                retention.keep(store, project, number)
+                if days:
+                    retention.keep(store, project, None if days == "never" else _days(days))
+                found = sorted(retention.kept(store, default).items())
             finally:
                 store.close()
-        for name, rule in retention.rules(settings.data_dir, settings.retention_days or None):
+        else:
+            found = retention.rules(settings.data_dir, default)
+        for name, rule in found:
             said = "for ever" if rule.days is None else f"{rule.days:g} days"
             whose = "" if rule.own else "  (default)"
             console.print(f"  {name:<32}{said}{whose}", markup=False)
