@@ -286,6 +286,13 @@ class SkipNonfinite:
         self._agree = agree
         self._name = to_name(name)
         self._hold: Any = None
+        from nanwatch.probes import discovery
+
+        # Those of Accelerate and Lightning only pass calls on and have no hooks of their own.
+        while (inner := discovery.wrapped_optimizer(optimizer)) is not None and not hasattr(
+            optimizer, "_optimizer_step_pre_hooks"
+        ):
+            optimizer = inner
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),

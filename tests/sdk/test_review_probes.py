@@ -75,7 +75,7 @@ def test_counts_that_nobody_takes_do_not_pile_up() -> None:
 
 
 def test_detach_takes_dicts_that_cannot_be_made_of_a_dict() -> None:
-    state = defaultdict(list, hidden=torch.ones(2, requires_grad=True))
+    state: Any = defaultdict(list, hidden=torch.ones(2, requires_grad=True))
     cut = guards.detach(state)
     assert not cut["hidden"].requires_grad
     assert cut.default_factory is list
@@ -142,3 +142,26 @@ def test_the_ascent_of_sam_is_no_skip(watched: Callable[..., Watched]) -> None:
         v for key, of in seen.read().points.items() if key[0] == "update_applied" for v in of
     ]
     assert [value for _, value in applied] == [1.0] * 12
+
+
+class PassesOn(torch.optim.Optimizer):
+    """Like Accelerate's: holds another optimizer and never ran torch's `__init__`."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.param_groups = optimizer.param_groups
+
+    def step(self, closure: Any = None) -> Any:
+        """Pass it on."""
+        return self.optimizer.step(closure)
+
+
+def test_skip_nonfinite_takes_an_optimizer_that_passes_calls_on() -> None:
+    model = nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    optimizer = PassesOn(torch.optim.SGD(model.parameters(), 0.1))
+    with guards.skip_nonfinite(optimizer) as guard:
+        (model(torch.ones(1, 2)) * float("nan")).sum().backward()
+        optimizer.step()
+    assert guard.skipped == 1
+    assert torch.equal(model.weight, before)
