@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from nanwatch import guards
+from nanwatch.control.holding import Hold
 from nanwatch.guards import FRESH_MOST, TALLY, Tally
 from sdk.watched import Watched
 
@@ -165,3 +168,20 @@ def test_skip_nonfinite_takes_an_optimizer_that_passes_calls_on() -> None:
         optimizer.step()
     assert guard.skipped == 1
     assert torch.equal(model.weight, before)
+
+
+def test_a_held_step_that_raised_keeps_nothing_alive() -> None:
+    class Own(torch.optim.SGD):
+        """Not one of torch's own: everything is copied."""
+
+    for kind in (torch.optim.SGD, Own):
+        weight = nn.Parameter(torch.ones(2))
+        optimizer = kind([weight], 0.1)
+        weight.grad = torch.ones(2)
+        hold = Hold(optimizer)
+        hold.begin()
+        seen = weakref.ref(weight)
+        del optimizer, weight
+        gc.collect()
+        assert seen() is None
+        hold.end()

@@ -93,9 +93,16 @@ class Hold:
     """One step that must change nothing: `begin` before it, `end` after it."""
 
     def __init__(self, optimizer: Any) -> None:
-        self._optimizer = weakref.ref(optimizer)
-        self._gradients: list[tuple[Any, Any]] = []
-        self._backup: _Backup | None = None
+        gradients: list[tuple[Any, Any]] = []
+        backups: list[_Backup] = []
+
+        def forget(_: Any) -> None:
+            # A step that raised never comes to `end`: what it used must not live on here.
+            gradients.clear()
+            backups.clear()
+
+        self._optimizer = weakref.ref(optimizer, forget)
+        self._gradients, self._backups = gradients, backups
 
     def begin(self) -> None:
         """Take the gradients away, or remember everything where an optimizer may need them."""
@@ -104,7 +111,7 @@ class Hold:
             return
         # torch's own optimizers pass over parameters without a gradient; others might raise.
         if not type(optimizer).__module__.startswith("torch.optim"):
-            self._backup = _Backup(optimizer)
+            self._backups.append(_Backup(optimizer))
         else:
             for parameter in parameters_of(optimizer):
                 if parameter.grad is not None:
@@ -117,10 +124,12 @@ class Hold:
         for parameter, gradient in self._gradients:
             if parameter.grad is None:
                 parameter.grad = gradient
-        self._gradients = []
-        optimizer, backup, self._backup = self._optimizer(), self._backup, None
-        if backup is not None and optimizer is not None:
-            backup.restore(optimizer)
+        self._gradients.clear()
+        optimizer = self._optimizer()
+        while self._backups:
+            backup = self._backups.pop()
+            if optimizer is not None:
+                backup.restore(optimizer)
 
 
 class _Backup:
