@@ -267,8 +267,8 @@ class Eye:
         if type(result) is tuple:
             # Chunks of one projection (queries, keys and values in one).
             origin = self._origin(func, args, kwargs)
-            for part in result if origin is not None else ():
-                if type(part) is self._tensor:
+            for part in result:
+                if type(part) is self._tensor and origin is not None:
                     self._origins[id(part)] = (weakref.ref(part), origin)
             return
         if type(result) is not self._tensor:
