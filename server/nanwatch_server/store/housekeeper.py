@@ -36,6 +36,9 @@ POINTS_WAITING_MOST = 8_000_000
 QUIET_S = 120.0
 """What waits this long is compacted, however little it is."""
 
+REST_S = 30.0
+"""What a pass left because the rules were not saved yet follows within this, if no more comes."""
+
 ROUND_S = 1.0
 VACUUM_PAGES = 256
 """Free pages given back to the disk in one round, 1 MiB: a short pause for the writer."""
@@ -46,6 +49,7 @@ class _Waiting:
     points: int = 0
     since: float = 0.0
     series: int = 1
+    rest_until: float = 0.0
 
 
 class Housekeeper:
@@ -90,6 +94,7 @@ class Housekeeper:
         with self._lock:
             waiting = self._waiting.setdefault(run_id, _Waiting(since=self._clock()))
             waiting.points += points
+            waiting.rest_until = 0.0
             waiting.series = max(waiting.series, series)
 
     def compact(self, run_id: str) -> int:
@@ -130,7 +135,7 @@ class Housekeeper:
             due = []
             for run_id, one in self._waiting.items():
                 many = min(max(POINTS_WAITING, POINTS_A_SERIES * one.series), POINTS_WAITING_MOST)
-                wanted = one.points >= many or now - one.since >= QUIET_S
+                wanted = one.points >= many or now - one.since >= QUIET_S or now < one.rest_until
                 if wanted and (not busy or one.points >= POINTS_WAITING_MOST):
                     due.append(run_id)
         return due
@@ -142,5 +147,7 @@ class Housekeeper:
             waiting = self._waiting[run_id]
             waiting.points = max(0, waiting.points - moved)
             waiting.since = self._clock()
+            if moved:
+                waiting.rest_until = waiting.since + REST_S
             if not left and not waiting.points:
                 del self._waiting[run_id]

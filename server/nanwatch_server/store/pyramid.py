@@ -62,31 +62,43 @@ def merged(parts: Sequence[Summary], width: int) -> Summary:
 def _merge(whole: Summary, starts: I64, ends: I64, place: I64) -> Summary:
     n = len(place)
     finite = ~np.isnan(whole["first"])
+    plain = bool(finite.all())  # nearly always: then nothing has to be left out
     lengths = ends - starts
-    first = np.minimum.reduceat(np.where(finite, place, n), starts)
-    empty = first >= n
-    first = np.where(empty, starts, first)
-    last = np.where(empty, starts, np.maximum.reduceat(np.where(finite, place, -1), starts))
+    if plain:
+        first, last = starts, ends - 1
+        empty = np.zeros(len(starts), bool)
+    else:
+        first = np.minimum.reduceat(np.where(finite, place, n), starts)
+        empty = first >= n
+        first = np.where(empty, starts, first)
+        last = np.where(empty, starts, np.maximum.reduceat(np.where(finite, place, -1), starts))
+
+    def or_nan(column: F64) -> F64:
+        return column if plain else np.where(empty, np.nan, column)
+
     result: Summary = {}
     for name, reduce, other in (("min", np.minimum, np.inf), ("max", np.maximum, -np.inf)):
-        column = np.where(finite, whole[name], other)
+        column = whole[name] if plain else np.where(finite, whole[name], other)
         best = reduce.reduceat(column, starts)
-        hit = finite & (column == np.repeat(best, lengths))
-        where = np.minimum.reduceat(np.where(hit, place, n), starts)
-        where = np.where(where < n, where, starts)
+        hits = np.flatnonzero((column == np.repeat(best, lengths)) & finite)
+        # The first hit of each bucket; an empty bucket has none and is not looked at.
+        where = np.append(hits, n - 1)[np.searchsorted(hits, starts)]
         # The value of the bucket it came from, not `best`: 0.0 and -0.0 are equal.
-        result[name] = np.where(empty, np.nan, whole[name][where])
-        result[f"{name}_step"] = np.where(empty, np.nan, whole[f"{name}_step"][where])
-    result["first"] = np.where(empty, np.nan, whole["first"][first])
-    result["last"] = np.where(empty, np.nan, whole["last"][last])
+        result[name] = or_nan(whole[name][where])
+        result[f"{name}_step"] = or_nan(whole[f"{name}_step"][where])
+    result["first"] = or_nan(whole["first"][first])
+    result["last"] = or_nan(whole["last"][last])
     with np.errstate(over="ignore", invalid="ignore"):
-        total = np.add.reduceat(np.where(finite, whole["sum"], 0.0), starts)
-    result["sum"] = np.where(empty, np.nan, total)
+        total = np.add.reduceat(
+            whole["sum"] if plain else np.where(finite, whole["sum"], 0.0), starts
+        )
+    result["sum"] = or_nan(total)
     result["first_step"] = whole["first_step"][starts]
     for name in ("last_step", "last_time"):
         result[name] = whole[name][ends - 1]
     for name in ("count", "nan", "pinf", "ninf"):
-        result[name] = np.add.reduceat(whole[name], starts)
+        column = whole[name]
+        result[name] = np.add.reduceat(column, starts) if column.any() else column[starts]
     return {name: result[name] for name in COLUMNS}
 
 
