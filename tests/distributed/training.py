@@ -72,6 +72,17 @@ def backward(net: nn.Module, x: torch.Tensor, y: torch.Tensor, options: argparse
     (nn.functional.mse_loss(net(x), y) / 2).backward()
 
 
+def store_of_life() -> Any:
+    """After a restart by torchrun gloo may read addresses of the ranks that died: torch keeps
+    them in the agent's store under the same names."""
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if life is None:
+        return None
+    port = int(os.environ["MASTER_PORT"])
+    agent = dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=False)
+    return dist.PrefixStore(f"life-{life}", agent)
+
+
 def train(rank: int, world: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -80,7 +91,7 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
         control=nanwatch.Control(lr=(1e-6, 1.0), checkpoint=True, stop=True),
     )
     if world > 1:
-        dist.init_process_group("gloo", rank=rank, world_size=world)
+        dist.init_process_group("gloo", store=store_of_life(), rank=rank, world_size=world)
     net = wrapped(options.kind, model(), world, options)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     seen: list[dict[str, Any]] = []
@@ -101,7 +112,7 @@ def train(rank: int, world: int, options: argparse.Namespace) -> None:
         if options.uneven and rank == 0:
             run.log(only_here=float(step))
         if died and step == options.die_step:
-            run.finish()  # what it measured is on the server
+            time.sleep(2)  # what it measured has reached the server
             os._exit(7)
         if options.pause:
             time.sleep(options.pause)
