@@ -26,6 +26,9 @@ from distributed import forked
 from nanwatch.cli.local_server import Browser, LocalServer, environment
 
 TRAINING = Path(__file__).parent / "training.py"
+PRELOADED = ("torch.distributed.fsdp", "torch.distributed.tensor", "nanwatch.run")
+"""What takes long to import. Not our test modules: the forkserver does not know their folder."""
+
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
@@ -155,7 +158,7 @@ class Forked(Training):
         super().__init__(project, log)
         log.touch()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["distributed.forked"])
+        context.set_forkserver_preload([*PRELOADED])
         given = (ranks, free_port(), arguments, env, str(log))
         self.processes = [
             context.Process(target=forked.begin, args=(rank, *given)) for rank in range(ranks)

@@ -1,6 +1,6 @@
 """What a forked rank does first: it becomes a process as its launcher would have made it.
 
-Imported once by multiprocessing's forkserver, whose children then have torch at hand.
+Its parent, multiprocessing's forkserver, has imported torch already (`conftest.PRELOADED`).
 """
 
 from __future__ import annotations

@@ -79,8 +79,9 @@ def store_of_life() -> Any:
     if life is None:
         return None
     port = int(os.environ["MASTER_PORT"])
-    agent = dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=False)
-    return dist.PrefixStore(f"life-{life}", agent)
+    torch_distributed: Any = dist
+    agent = torch_distributed.TCPStore(os.environ["MASTER_ADDR"], port, is_master=False)
+    return torch_distributed.PrefixStore(f"life-{life}", agent)
 
 
 def train(rank: int, world: int, options: argparse.Namespace) -> None:
