@@ -112,6 +112,15 @@ class Service:
             time.sleep(0.25)
         return time.perf_counter() - started
 
+    def spare(self) -> int:
+        """Bytes of the database file that hold nothing and are kept for the next points."""
+        db = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        pages, size = (
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")
+        )
+        db.close()
+        return pages * size
+
 
 @contextmanager
 def service() -> Iterator[Service]:
