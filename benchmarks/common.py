@@ -81,7 +81,13 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def closing_line(name: str, value: float, unit: str, target: float, **more: Any) -> None:
-    """The last line of every benchmark: smaller is better, `ok` if the target is met."""
+    """The last line of every benchmark: smaller is better, `ok` if the target is met.
+
+    Where `also` holds further figures, `ok` is given by the caller, for all of them together, and
+    `own_ok` for this one where more is better.
+    """
+    if "also" in more:
+        more.setdefault("own_ok", value <= target)
     print(
         json.dumps(
             {
@@ -94,3 +100,14 @@ def closing_line(name: str, value: float, unit: str, target: float, **more: Any)
             }
         )
     )
+
+
+def figure(
+    name: str, value: float, unit: str, target: float, *, most: bool = True
+) -> dict[str, Any]:
+    """Another figure of a benchmark with several targets, for `closing_line(also=[...])`.
+
+    `most`: the target is the most that is allowed, else the least.
+    """
+    ok = value <= target if most else value >= target
+    return {"name": name, "value": round(value, 4), "unit": unit, "target": target, "ok": ok}

@@ -1,31 +1,42 @@
-"""Target 4: points a second over the WebSocket, acknowledged after COMMIT and visible to a query.
+"""Targets 4 and 5: points a second over the WebSocket, and 200 trainings with small batches.
 
-100 series × 64 steps a batch, a real server process, one client. Once with series that no rule
-reads, once with gradient norms per layer that all rules watch. Beside them, in the same run, the
-raw engine: the same frames as blobs into SQLite, one commit for 64 of them.
+*Target 4*: 100 series × 64 steps a batch, one client, a real server process. Once with series that
+no rule reads: until the last batch is acknowledged and its last step is in the answer of a query.
+Once with gradient norms per layer that all rules watch, and a NaN loss as the very last value:
+until the incident of that NaN is in the API, so the rules have seen every point before it and
+nothing hides in a queue. In the same run: the raw engine (the same frames as blobs into SQLite, one
+commit for 64 of them), TensorBoard (event file → its HTTP API), an MLflow server (log-batch of
+1,000, two clients), trackio if installed.
+
+*Target 5*: 200 trainings × 50 points a second in a process of their own; times from when a batch
+was due to its acknowledgement, and what a query finds afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
+import os
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import closing_line, server, versions
-from websockets.sync.client import connect
+import peers
+from common import closing_line, figure, installed, versions
+from fleet import SERIES as FLEET_SERIES
+from fleet import fleet, lost
+from service import Reader, Service, batch, dial, feed, hello, service
 
 from nanwatch.contract import frames as f
-from nanwatch.contract.limits import CREDIT_BATCHES, INGEST_PATH, PROTOCOL
 
 SERIES, STEPS = 100, 64
-TARGET_POINTS_S, TARGET_RULES_POINTS_S = 5_000_000, 2_000_000
+TARGET_POINTS_S, TARGET_RULES_POINTS_S, TARGET_ACK_MS = 5_000_000, 2_000_000, 150.0
+POLL_S, PATIENCE_S = 0.01, 120.0
 
 
 def declared(watched: bool) -> list[f.SeriesDecl]:
@@ -40,57 +51,49 @@ def declared(watched: bool) -> list[f.SeriesDecl]:
 
 
 def batches(count: int) -> list[bytes]:
-    """Encoded batches of a healthy training."""
-    noise = np.random.default_rng(0).lognormal(0.0, 0.2, size=(SERIES, STEPS))
-    noise[2:4] = 1.0
-    values, ids = np.ascontiguousarray(noise).tobytes(), list(range(SERIES))
-    made = []
-    for number in range(count):
-        steps = np.arange(number * STEPS, (number + 1) * STEPS, dtype="<i8")
-        table = f.Table(
-            ids=ids,
-            steps=steps.tobytes(),
-            times=(1.7e9 + steps * 0.01).astype("<f8").tobytes(),
-            values=values,
-        )
-        made.append(f.encode(f.Batch(lane="scalars", first=number, records=[table])))
-    return made
+    """Encoded batches of a healthy training whose very last loss is NaN."""
+    values = np.random.default_rng(0).lognormal(0.0, 0.2, size=(SERIES, STEPS))
+    values[2:4] = 1.0
+    made = [batch(n, range(SERIES), n * STEPS, values) for n in range(count - 1)]
+    bad = values.copy()
+    bad[0, -1] = np.nan
+    return [*made, batch(count - 1, range(SERIES), (count - 1) * STEPS, bad)]
 
 
-def send(url: str, token: str, frames: list[bytes], watched: bool) -> float:
-    """Seconds until the last batch is acknowledged and a query would see it."""
-    run = f.RunInfo(id=uuid.uuid4().hex, project="bench", name="ingest", started_at=time.time())
-    span = f.Span(0, len(frames) - 1)
-    hello = f.Hello(
-        proto=[1], sdk="bench", run=run, rank=0, world=1, epoch=1, wall=time.time(),
-        events=f.Span(0, -1), scalars=span,
-    )  # fmt: skip
-    with connect(
-        url.replace("http", "ws", 1) + INGEST_PATH,
-        additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[PROTOCOL],  # type: ignore[list-item]
-        compression=None,
-        proxy=None,
-    ) as socket:
-        socket.send(f.encode(hello))
-        welcome = f.decode_server(socket.recv())  # type: ignore[arg-type]
-        assert isinstance(welcome, f.Welcome)
+def send(server: Service, frames: list[bytes], watched: bool) -> tuple[float, float]:
+    """Seconds until the last batch is (acknowledged and seen by a query, judged by the rules)."""
+    first, reader = hello("ingest", len(frames)), Reader(server)
+    with dial(server, first) as (socket, welcome):
         socket.send(f.encode(f.Declare(series=declared(watched))))
         started = time.perf_counter()
-        acked, sent, credit = -1, 0, welcome.credit or CREDIT_BATCHES
-        while acked < len(frames) - 1:
-            while sent < len(frames) and sent - acked <= credit:
-                socket.send(frames[sent])
-                sent += 1
-            answer: Any = f.decode_server(socket.recv())  # type: ignore[arg-type]
-            if isinstance(answer, f.Ack):
-                acked, credit = answer.upto, answer.credit
-            elif isinstance(answer, f.Slow):
-                time.sleep(answer.retry)
-                sent, credit = acked + 1, max(1, answer.credit)
-            elif isinstance(answer, f.Reject):
-                raise RuntimeError(f"refused: {answer.code}: {answer.message}")
-        return time.perf_counter() - started
+        feed(socket, frames, welcome.credit)
+        ids, last = reader.ids(first.run.id), len(frames) * STEPS - 1
+        _until(lambda: reader.last_step(first.run.id, ids[-1]) >= last)
+        seen = time.perf_counter() - started
+        if watched:
+            path = f"/api/runs/{first.run.id}/incidents"
+            _until(lambda: any(i["fired_step"] == last for i in reader.json(path)["incidents"]))
+        return seen, time.perf_counter() - started
+
+
+def _until(condition) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > until:
+            raise RuntimeError(f"the last point was not seen within {PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)
+
+
+def many(server: Service, trainings: int, seconds: float) -> tuple[list[float], int, int]:
+    """(times to the acknowledgement in ms, points acknowledged, points lost)."""
+    with fleet(server, trainings, seconds) as all_of_them:
+        all_of_them.go()
+        found = all_of_them.result()
+    sent, runs = found["sent"], found["runs"]
+    _until(lambda: lost(server, runs[-1:], sent) == 0)  # the tail of the queue to the readers
+    missing = lost(server, runs, sent)
+    unacked = (sent * len(runs) - found["acked"]) * FLEET_SERIES
+    return found["ms"], found["acked"] * FLEET_SERIES, max(missing, unacked)
 
 
 def raw_engine(frames: list[bytes]) -> float:
@@ -112,36 +115,144 @@ def raw_engine(frames: list[bytes]) -> float:
         return took
 
 
+# --- peers ---------------------------------------------------------------------------------------
+
+
+def tensorboard(seconds: float) -> float:
+    """Points a second of `add_scalar` until the HTTP API shows the last one."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with tempfile.TemporaryDirectory(prefix="nanwatch-bench-") as directory:
+        root = Path(directory)
+        with peers.tensorboard(root) as client:
+            writer, step = SummaryWriter(str(root / "run")), 0
+            started = time.perf_counter()
+            while time.perf_counter() - started < seconds:
+                for n in range(10):
+                    writer.add_scalar(f"metric{n}", 0.1 * n, step)
+                step += 1
+            writer.flush()
+
+            def shown() -> bool:
+                found = peers.tensorboard_points(client, "run", "metric9")
+                return bool(found) and found[-1][1] == step - 1
+
+            _until(shown)
+            took = time.perf_counter() - started
+            writer.close()
+    return 10 * step / took
+
+
+def mlflow(seconds: float, clients: int = 2, points: int = 1_000) -> float:
+    """Points a second of log-batch; what was answered is visible."""
+    with peers.mlflow() as server:
+        runs, calls = [server.new_run() for _ in range(clients)], [0] * clients
+        ready = threading.Barrier(clients + 1)
+
+        def log(number: int) -> None:
+            client, now = peers.Http(server.port), int(time.time() * 1e3)
+            warm = [{"key": "warm", "value": 0.0, "timestamp": now, "step": 0}]
+            client.post("/api/2.0/mlflow/runs/log-batch", {"run_id": runs[number], "metrics": warm})
+            ready.wait()
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                begin = calls[number] * points // 10
+                metrics = [
+                    {"key": f"m{n % 10}", "value": 0.1, "timestamp": now, "step": begin + n // 10}
+                    for n in range(points)
+                ]
+                body = {"run_id": runs[number], "metrics": metrics}
+                client.post("/api/2.0/mlflow/runs/log-batch", body)
+                calls[number] += 1
+
+        threads = [threading.Thread(target=log, args=(n,)) for n in range(clients)]
+        for thread in threads:
+            thread.start()
+        ready.wait(PATIENCE_S)
+        started = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return sum(calls) * points / (time.perf_counter() - started)
+
+
+def trackio(seconds: float) -> float:
+    """Points a second of `trackio.log` until its local database holds the last one."""
+    with tempfile.TemporaryDirectory(prefix="nanwatch-bench-") as directory:
+        os.environ["TRACKIO_DIR"] = directory
+        library: Any = importlib.import_module("trackio")
+        library.init(project="bench")
+        started, step = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            library.log({f"metric{n}": 0.1 * n for n in range(10)})
+            step += 1
+        library.finish()  # waits for its thread
+        return 10 * step / (time.perf_counter() - started)
+
+
+def rate_row(name: str, rates: list[float]) -> None:
+    """One line of the first table."""
+    if not rates:
+        print(f"{name:46}{'not installed':>14}")
+        return
+    low, middle, high = min(rates), statistics.median(rates), max(rates)
+    print(f"{name:46}{middle / 1e6:12.4f}{low / 1e6:9.4f}{high / 1e6:9.4f}{len(rates):5}")
+
+
 def main() -> None:
-    """Print the table and the closing JSON line."""
+    """Print the tables and the closing JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--quick", action="store_true", help="shorter; 50 trainings")
     quick = parser.parse_args().quick
-    count, rounds = (600, 3) if quick else (3_000, 5)
-    frames = batches(count)
-    points = count * SERIES * STEPS
-    found: dict[str, list[float]] = {"no rules": [], "all rules": [], "raw SQLite blobs": []}
-    with server() as environment:
-        info = json.loads((Path(environment["NANWATCH_DATA_DIR"]) / "server.json").read_text())
-        url, token = info["url"], info["ingest_token"]
-        send(url, token, frames[:100], watched=True)  # warm-up
+    count, rounds, peer_s = (600, 2, 2.0) if quick else (3_000, 5, 20.0)
+    trainings, seconds = (50, 5.0) if quick else (200, 60.0)
+    frames, points = batches(count), count * SERIES * STEPS
+    plain, judged, behind, raw = [], [], [], []
+    with service() as server:
+        send(server, batches(50), watched=True)  # warm-up
         for _ in range(rounds):
-            found["no rules"].append(points / send(url, token, frames, watched=False))
-            found["all rules"].append(points / send(url, token, frames, watched=True))
-            found["raw SQLite blobs"].append(points / raw_engine(frames))
-    print(f"{'':22}{'M points/s':>12}{'min':>9}{'max':>9}")
-    for name, rates in found.items():
-        low, middle, high = min(rates), statistics.median(rates), max(rates)
-        print(f"{name:22}{middle / 1e6:12.2f}{low / 1e6:9.2f}{high / 1e6:9.2f}")
-    value = statistics.median(found["no rules"])
-    rules = statistics.median(found["all rules"])
+            plain.append(points / send(server, frames, watched=False)[0])
+            seen, took = send(server, frames, watched=True)
+            judged.append(points / took)
+            behind.append(took - seen)
+            raw.append(points / raw_engine(frames))
+    with service() as server:
+        took_ms, acked, missing = many(server, trainings, seconds)
+    print(f"{'':46}{'M points/s':>12}{'min':>9}{'max':>9}{'n':>5}")
+    rate_row("nanwatch, no rules, visible to a query", plain)
+    rate_row("nanwatch, all rules, every point judged", judged)
+    rate_row("  raw engine: frames as blobs into SQLite", raw)
+    peer_rows = {
+        "TensorBoard, add_scalar to its HTTP API": (installed("tensorboard"), tensorboard),
+        "MLflow server, log-batch of 1,000": (peers.mlflow_python(), mlflow),
+        "trackio, local": (installed("trackio"), trackio),
+    }
+    for name, (there, measure) in peer_rows.items():
+        rate_row(name, [measure(peer_s)] if there else [])
+    print(f"rules done {statistics.median(behind):.2f} s after the last point was visible")
+    p50, p99 = (float(np.percentile(took_ms, q, method="higher")) for q in (50, 99))
+    print(
+        f"{trainings} trainings x 50 points/s: ack p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+        f"max {max(took_ms):.1f} ms; {acked:,} points acked, {missing:,} lost"
+    )
+    value, rules = statistics.median(plain), statistics.median(judged)
+    also = [
+        figure("ingest: all rules", rules, "points/s", TARGET_RULES_POINTS_S, most=False),
+        figure(f"ingest: ack p99, {trainings} trainings", p99, "ms", TARGET_ACK_MS),
+        figure("ingest: points lost", missing, "points", 0),
+    ]
     closing_line(
-        "ingest",
+        "ingest: no rules",
         value,
         "points/s",
         TARGET_POINTS_S,
-        ok=value >= TARGET_POINTS_S and rules >= TARGET_RULES_POINTS_S,
-        versions=versions("uvicorn", "websockets", "sqlalchemy", "msgspec"),
+        ok=value >= TARGET_POINTS_S and all(one["ok"] for one in also),
+        own_ok=value >= TARGET_POINTS_S,
+        also=also,
+        versions={
+            **versions("nanwatch", "uvicorn", "websockets", "sqlalchemy", "msgspec"),
+            **versions("tensorboard", "trackio"),
+            "mlflow": peers.mlflow_version(),
+        },
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import peers
-from common import closing_line, installed, spread, versions
+from common import closing_line, figure, installed, spread, versions
 from service import Reader, Service, batch, read_series, service, upload
 
 from nanwatch.contract import frames as f
@@ -239,11 +239,9 @@ def main() -> None:
     hot, cold = statistics.median(found["hot"]), percentile(found["cold"], 0.95)
     many = statistics.median(found["many hot"])
     also = [
-        {"name": "query: 1 M steps, cold p95", "value": cold, "unit": "ms", "target": COLD_MS},
-        {"name": "query: 50 x 100 k steps", "value": many, "unit": "ms", "target": MANY_MS},
+        figure("query: 1 M steps, cold p95", cold, "ms", COLD_MS),
+        figure("query: 50 x 100 k steps, hot p50", many, "ms", MANY_MS),
     ]
-    for one in also:
-        one |= {"value": round(one["value"], 3), "ok": one["value"] <= one["target"]}
     closing_line(
         "query: 1 M steps, hot p50",
         hot,

@@ -39,33 +39,32 @@ def declared() -> list[f.SeriesDecl]:
 
 def killed_while_sending(server: Service, frames: list[bytes], points: int) -> tuple[str, int]:
     """Send until `points` are acknowledged, kill -9 with more on the way: (run, steps acked)."""
-    first = hello("restart", len(frames))
-    socket, welcome = dial(server, first)
-    acked = [-1]
-
-    def listen() -> None:
-        try:
-            while True:
-                answer: Any = f.decode_server(socket.recv())  # type: ignore[arg-type]
-                if isinstance(answer, f.Ack):
-                    acked[0] = max(acked[0], answer.upto)
-        except ConnectionClosed:
-            pass
-
-    socket.send(f.encode(f.Declare(series=declared())))
-    listener = threading.Thread(target=listen)
-    listener.start()
+    first, acked = hello("restart", len(frames)), [-1]
     enough = points // (SERIES * ROWS)
-    try:
-        for number, frame in enumerate(frames):
-            while number - acked[0] > welcome.credit:
-                time.sleep(0.001)
-            if acked[0] >= enough:
-                break
-            socket.send(frame)
-    finally:
-        server.stop(kill=True)
-    listener.join(30)
+    with dial(server, first) as (socket, welcome):
+
+        def listen() -> None:
+            try:
+                while True:
+                    answer: Any = f.decode_server(socket.recv())  # type: ignore[arg-type]
+                    if isinstance(answer, f.Ack):
+                        acked[0] = max(acked[0], answer.upto)
+            except ConnectionClosed:
+                pass
+
+        socket.send(f.encode(f.Declare(series=declared())))
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            for number, frame in enumerate(frames):
+                while number - acked[0] > welcome.credit:
+                    time.sleep(0.001)
+                if acked[0] >= enough:
+                    break
+                socket.send(frame)
+        finally:
+            server.stop(kill=True)
+        listener.join(30)
     return first.run.id, (acked[0] + 1) * ROWS
 
 

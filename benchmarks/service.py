@@ -159,12 +159,28 @@ class Reader:
         found = self.json(f"/api/runs/{run_id}")["series"]
         return [one["id"] for one in sorted(found, key=lambda s: (s["kind"], s["layer"]))]
 
+    def points(self, run_id: str, series_ids: Sequence[int]) -> int:
+        """Points of these series (at most 256) that a query sees."""
+        wanted = ",".join(map(str, series_ids))
+        found = read_series(self.get(f"/api/runs/{run_id}/series?ids={wanted}&buckets=10"))
+        return sum(
+            int(one["count"].sum()) if "count" in one else len(one["steps"])
+            for one in found.values()
+        )
+
     def last_step(self, run_id: str, series_id: int) -> int:
         """Last step of a series that a query sees; -1 if there is none."""
-        path = f"/api/runs/{run_id}/series?ids={series_id}&buckets=10"
-        columns = read_series(self.get(path))[series_id]
+        found = self.get(f"/api/runs/{run_id}/series?ids={series_id}&buckets=10")
+        columns = read_series(found)[series_id]
         last = columns.get("last_step", columns.get("steps"))
         return int(last[-1]) if last is not None and len(last) else -1
+
+    def newest(self, run_id: str, series_id: int) -> float:
+        """The value that came last, as a query sees it; NaN if there is none."""
+        found = self.get(f"/api/runs/{run_id}/series?ids={series_id}&buckets=10")
+        columns = read_series(found)[series_id]
+        last = columns.get("last", columns.get("values"))
+        return float(last[-1]) if last is not None and len(last) else float("nan")
 
 
 def read_series(frame: bytes) -> dict[int, dict[str, np.ndarray]]:
@@ -214,19 +230,20 @@ def hello(name: str, count: int, run_id: str = "") -> f.Hello:
     )  # fmt: skip
 
 
-def dial(server: Service, first: f.Hello) -> tuple[ClientConnection, f.Welcome]:
+@contextmanager
+def dial(server: Service, first: f.Hello) -> Iterator[tuple[ClientConnection, f.Welcome]]:
     """An ingest socket that was welcomed."""
-    socket = connect(
+    with connect(
         server.url.replace("http", "ws", 1) + INGEST_PATH,
         additional_headers={"Authorization": f"Bearer {server.token}"},
         subprotocols=[PROTOCOL],  # type: ignore[list-item]
         compression=None,
         proxy=None,
-    )
-    socket.send(f.encode(first))
-    welcome = f.decode_server(socket.recv())  # type: ignore[arg-type]
-    assert isinstance(welcome, f.Welcome)
-    return socket, welcome
+    ) as socket:
+        socket.send(f.encode(first))
+        welcome = f.decode_server(socket.recv())  # type: ignore[arg-type]
+        assert isinstance(welcome, f.Welcome)
+        yield socket, welcome
 
 
 def feed(socket: ClientConnection, batches: Sequence[bytes], credit: int = CREDIT_BATCHES) -> None:
@@ -249,8 +266,7 @@ def feed(socket: ClientConnection, batches: Sequence[bytes], credit: int = CREDI
 def upload(server: Service, name: str, declared: list[f.SeriesDecl], batches: list[bytes]) -> str:
     """A new run with these batches, all acknowledged; its id."""
     first = hello(name, len(batches))
-    socket, welcome = dial(server, first)
-    with socket:
+    with dial(server, first) as (socket, welcome):
         socket.send(f.encode(f.Declare(series=declared)))
         feed(socket, batches, welcome.credit)
     return first.run.id

@@ -1,0 +1,135 @@
+"""`make bench`: runs every benchmark in turn and writes docs/benchmarks.md.
+
+A benchmark is a file here with a function `main`; its last line is JSON. One that fails or misses
+its target does not stop the others, and the file says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+LIMIT_S = 3_600.0
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`. These are figures of one machine at one time; ratios between rows of one
+run are what holds elsewhere. Each benchmark is a file in `benchmarks/`, which
+says what it measures and how; `--quick` makes it short. Peers are measured in the same run where
+they are installed (`pip install 'nanwatch[bench]'`, or `NANWATCH_BENCH_MLFLOW_PYTHON` for an
+MLflow in an environment of its own).
+"""
+
+
+def benchmarks() -> list[Path]:
+    """Files that can be run, this one excepted."""
+    return [
+        path
+        for path in sorted(HERE.glob("*.py"))
+        if path != Path(__file__).resolve() and re.search(r"^def main\(", path.read_text(), re.M)
+    ]
+
+
+def machine() -> str:
+    """The machine in words, without its name."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    words = [f"{cores} cores", platform.machine(), f"{platform.system()} {platform.release()}"]
+    info = Path("/proc/cpuinfo")
+    if info.exists() and (model := re.search(r"model name\s*: (.*)", info.read_text())):
+        words.insert(1, model[1])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        words.insert(1, f"{size / 2**30:.0f} GiB")
+    if hasattr(os, "getloadavg"):
+        words.append(f"load {os.getloadavg()[0]:.1f} when the run began")
+    return ", ".join(words)
+
+
+def measure(path: Path, options: list[str]) -> tuple[dict[str, Any] | None, str]:
+    """(closing line, table); None if it failed. Shows what it prints as it comes."""
+    lines: list[str] = []
+    process = subprocess.Popen(
+        [sys.executable, str(path), *options], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    until = time.monotonic() + LIMIT_S
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line.rstrip())
+        if time.monotonic() > until:
+            process.kill()
+    if process.wait() or not lines:
+        return None, "\n".join(lines)
+    try:
+        return json.loads(lines[-1]), "\n".join(lines[:-1])
+    except json.JSONDecodeError:
+        return None, "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """As few digits as say it."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def rows(path: Path, found: dict[str, Any] | None) -> list[str]:
+    """Lines of the table for one benchmark."""
+    if found is None:
+        return [f"| `{path.name}` | failed | | | no | |"]
+    versions = ", ".join(f"{name} {what}" for name, what in found.get("versions", {}).items())
+    lines = []
+    also = found.get("also", [])
+    # `ok` of the closing line is for all figures together; each row says its own.
+    own = found.get("own_ok", found["ok"])
+    for one, ok in [(found, own), *((other, other["ok"]) for other in also)]:
+        target = f"{number(one['value'])} | {one['unit']} | {number(one['target'])}"
+        lines.append(f"| {one['name']} | {target} | {'yes' if ok else 'no'} | {versions} |")
+        versions = ""
+    return lines
+
+
+def main_page(table: list[str], details: list[str], options: list[str], about: str) -> str:
+    """The whole of docs/benchmarks.md."""
+    how = "quick" if "--quick" in options else "full"
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    head = ["| What | Value | Unit | Target | Met | Versions |", "|---|---|---|---|---|---|"]
+    return "\n".join(
+        [INTRODUCTION, f"{date}, {how} run, {about}.", "", *head, *table, "", *details]
+    )
+
+
+def run() -> int:
+    """Run all, write the page; 1 if one failed."""
+    options = [one for one in sys.argv[1:] if one == "--quick"]
+    named = {one for one in sys.argv[1:] if not one.startswith("-")}
+    chosen = [path for path in benchmarks() if not named or path.stem in named]
+    about, table, details, failed = machine(), [], [], []
+    for path in chosen:
+        print(f"== {path.name}", flush=True)
+        found, text = measure(path, options)
+        if found is None:
+            failed.append(path.name)
+        table += rows(path, found)
+        details += [f"## {path.name}", "", "```", text, "```", ""]
+    if named:
+        print("only some were run: docs/benchmarks.md is left as it is")
+    else:
+        PAGE.write_text(main_page(table, details, options, about).rstrip() + "\n")
+        print(f"written: docs/{PAGE.name}")
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
