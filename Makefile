@@ -61,8 +61,8 @@ format: setup  ## put everything into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/python hatch_build.py npm run format
 
-bench: setup  ## run every benchmark
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: setup  ## run every benchmark and write docs/benchmarks.md
+	@$(BIN)/python benchmarks/run_all.py $(BENCH_ARGS)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) server/nanwatch_server/static web/node_modules web/dist
