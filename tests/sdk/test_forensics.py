@@ -106,6 +106,8 @@ def inject(layer: nn.Module, how: str, active: Switch, rng: random.Random) -> No
         layer.register_forward_hook(output)
 
 
+pytestmark = pytest.mark.usefixtures("every_attempt")
+
 TRIALS = int(os.environ.get("NANWATCH_TRIALS", "2"))
 """Of each kind in each loop."""
 
@@ -450,3 +452,28 @@ def test_compiled_regions_are_left_as_they_are(watched: Watch) -> None:
     forensics.tracer.disarm()
     assert graphs == before and len(before) == 1
     torch.compiler.reset()
+
+
+class Logarithm(nn.Module):
+    """A layer and an operation after it that goes wrong on demand."""
+
+    def __init__(self, on: list[bool]) -> None:
+        super().__init__()
+        self.project, self.on = nn.Linear(16, 16), on
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log((-1.0 if self.on[0] else 1.0) * (1.0 + self.project(x).abs()))
+
+
+def test_an_operation_before_the_last_layer_is_not_the_loss(watched: Watch) -> None:
+    """The loss also takes logarithms: which of them it was is told by the layer that follows."""
+    seen, on = watched(), [False]
+    model = nn.Sequential(nn.Linear(8, 16), Logarithm(on), nn.Linear(16, 1))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for n in range(8):
+        on[0] = n >= 6
+        optimizer.zero_grad()
+        model(torch.randn(32, 8)).square().mean().backward()
+        optimizer.step()
+    found = reports(seen)[0]
+    assert (found.verdict, found.first_forward) == ("layer", "1.project"), found.text

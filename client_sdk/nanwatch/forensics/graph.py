@@ -78,7 +78,9 @@ def first_bad(roots: list[Any], layers: dict[int, str], order: list[str]) -> Fou
     if found is None:
         found = Found(last[nodes[-1]], type(nodes[-1]).__name__, "end")
     rest = {name for other in nodes for name, _ in own[other]}
-    done = {last[other] for other in nodes[: nodes.index(node) + 1]}
+    # Where it is seen as what came into a layer, that layer comes after it.
+    seen = nodes.index(node) + (last[node] == found.layer)
+    done = {last[other] for other in nodes[:seen]}
     found.after_last = bool(found.layer) and not (rest - done)
     if found.what == "input" and own[node] and own[node][0][0] in order:
         # A constant put in place of an output cuts off from the graph what had made it.

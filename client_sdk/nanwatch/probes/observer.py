@@ -34,7 +34,7 @@ from nanwatch.probes.clipping import Clip
 from nanwatch.probes.closing import Telling, closed_attempt
 from nanwatch.probes.logged import Intake
 from nanwatch.probes.observations import ClosedAttempt, Health, Marked
-from nanwatch.probes.overhead import Cadence, Overhead
+from nanwatch.probes.overhead import BUDGET_LEAST_S, Cadence, Overhead
 from nanwatch.probes.probe import Probes
 from nanwatch.probes.registry import Known, Registry
 from nanwatch.probes.sites import Sites
@@ -78,7 +78,7 @@ class Observer:
         self.health = Health()
         self.intake = Intake(recorder, self.clock, self.health)
         self.overhead = Overhead(cap=budget)
-        self.cadence = Cadence(self.overhead, GRADIENTS_SHARE)
+        self.cadence = Cadence(self.overhead, GRADIENTS_SHARE, BUDGET_LEAST_S)
         self.probes = Probes(self, PROBES)
         self.plans = gradients.Plans(self.registry)
         self.enabled = True

@@ -100,9 +100,11 @@ def _smooth(average: float, value: float) -> float:
 class Cadence:
     """How often a pass of one kind may run within its part of the budget."""
 
-    def __init__(self, overhead: Overhead, share: float = 1.0) -> None:
+    def __init__(self, overhead: Overhead, share: float = 1.0, least_s: float = 0.0) -> None:
         self._overhead = overhead
         self._share = share
+        self._least_s = least_s
+        """Seconds a step that this pass may take in any case, unless a hard cap is set."""
         self.every = 1
         self._since: dict[int, int] = {}
         """Attempts since the last pass of each optimizer: they share the cost of a pass, and
@@ -152,6 +154,8 @@ class Cadence:
         self._costs.append(seconds)
         self._cost_s = statistics.median(self._costs)
         budget = self._share * self._overhead.budget_s
+        if self._overhead.cap is None:
+            budget = max(budget, self._least_s)
         each_step = self._cost_s * max(1, len(self._since))
         wanted = math.ceil(min(CADENCE_MOST, each_step / budget)) if budget > 0 else CADENCE_MOST
         self.every = max(1, min(wanted, THINNING_MOST * self.every))
