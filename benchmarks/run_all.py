@@ -41,10 +41,16 @@ def benchmarks() -> list[Path]:
     ]
 
 
+def _system() -> str:
+    """Linux 6.18, say: the rest of a release may name the machine's builder."""
+    release = re.match(r"\d+(\.\d+)?", platform.release())
+    return f"{platform.system()} {release[0] if release else ''}".strip()
+
+
 def machine() -> str:
     """The machine in words, without its name."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    words = [f"{cores} cores", platform.machine(), f"{platform.system()} {platform.release()}"]
+    words = [f"{cores} cores", platform.machine(), _system()]
     info = Path("/proc/cpuinfo")
     if info.exists() and (model := re.search(r"model name\s*: (.*)", info.read_text())):
         words.insert(1, model[1])
