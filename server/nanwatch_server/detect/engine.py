@@ -65,13 +65,18 @@ class RunDetector:
             self._rules[key] = kind(self.context, scope)
         return self._rules[key]
 
-    def mark(self, what: str, step: int, data: dict[str, str]) -> None:
-        """A fact that rules consume in order with the points."""
+    def mark(self, what: str, step: int, data: dict[str, str]) -> list[Finding]:
+        """A fact that rules consume in order with the points, and what it shows by itself."""
         if what == "config":
             self.context.facts.update(data)
         elif what in RESTARTS:
             for rule in self._rules.values():
                 rule.restart()
+        return []
+
+    def quiet_until(self, time: float) -> list[Finding]:
+        """Nothing came until `time` (client wall clock, seconds): what the silence shows."""
+        return []
 
     def coverage(self) -> list[dict[str, Any]]:
         """Which rules ran, which could not, and why; one entry per rule and scope."""

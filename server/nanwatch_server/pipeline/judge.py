@@ -275,7 +275,7 @@ class Judge:
         decoded = iter(tables)
         for record in committed.records:
             if isinstance(record, Mark):
-                state.detector.mark(record.what, record.step, record.data)
+                found += state.detector.mark(record.what, record.step, record.data)
             elif isinstance(record, Table):
                 found += self._update(state, [next(decoded)], committed.stream)
         return found
