@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from nanwatch.contract.limits import to_name
 from nanwatch.guard import GUARD
+from nanwatch.probes.tensors import capturing
 
 logger = logging.getLogger("nanwatch")
 
@@ -122,7 +123,7 @@ def _real_numbers() -> bool:
         return False  # vmap, grad, functionalisation
     if internals._len_torch_dispatch_stack() or internals._is_tracing():
         return False  # fake tensors, export, torch.jit.trace
-    return not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+    return not capturing()
 
 
 def counts() -> dict[str, int]:

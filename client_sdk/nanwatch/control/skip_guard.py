@@ -17,6 +17,7 @@ from nanwatch.control.holding import Hold, gradients_of, nonfinite_flag
 from nanwatch.guard import GUARD
 from nanwatch.probes import sharded
 from nanwatch.probes.registry import Known
+from nanwatch.probes.tensors import capturing
 
 logger = logging.getLogger("nanwatch")
 
@@ -66,7 +67,7 @@ class SkipGuard:
         if getattr(optimizer, "found_inf", None) is not None:
             return  # a scaler at work holds by itself
         gradients = gradients_of(optimizer)
-        if not gradients or _capturing(gradients[0]):
+        if not gradients or capturing():
             return
         if self._spread(known, gradients):
             return
@@ -204,12 +205,3 @@ class SkipGuard:
             why = "; ".join(sorted(set(self.left_alone.values())))
             return f"poisoned updates are held, not all: {why}"
         return "poisoned updates are held"
-
-
-def _capturing(tensor: Any) -> bool:
-    """True while a CUDA graph is recorded: asking the device for a number would break it."""
-    if tensor.device.type != "cuda":
-        return False
-    import torch
-
-    return bool(torch.cuda.is_current_stream_capturing())

@@ -20,7 +20,7 @@ from typing import Any
 from nanwatch.forensics.names import Names
 from nanwatch.forensics.scan import Scan, scan
 from nanwatch.guard import GUARD
-from nanwatch.probes.tensors import Numbers, read
+from nanwatch.probes.tensors import Numbers, capturing, read
 
 SIGHTS_MOST = 20_000
 """Tensors looked at in one attempt; what comes later is counted and left out."""
@@ -207,7 +207,7 @@ class Tracer:
             self._trace.left_out += 1
             return None
         internals: Any = torch._C
-        if internals._is_tracing() or _capturing():
+        if internals._is_tracing() or capturing():
             return None
         if not self._stack and not self.in_backward:
             if not torch.is_grad_enabled():
@@ -355,12 +355,6 @@ def _tensors(value: Any) -> list[Any]:
 
     visit(value, 0)
     return found
-
-
-def _capturing() -> bool:
-    import torch
-
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _autocast() -> str:

@@ -21,7 +21,6 @@ from nanwatch.probes.passes import (
     Found,
     Stopwatch,
     Value,
-    capturing,
     fused_norms,
     gather,
     is_sharded,
@@ -32,6 +31,7 @@ from nanwatch.probes.passes import (
     total,
 )
 from nanwatch.probes.probe import Probe
+from nanwatch.probes.tensors import capturing
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt

@@ -21,6 +21,7 @@ from nanwatch.probes import discovery
 from nanwatch.probes.attempts import USER_SKIPPED
 from nanwatch.probes.modules import candidates, unwrapped, witness_of
 from nanwatch.probes.probe import Probe
+from nanwatch.probes.tensors import capturing
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt, Backward
@@ -380,13 +381,6 @@ class Ledger(Generic[T]):
 
 def _does(listener: Listener, method: str) -> bool:
     return getattr(type(listener), method) is not getattr(Listener, method)
-
-
-def capturing() -> bool:
-    """True while a CUDA graph is being captured: nothing may be read then."""
-    import torch
-
-    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def hidden_from_dynamo(codes: tuple[Any, ...]) -> Callable[[], Any] | None:

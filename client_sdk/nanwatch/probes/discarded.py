@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.guard import GUARD
 from nanwatch.probes.attempts import USER_SKIPPED
-from nanwatch.probes.calls import Listener, Watch, calls_of, capturing
+from nanwatch.probes.calls import Listener, Watch, calls_of
 from nanwatch.probes.loss import call_site
-from nanwatch.probes.tensors import Numbers, read
+from nanwatch.probes.tensors import Numbers, capturing, read
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt, Backward

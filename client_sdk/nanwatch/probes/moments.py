@@ -25,17 +25,17 @@ from nanwatch.probes.passes import (
     Stopwatch,
     Value,
     Window,
-    capturing,
     fused_norms,
     gather,
     is_sharded,
     local,
     measurable,
-    plan,
+    plan_of,
     report_of,
     total,
 )
 from nanwatch.probes.probe import Probe
+from nanwatch.probes.tensors import capturing
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt
@@ -215,21 +215,15 @@ class Moments(Probe):
 
     def _of(self, known: Known, parameters: list[Any]) -> _Moments | None:
         layout = known.layout
-        if layout is None or len(parameters) != len(layout.names):
-            return None
         found = self._moments.get(known.number)
-        if found is None or found.layout is not layout:
-            tensors = [
-                (position, layout.layer_of[position], tensor)
-                for position, parameter in enumerate(parameters)
-                if measurable(tensor := local(parameter))
-            ]
-            if not tensors:
-                return None
-            sharded = any(map(is_sharded, parameters))
-            found = self._moments[known.number] = _Moments(
-                layout, plan(tensors), self.observer.health, sharded
-            )
+        if layout is None or (found is not None and found.layout is layout):
+            return found if layout is not None else None
+        placed = plan_of(layout, parameters)
+        if placed is None:
+            return None
+        found = self._moments[known.number] = _Moments(
+            layout, placed[0], self.observer.health, placed[1]
+        )
         return found
 
     def _read(self, known: Known, parameters: list[Any], window: Window, after: bool) -> _Read:

@@ -17,6 +17,7 @@ from nanwatch.contract.frames import NonFinite
 from nanwatch.contract.limits import to_name
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
 from nanwatch.probes.overhead import Cadence, Overhead
+from nanwatch.probes.registry import Layout
 from nanwatch.probes.tensors import Joined, Numbers, Picked, norms
 from nanwatch.record import Catalog, Row
 
@@ -198,6 +199,21 @@ def plan(tensors: Sequence[tuple[int, int, Any]], bytes_most: int | None = None)
 # --- tensors -------------------------------------------------------------------------------------
 
 
+def plan_of(layout: Layout, parameters: Sequence[Any]) -> tuple[Plan, bool] | None:
+    """Windows over the parameters of an optimizer, and whether any is sharded.
+
+    None if the layout is not theirs (yet), or nothing can be measured.
+    """
+    if len(parameters) != len(layout.names):
+        return None
+    tensors = [
+        (position, layout.layer_of[position], tensor)
+        for position, parameter in enumerate(parameters)
+        if measurable(tensor := local(parameter))
+    ]
+    return (plan(tensors), any(map(is_sharded, parameters))) if tensors else None
+
+
 def local(tensor: Any) -> Any:
     """The tensor without autograd; of a sharded one this rank's part."""
     return tensor.to_local().detach() if is_sharded(tensor) else tensor.detach()
@@ -279,13 +295,6 @@ def gather(tensors: Sequence[Any]) -> Numbers:
     parts = [norms([tensors[index] for index in indices]) for indices in places.values()]
     order = [index for indices in places.values() for index in indices]
     return Picked(Joined(parts), sorted(range(len(order)), key=order.__getitem__))
-
-
-def capturing() -> bool:
-    """True while a CUDA graph is recorded: what we queue now would run at every replay."""
-    import torch
-
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def total(values: Iterable[float]) -> float:

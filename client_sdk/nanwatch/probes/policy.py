@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.guard import GUARD
-from nanwatch.probes.calls import Ledger, capturing, hidden_from_dynamo
+from nanwatch.probes.calls import Ledger, hidden_from_dynamo
 from nanwatch.probes.probe import Columns, Measured, Probe, now
-from nanwatch.probes.tensors import read_all
+from nanwatch.probes.tensors import capturing, read_all
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt, Backward

@@ -22,12 +22,11 @@ from nanwatch.probes.calls import (
     Ledger,
     Listener,
     Watch,
-    capturing,
 )
 from nanwatch.probes.modules import sounds_like_critic, unwrapped, words_of
 from nanwatch.probes.passes import ScopedCadence
 from nanwatch.probes.probe import Columns, Measured, now
-from nanwatch.probes.tensors import Numbers, read
+from nanwatch.probes.tensors import Numbers, capturing, read
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt, Backward

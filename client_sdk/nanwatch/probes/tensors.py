@@ -216,3 +216,10 @@ def moments(tensor: Any) -> Numbers:
     std, mean = torch.std_mean(flat, correction=0)
     low, high = torch.aminmax(flat)
     return read(torch.stack([mean, std, low, high]))
+
+
+def capturing() -> bool:
+    """True while a CUDA graph is recorded: what we queue now would run at every replay."""
+    import torch
+
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())

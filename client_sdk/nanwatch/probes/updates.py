@@ -25,19 +25,16 @@ from nanwatch.probes.passes import (
     Stopwatch,
     Value,
     Window,
-    capturing,
     fused_norms,
     gather,
     grouped,
-    is_sharded,
     local,
-    measurable,
-    plan,
+    plan_of,
     report_of,
     total,
 )
 from nanwatch.probes.probe import Probe
-from nanwatch.probes.tensors import Numbers
+from nanwatch.probes.tensors import Numbers, capturing
 
 if TYPE_CHECKING:
     from nanwatch.probes.attempts import Attempt
@@ -231,21 +228,15 @@ class Updates(Probe):
 
     def _of(self, known: Known, parameters: list[Any]) -> _Weights | None:
         layout = known.layout
-        if layout is None or len(parameters) != len(layout.names):
-            return None
         found = self._weights.get(known.number)
-        if found is None or found.layout is not layout:
-            tensors = [
-                (position, layout.layer_of[position], tensor)
-                for position, parameter in enumerate(parameters)
-                if measurable(tensor := local(parameter))
-            ]
-            if not tensors:
-                return None
-            sharded = any(map(is_sharded, parameters))
-            found = self._weights[known.number] = _Weights(
-                layout, plan(tensors), self.observer.health, sharded
-            )
+        if layout is None or (found is not None and found.layout is layout):
+            return found if layout is not None else None
+        placed = plan_of(layout, parameters)
+        if placed is None:
+            return None
+        found = self._weights[known.number] = _Weights(
+            layout, placed[0], self.observer.health, placed[1]
+        )
         return found
 
     def coverage(self) -> str:
