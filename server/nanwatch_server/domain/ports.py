@@ -27,9 +27,62 @@ from nanwatch_server.domain.models import (
     Series,
     Stream,
 )
+from nanwatch_server.domain.notify import Channel, Delivery, Route
 
 
-class UnitOfWork(Protocol):
+class NoticeWrites(Protocol):
+    """Notifications, inside a transaction."""
+
+    def put_channel(self, channel: Channel) -> None: ...
+    def delete_channel(self, channel_id: str, now: float) -> None:
+        """With its routes; what waits for it is skipped."""
+        ...
+
+    def put_route(self, route: Route) -> None: ...
+    def delete_route(self, route_id: str) -> None: ...
+    def add_delivery(self, delivery: Delivery) -> bool:
+        """Insert or ignore by `key`; True if it was new."""
+        ...
+
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Replace by `key`; nothing if the row is gone."""
+        ...
+
+    def deliveries_of(self, incident_id: str, channel_id: str) -> list[Delivery]:
+        """What this channel was or will be told of an incident, oldest first."""
+        ...
+
+    def trim_deliveries(self, before: float, *, keep: int, waiting_max: int, now: float) -> int:
+        """Bound the outbox: finished rows created before `before`, or beyond the newest `keep`, go;
+        of more than `waiting_max` that wait the oldest fail. How many rows that were."""
+        ...
+
+
+class NoticeReads(Protocol):
+    """Notifications, as stored."""
+
+    def channels(self) -> list[Channel]: ...
+    def routes(self) -> list[Route]: ...
+    def deliveries(
+        self, *, run_id: str = "", channel_id: str = "", limit: int = 100, after: int = 0
+    ) -> list[Delivery]:
+        """Newest first; `after` is the `n` of the last one seen."""
+        ...
+
+    def due_deliveries(self, now: float, limit: int) -> list[Delivery]:
+        """Those that wait and may be sent, oldest first."""
+        ...
+
+    def next_due(self) -> float | None:
+        """When the next one may be sent; None if none waits."""
+        ...
+
+    def last_sent(self, channel_id: str, run_id: str) -> float:
+        """When this channel was last told of this run; 0 if never."""
+        ...
+
+
+class UnitOfWork(NoticeWrites, Protocol):
     """One transaction. Everything that must be true together is written through one of these."""
 
     def run(self, run_id: str) -> Run | None:
@@ -157,7 +210,7 @@ class UnitOfWork(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(NoticeReads, Protocol):
     """Reads, and `write()` for transactions."""
 
     def write(self, *, bulk: bool = False) -> AbstractContextManager[UnitOfWork]:

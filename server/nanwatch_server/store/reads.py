@@ -26,6 +26,7 @@ from nanwatch_server.domain.models import (
     Stream,
 )
 from nanwatch_server.store import tables as t
+from nanwatch_server.store.notices import NoticeReads
 from nanwatch_server.store.rows import (
     of_stream,
     to_journal,
@@ -43,7 +44,7 @@ def _cannot_exist(error: StatementError) -> bool:
     return isinstance(error, DataError) or isinstance(error.orig, ValueError)
 
 
-class Reads:
+class Reads(NoticeReads):
     """The reading half of `domain.ports.Store`."""
 
     def __init__(self, readers: Engine) -> None:

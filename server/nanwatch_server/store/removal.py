@@ -34,6 +34,7 @@ AT_ONCE = (
     t.incidents,
     t.commands,
     t.pins,
+    t.notify_outbox,
 )
 """Gone with the first transaction: everything small, and everything by which a run is found."""
 

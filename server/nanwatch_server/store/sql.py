@@ -28,7 +28,7 @@ from nanwatch_server.store.writes import SqlUnit
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "SqlStore", "migrate", "open_database"]
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
 UNFINISHED = "unfinished_move"

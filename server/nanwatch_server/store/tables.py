@@ -374,3 +374,44 @@ pins = Table("pins", metadata, _text("run_id", primary_key=True), _time("at"))
 removals = Table("removals", metadata, _text("run_id", primary_key=True), _time("at"), _int("done"))
 """Runs that were deleted, for ever: what a training still sends of one is refused. `done` is 0
 while rows of it are left."""
+
+notify_channels = Table(
+    "notify_channels", metadata, _number(), _text("id"), _blob("body"), UniqueConstraint("id")
+)
+"""Where messages go. The body holds addresses with their secrets."""
+
+notify_routes = Table(
+    "notify_routes",
+    metadata,
+    _number(),
+    _text("id"),
+    _text("channel_id"),
+    _blob("body"),
+    UniqueConstraint("id"),
+)
+
+notify_outbox = Table(
+    "notify_outbox",
+    metadata,
+    _number(),
+    _text("key"),
+    _text("channel_id"),
+    _text("run_id"),
+    _text("incident_id"),
+    _text("what"),
+    _int("severity"),
+    _time("created_at"),
+    _time("due_at"),
+    _time("expires_at"),
+    _int("quiet"),
+    _text("state"),
+    _int("tries"),
+    Column("done_at", Float),
+    _free("detail"),
+    UniqueConstraint("key"),
+    Index("notify_outbox_due", "state", "due_at"),
+    Index("notify_outbox_told", "channel_id", "run_id", "n"),
+    Index("notify_outbox_run", "run_id", "n"),
+    Index("notify_outbox_incident", "incident_id"),
+)
+"""What is to be said, written with the incident; afterwards the log of what was said."""

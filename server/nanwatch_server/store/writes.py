@@ -27,6 +27,7 @@ from nanwatch_server.store import chunks
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.base import RunRemovedError
 from nanwatch_server.store.chunks import ChunkRef, FreshChunk, FreshSpan
+from nanwatch_server.store.notices import NoticeWrites
 from nanwatch_server.store.rows import (
     of_stream,
     pack,
@@ -39,7 +40,7 @@ NUMBERS_AT_ONCE = 64
 """Journal rows of one group commit, about; numbers that are not used are lost, which is no harm."""
 
 
-class SqlUnit:
+class SqlUnit(NoticeWrites):
     """Implements `domain.ports.UnitOfWork`; lives inside one `write()` block."""
 
     def __init__(self, connection: Connection, removed: Container[str] = frozenset()) -> None:
