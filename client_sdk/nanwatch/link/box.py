@@ -18,7 +18,7 @@ import msgspec
 from nanwatch.contract import frames
 from nanwatch.contract.frames import Lane
 from nanwatch.link.lock import Claim, Lock
-from nanwatch.link.spool import HELLO, SegmentReader
+from nanwatch.link.spool import BATCH, DECLARE, HELLO, SegmentReader
 
 HELLO_FILE, OWNER_FILE, END_FILE = "hello.msgpack", "owner.json", "end.json"
 LOCK_FILE = "upload.lock"
@@ -116,6 +116,23 @@ class Box:
         """Segments of both lanes."""
         for lane in frames.LANES:
             yield from self.segments(lane)
+
+    def records(self, lane: Lane) -> Iterator[tuple[frames.Record, dict[int, frames.SeriesDecl]]]:
+        """What waits in a lane, decoded and in order, each with all series declared so far.
+
+        Raises `FrameError` for an entry that is whole and no frame.
+        """
+        declared: dict[int, frames.SeriesDecl] = {}
+        for path in self.segments(lane):
+            for entry in SegmentReader(path).read():
+                if entry.kind not in (DECLARE, BATCH):
+                    continue
+                frame = frames.decode_client(entry.payload)
+                if isinstance(frame, frames.Declare):
+                    declared.update({one.id: one for one in frame.series})
+                elif isinstance(frame, frames.Batch):
+                    for record in frame.records:
+                        yield record, declared
 
     def bytes(self) -> int:
         """Size of what waits."""

@@ -1,0 +1,1 @@
+"""One small training a file. `record` finds them by their file names."""
