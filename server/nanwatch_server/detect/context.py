@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +11,25 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
+from nanwatch_server.detect.progress import Progress
+from nanwatch_server.detect.robust import Ring
 from nanwatch_server.detect.state import Stateful
-from nanwatch_server.domain.facts import fact_number, number
+from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 TITLE_MAX = 80
+RATES_OVER = 200
+"""Records within which a rise of the learning rate is told (R rule 17)."""
+RATE_ROSE = 1.5
+"""What counts as a rise: R section 3 (e) restarts windows at 20 %; schedules jitter less."""
+REWARDED = frozenset({"reward", "reward_abs_max", "q_mean", "q_max", "explained_variance"})
+"""Kinds that only reinforcement learning has."""
+REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", "gae_lambda",
+                  "n_envs", "num_envs", "ent_coef", "clip_range", "learning_starts")  # fmt: skip
+_SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
+RATE_LABEL = "Learning rate rose"
+UNKNOWN = Progress()
+"""Of scopes without a loss; never written to."""
 
 
 class Rewards(Stateful):
@@ -36,6 +52,36 @@ class Rewards(Stateful):
         return found
 
 
+class Rates(Stateful):
+    """Learning rate of one scope of late: names the cause when trouble follows a rise (rule 17)."""
+
+    STATE = ("rates", "steps")
+
+    def __init__(self) -> None:
+        self.rates = Ring(1, RATES_OVER)
+        self.steps = Ring(1, RATES_OVER, np.int64)
+
+    def read(self, block: Block) -> None:
+        """Keep the last rates of a block that the rules have seen."""
+        newest = slice(max(0, len(block) - RATES_OVER), None)
+        self.rates.push(block.scalars["lr"][None, newest])
+        self.steps.push(block.steps[None, newest])
+
+    def rise(self, block: Block, at: int) -> tuple[float, float, int] | None:
+        """(lowest rate, rate now, step of the lowest) of the last records up to `at` of `block`,
+        which `read` has not seen; None unless it rose."""
+        if (rates := block.scalars.get("lr")) is None:
+            return None
+        rates = np.concatenate([self.rates.window(RATES_OVER)[0], rates[: at + 1]])[-RATES_OVER:]
+        steps = np.concatenate([self.steps.window(RATES_OVER)[0], block.steps[: at + 1]])
+        usable = np.where(np.isfinite(rates) & (rates > 0), rates, np.inf)
+        low = int(len(usable) - 1 - np.argmin(usable[::-1]))
+        now = float(rates[-1])
+        if not math.isfinite(usable[low]) or not now >= RATE_ROSE * usable[low]:
+            return None
+        return float(usable[low]), now, int(steps[-len(usable) :][low])
+
+
 @dataclass(slots=True)
 class Context:
     """One per run; rules keep a reference."""
@@ -46,15 +92,53 @@ class Context:
     rewards: Rewards = field(default_factory=Rewards)
     reward_limits: F64 = field(default_factory=lambda: np.empty(0))
     """`Rewards.read` of the block at hand."""
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """How the loss of each scope went."""
+    returns: Progress = field(default_factory=Progress)
+    """How the rewards went, over all scopes."""
+    rates: dict[str, Rates] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
+    """Kinds the run has sent."""
+
+    def progress_of(self, scope: str) -> Progress:
+        """The scope's own loss, or the only one there is."""
+        if (own := self.progress.get(scope)) is not None:
+            return own
+        return next(iter(self.progress.values())) if len(self.progress) == 1 else UNKNOWN
+
+    def competes(self, scope: str) -> bool:
+        """Several optimizers or critics: their losses may rise while all is well."""
+        scopes = {name.strip() for name in self.facts.get("scopes", "").split(",") if name.strip()}
+        several = len(scopes | {name for name in self.progress if name}) > 1
+        return several or bool(scope) or self.learns_values()
 
     def gamma(self) -> float | None:
-        """Discount factor, if the configuration names one that makes sense."""
-        gamma = fact_number(self.facts, "gamma", "discount", "discount_factor")
+        """Discount factor, if the configuration names one that makes sense.
+
+        Schedulers have a `gamma` too: it counts only beside signs of reinforcement learning, or
+        where nothing speaks of a schedule and it is as large as discounts are.
+        """
+        gamma = fact_number(self.facts, "discount", "discount_factor")
+        if gamma is None:
+            gamma = fact_number(self.facts, "gamma")
+            schedule = any(_SCHEDULE.search(key.lower()) for key in self.facts)
+            likely = gamma is not None and gamma >= 0.9 and not schedule
+            if not (likely or self.kinds & REWARDED or fact(self.facts, *REWARDED_FACTS)):
+                return None
         return gamma if gamma is not None and 0 < gamma < 1 else None
 
     def learns_values(self) -> bool:
         """True for reinforcement learning, where losses of critics may rise in good health."""
         return self.gamma() is not None
+
+    def learns_policy(self) -> bool:
+        """True where a policy is learnt, so that a `kl` is that of its updates."""
+        return self.learns_values() or bool(self.kinds & {"entropy", "reward"})
+
+    def earned(self, step: int) -> float:
+        """Median of the newest rewards up to `step`; NaN where none were logged."""
+        values = self.returns.upto(step, 4)
+        return float(np.median(values)) if values.size else math.nan
 
 
 @dataclass(slots=True)
@@ -82,6 +166,19 @@ def finding(
                 value=number(float(reward)),
                 limit=number(context.limits["q_growth"]["reward_large"]),
                 kind="reward",
+                scope=block.scope,
+            ),
+        )
+    rates = context.rates.get(block.scope)
+    rise = rates.rise(block, event.at) if rates is not None else None
+    if rise is not None and event.severity > Severity.NOTICE and event.what != "clear":
+        low, now, since = rise
+        evidence += (
+            Evidence(
+                label=RATE_LABEL,
+                value=f"{number(low)} → {number(now)}",
+                limit=f"since step {since}",
+                kind="lr",
                 scope=block.scope,
             ),
         )

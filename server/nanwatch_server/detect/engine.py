@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nanwatch_server.detect.block import Block
-from nanwatch_server.detect.context import Context, Rule
+from nanwatch_server.detect.context import Context, Rates, Rule
+from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import RULES, limits
 from nanwatch_server.domain.models import Finding
 
-VERSION = 1
+VERSION = 2
 """Of the saved state. Another version starts afresh: windows refill within minutes."""
 
 OF_NORMS = tuple(kind for kind in RULES if "grad_norm" in (*kind.reads, *kind.any_of))
 """Rules that also read norms which come after the rest of their attempts."""
+
+SLICE_STEPS = 256
+"""Long blocks that came together are seen by the rules so many attempts at a time."""
 
 RESTARTS = frozenset({"fit", "task", "resume"})
 """Marks after which windows begin anew."""
@@ -49,15 +55,45 @@ class RunDetector:
         self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
         found: list[Finding] = []
         with np.errstate(all="ignore"):
-            self.context.reward_limits = self.context.rewards.read(block)
+            self._share(block)
             for kind in RULES:
                 if kind.wants(block) and (not block.late or kind in OF_NORMS):
                     found += self._rule(kind, block.scope).update(block)
                     key = (kind.name, block.scope)
                     self._records[key] = self._records.get(key, 0) + len(block)
+        if not block.late and "lr" in block.scalars:
+            self.context.rates.setdefault(block.scope, Rates()).read(block)
         found.sort(key=lambda finding: finding.step)
         self.ranks.heard(found)
         return found
+
+    def feed(self, blocks: Sequence[Block]) -> list[Finding]:
+        """Findings of blocks that came together: in slices, so that rules which ask another
+        series how things stood see it, however long the blocks are."""
+        if all(len(block) <= SLICE_STEPS for block in blocks):
+            return [found for block in blocks for found in self.update(block)]
+        slices: list[tuple[int, int, Block]] = []
+        for place, block in enumerate(blocks):
+            cells = block.steps // SLICE_STEPS
+            edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(block)]
+            slices += [
+                (int(cells[start]), place, block.part(start, stop))
+                for start, stop in itertools.pairwise(edges)
+                if start < stop
+            ]
+        slices.sort(key=lambda one: one[:2])
+        return [found for *_, block in slices for found in self.update(block)]
+
+    def _share(self, block: Block) -> None:
+        """What rules ask of each other's series."""
+        context = self.context
+        context.kinds.update(block.scalars, block.layers)
+        context.reward_limits = context.rewards.read(block)
+        if "reward" in block.scalars:
+            context.returns.read(block.scalars["reward"], block.steps)
+        if "loss" in block.scalars and not block.late:
+            progress = context.progress.setdefault(block.scope, Progress())
+            progress.read(block.scalars["loss"], block.steps)
 
     def _rule(self, kind: type[Rule], scope: str) -> Rule:
         key = (kind.name, scope)
@@ -70,8 +106,9 @@ class RunDetector:
         if what == "config":
             self.context.facts.update(data)
         elif what in RESTARTS:
-            for rule in self._rules.values():
-                rule.restart()
+            for known in (self._rules, self.context.progress):
+                for one in known.values():
+                    one.restart()
         return []
 
     def quiet_until(self, time: float) -> list[Finding]:
@@ -106,6 +143,9 @@ class RunDetector:
             "records": [[*key, count] for key, count in self._records.items()],
             "rules": [[*key, rule.dump()] for key, rule in self._rules.items()],
             "ranks": self.ranks.dump(),
+            "progress": {scope: one.dump() for scope, one in self.context.progress.items()},
+            "returns": self.context.returns.dump(),
+            "rates": {scope: one.dump() for scope, one in self.context.rates.items()},
         }
 
     @classmethod
@@ -124,6 +164,12 @@ class RunDetector:
         detector.context.rewards.load(state["rewards"])
         detector._seen = {scope: set(kinds) for scope, kinds in state["seen"].items()}
         detector._records = {(rule, scope): count for rule, scope, count in state["records"]}
+        for scope, data in state["progress"].items():
+            detector.context.progress.setdefault(scope, Progress()).load(data)
+        detector.context.returns.load(state["returns"])
+        detector.context.kinds = set().union(*detector._seen.values())
+        for scope, data in state["rates"].items():
+            detector.context.rates.setdefault(scope, Rates()).load(data)
         kinds = {kind.name: kind for kind in RULES}
         for name, scope, data in state["rules"]:
             detector._rule(kinds[name], scope).load(data)

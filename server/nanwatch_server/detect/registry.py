@@ -8,20 +8,64 @@ from importlib import resources
 from typing import Any
 
 from nanwatch_server.detect.context import Rule
+from nanwatch_server.detect.rules.adam_rms import AdamRms
 from nanwatch_server.detect.rules.clip_saturation import ClipSaturation
+from nanwatch_server.detect.rules.constant_loss import ConstantLoss
+from nanwatch_server.detect.rules.dead_units import DeadUnits, SaturatedUnits
+from nanwatch_server.detect.rules.entropy_collapse import EntropyCollapse
+from nanwatch_server.detect.rules.explained_variance import ExplainedVariance
 from nanwatch_server.detect.rules.grad_explosion import GradExplosion
+from nanwatch_server.detect.rules.grad_spike import GradSpike
+from nanwatch_server.detect.rules.idle_weights import IdleWeights
+from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
 from nanwatch_server.detect.rules.loss_divergence import LossDivergence
+from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowth
+from nanwatch_server.detect.rules.loss_scale import LossScale
+from nanwatch_server.detect.rules.loss_spike import LossSpike
 from nanwatch_server.detect.rules.nonfinite import NonFinite
+from nanwatch_server.detect.rules.oscillation import Oscillation
+from nanwatch_server.detect.rules.plateau import Plateau
+from nanwatch_server.detect.rules.policy_shift import PolicyShift
 from nanwatch_server.detect.rules.q_growth import QGrowth
+from nanwatch_server.detect.rules.repaired import Repaired
+from nanwatch_server.detect.rules.replay_health import ReplayHealth
 from nanwatch_server.detect.rules.skip_streak import SkipStreak
+from nanwatch_server.detect.rules.target_gap import TargetGap
+from nanwatch_server.detect.rules.update_ratio import UpdateRatio
+from nanwatch_server.detect.rules.vanishing_gradient import VanishingGradient
+from nanwatch_server.detect.rules.weight_growth import BufferDrift, WeightGrowth
 
 RULES: tuple[type[Rule], ...] = (
     NonFinite,
     SkipStreak,
     GradExplosion,
+    GradSpike,
     ClipSaturation,
     QGrowth,
+    TargetGap,
+    LossExplosion,
+    LossGrowth,
+    LossSpike,
     LossDivergence,
+    Plateau,
+    Oscillation,
+    ConstantLoss,
+    Repaired,
+    IdleWeights,
+    VanishingGradient,
+    DeadUnits,
+    SaturatedUnits,
+    UpdateRatio,
+    LogitGrowth,
+    AttentionGrowth,
+    WeightGrowth,
+    BufferDrift,
+    LossScale,
+    AdamRms,
+    EntropyCollapse,
+    PolicyShift,
+    ExplainedVariance,
+    ReplayHealth,
 )
 
 

@@ -291,17 +291,21 @@ class Judge:
         return found
 
     def _update(self, state: _State, tables: list[Points], stream: Stream | None) -> list[Finding]:
-        found: list[Finding] = []
         late = stream is not None and stream.epoch == DERIVED_EPOCH
-        for block in (block for points in tables for block in blocks_of(state.plans, points)):
-            block = replace(block, late=late) if late else block
-            if stream is not None and not late:
-                self._new_life(state, stream, int(block.steps[0]))
-            state.step = max(state.step, int(block.steps[-1]))
-            try:
-                found += state.detector.update(block)
-            except Exception:
-                _log.exception("a rule failed", run=state.run.id, scope=block.scope)
+        blocks = [block for points in tables for block in blocks_of(state.plans, points)]
+        if not blocks:
+            return []
+        if late:
+            blocks = [replace(block, late=True) for block in blocks]
+        elif stream is not None:
+            self._new_life(state, stream, min(int(block.steps[0]) for block in blocks))
+        state.step = max(state.step, *(int(block.steps[-1]) for block in blocks))
+        found: list[Finding] = []
+        try:
+            found = state.detector.feed(blocks)
+        except Exception:
+            _log.exception("a rule failed", run=state.run.id)
+        for block in blocks:
             if "lr" in block.scalars:
                 self._desk.observe(state.run.id, block.scope, block.steps, block.scalars)
         return found

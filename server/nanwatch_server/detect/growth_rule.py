@@ -1,0 +1,144 @@
+"""Rule 6 on any other series: growth that accelerates, as a base for rules that name the series.
+
+A rule gives its series, a floor below which growth harms nobody, and its words.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.block import F64, I64, Block
+from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.growth import GrowthBank
+from nanwatch_server.detect.robust import TICK, cells, hold_last, log_or_nan
+from nanwatch_server.detect.tick import SpeakingRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+START_TICKS = 8
+
+
+class GrowthRule(SpeakingRule):
+    """Growth of the total, or of the layers, of one kind."""
+
+    kind: ClassVar[str] = ""
+    per_layer: ClassVar[bool] = False
+    what: ClassVar[str] = ""
+    """The series in words: `Largest logit`."""
+    STATE = ("alarm", "names", "bank", "last", "start", "top")
+
+    def __init_subclass__(cls) -> None:
+        cls.reads = (cls.kind,)
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.restart()
+
+    def restart(self) -> None:
+        self.names: tuple[str, ...] = () if self.per_layer else ("",)
+        rows = len(self.names)
+        self.bank = GrowthBank(rows, self.limits)
+        self.last: F64 = np.full(rows, np.nan)
+        self.start: F64 = np.full(rows, np.nan)
+        """Highest level per row within the first 64 records: the untrained model."""
+        self.top: F64 = np.full(rows, -np.inf)
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these attempts."""
+        logs, main = self._logs(block)
+        known = np.flatnonzero(np.isfinite(main))
+        severities = unknown(main)
+        verdicts: dict[int, Verdict] = {}
+        filled = hold_last(logs[:, known], self.last)
+        for start, stop, _ in cells(self.bank.count, len(known)):
+            if self.bank.push(filled[:, start:stop], block.steps[known[start:stop]]):
+                at = int(known[stop - 1])
+                verdicts[at] = self._judge(block.steps[known[start:stop]])
+                severities[at] = verdicts[at].severity
+        return self.speak(block, severities, verdicts)
+
+    def _logs(self, block: Block) -> tuple[F64, F64]:
+        """Logarithms f64[rows, n], and one of them that tells which attempts were measured."""
+        if not self.per_layer:
+            logs = log_or_nan(np.abs(block.scalars[self.kind]))[None, :]
+            return logs, logs[0]
+        names, values = block.layers[self.kind]
+        if names != self.names:
+            self._align(names)
+        placed = np.full((len(self.names), len(block)), np.nan)
+        row_of = {name: row for row, name in enumerate(self.names)}
+        placed[[row_of[name] for name in names]] = log_or_nan(np.abs(values))
+        return placed, np.nanmax(placed, axis=0, initial=-np.inf, where=np.isfinite(placed))
+
+    def _align(self, names: tuple[str, ...]) -> None:
+        fresh = [name for name in names if name not in self.names]
+        rows = [*range(len(self.names)), *[-1] * len(fresh)]
+        self.bank.select(rows)
+        more = len(fresh)
+        self.last = np.concatenate([self.last, np.full(more, np.nan)])
+        self.start = np.concatenate([self.start, np.full(more, np.nan)])
+        self.top = np.concatenate([self.top, np.full(more, -np.inf)])
+        self.names = (*self.names, *fresh)
+
+    def _judge(self, steps: I64) -> Verdict:
+        limits = self.limits
+        level = self.bank.level()
+        if self.bank.count <= START_TICKS * TICK:
+            self.start = np.fmax(self.start, level)
+        self.top = np.fmax(self.top, level)
+        growing = np.isfinite(self.bank.doubling)
+        beyond = level - self.start >= math.log(limits["times"])
+        rows = np.flatnonzero(growing & beyond & (level >= math.log(limits["floor"])))
+        if rows.size:
+            row = int(rows[np.argmax(level[rows])])
+            worst = 3 if level[row] >= math.log(limits["critical"]) else 2
+            weak = self.bank.reach[row] < math.log(limits["grown"])
+            severity = 1 if weak or self.pardoned(int(steps[-1])) else worst
+            return Verdict(severity, self.bank.onset(row), self._say(row, int(steps[-1])))
+        high = level >= math.log(limits["critical"])
+        if self.alarm.level and (high & beyond).any():
+            return Verdict(KEEP)
+        return Verdict(0)
+
+    def pardoned(self, step: int) -> bool:
+        """True if the training shows that the growth does no harm."""
+        return False
+
+    def _say(self, row: int, step: int) -> Said:
+        level = math.exp(min(700.0, float(self.bank.level()[row])))
+        doubling = float(self.bank.doubling[row]) * self.bank.steps_per_record()
+        reach = math.exp(min(700.0, float(self.bank.reach[row])))
+        layer = self.names[row]
+        where = f" of {layer[-40:]}" if layer else ""
+        begin = math.exp(min(700.0, float(self.start[row])))
+        return Said(
+            title=f"{self.what}{where} doubles every {short(doubling)} steps: {short(level)}",
+            message=(
+                f"{self.what}{where} is {number(level)} at step {step}, began at {number(begin)}, "
+                f"and grew {short(reach)}x, ever faster, since step {self.bank.onset(row)}."
+            ),
+            evidence=(
+                Evidence(
+                    label=self.what,
+                    value=number(level),
+                    limit=number(self.limits["critical"]),
+                    kind=self.kind,
+                    scope=self.scope,
+                    layer=layer,
+                ),
+                Evidence(
+                    label="Doubling time",
+                    value=f"{short(doubling)} steps",
+                    kind=self.kind,
+                    scope=self.scope,
+                    layer=layer,
+                ),
+            ),
+            kind=self.kind,
+            layer=layer,
+            doubling_steps=doubling,
+        )

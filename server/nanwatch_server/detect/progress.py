@@ -1,0 +1,117 @@
+"""How the loss of a scope has gone so far, asked "as of step n" by rules on other series.
+
+Layers, updates and activations are measured on cadences of their own, so their rules cannot see
+the loss in their block. Fed by the engine before the rules; answers never look past `step`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.block import F64, I64
+from nanwatch_server.detect.robust import TICK, Ring, cells
+from nanwatch_server.detect.state import Stateful
+
+START_TICKS = 4
+"""Ticks (of 8 records) that set the level of the untrained model."""
+LEARNED_SIGMA = 3.0
+"""A difference of medians this many standard errors wide is real (two-sided 0.3 %)."""
+
+
+class Progress(Stateful):
+    """Medians of 8 losses at a time, with the steps they end at."""
+
+    STATE = ("ring", "medians", "spreads", "steps", "first", "first_spread")
+
+    def __init__(self) -> None:
+        self.ring = Ring(1, TICK)
+        self.medians = Ring(1, 1024)
+        self.spreads = Ring(1, 1024)
+        self.steps = Ring(1, 1024, np.int64)
+        self.first = math.nan
+        """Median of the first 32 losses."""
+        self.first_spread = math.nan
+
+    def read(self, losses: F64, steps: I64) -> None:
+        """Losses of consecutive attempts; those that are not finite are left out."""
+        known = np.flatnonzero(np.isfinite(losses))
+        for start, stop, tick in cells(self.ring.count, len(known)):
+            part = known[start:stop]
+            self.ring.push(losses[None, part])
+            if not tick:
+                continue
+            values = self.ring.window(TICK)[0]
+            middle = float(np.median(values))
+            self.medians.push(np.array([[middle]]))
+            self.spreads.push(np.array([[float(np.median(np.abs(values - middle)))]]))
+            self.steps.push(steps[None, part[-1:]])
+            if self.medians.count == START_TICKS:
+                self.first = float(np.median(self.medians.window(START_TICKS)))
+                self.first_spread = 1.4826 * float(np.median(self.spreads.window(START_TICKS)))
+
+    def upto(self, step: int, ticks: int) -> F64:
+        """The last `ticks` medians that ended at or before `step`, fewer if there are fewer."""
+        steps = self.steps.window(1024)[0]
+        end = int(np.searchsorted(steps, step, side="right"))
+        return self.medians.window(1024)[0][max(0, end - ticks) : end]
+
+    def _spread(self, step: int, ticks: int) -> float:
+        steps = self.steps.window(1024)[0]
+        end = int(np.searchsorted(steps, step, side="right"))
+        part = self.spreads.window(1024)[0][max(0, end - ticks) : end]
+        return 1.4826 * float(np.median(part)) if part.size else math.nan
+
+    def known(self, step: int) -> bool:
+        """True if there is a start to compare with and something after it."""
+        return math.isfinite(self.first) and self.upto(step, 2 * START_TICKS).size >= (
+            2 * START_TICKS
+        )
+
+    def gained(self, step: int, ticks: int = 8) -> float:
+        """Share of the first loss that is gone: 0 nothing learnt, 1 all, negative: it rose.
+
+        NaN while unknown, 0 where the difference is within the noise.
+        """
+        if not self.known(step):
+            return math.nan
+        now = self.upto(step, ticks)
+        level = float(np.median(now))
+        noise = max(self.first_spread, self._spread(step, ticks)) / math.sqrt(TICK * len(now))
+        moved = self.first - level
+        if abs(moved) <= LEARNED_SIGMA * noise:
+            return 0.0
+        return moved / max(abs(self.first), abs(level), 1e-300)
+
+    def blur(self, step: int, ticks: int = 8) -> float:
+        """Smallest share of the first loss whose loss or gain could be told from the noise."""
+        if not self.known(step):
+            return math.nan
+        noise = max(self.first_spread, self._spread(step, ticks))
+        noise /= math.sqrt(TICK * len(self.upto(step, ticks)))
+        return LEARNED_SIGMA * noise / max(abs(self.first), 1e-300)
+
+    def falling(self, step: int, ticks: int = 25, by: float = 0.01) -> bool:
+        """True if the last fifth of the last `ticks` medians lies clearly below the first fifth."""
+        window = self.upto(step, ticks)
+        part = max(2, len(window) // 5)
+        if len(window) < 2 * part:
+            return True  # too early to deny it
+        before, after = float(np.median(window[:part])), float(np.median(window[-part:]))
+        noise = self._spread(step, ticks) / math.sqrt(TICK * part)
+        return before - after > max(by * abs(before), LEARNED_SIGMA * noise)
+
+    def rising(self, step: int, ticks: int = 25, by: float = 0.05) -> bool:
+        """True if the last fifth of the last `ticks` medians lies clearly above the first fifth."""
+        window = self.upto(step, ticks)
+        part = max(2, len(window) // 5)
+        if len(window) < 2 * part:
+            return False
+        before, after = float(np.median(window[:part])), float(np.median(window[-part:]))
+        noise = self._spread(step, ticks) / math.sqrt(TICK * part)
+        return after - before > max(by * abs(before), LEARNED_SIGMA * noise)
+
+    def restart(self) -> None:
+        """Another fit: what was learnt before says nothing of it."""
+        self.__init__()

@@ -1,0 +1,117 @@
+"""Numbers that only look alive: a loss that is replaced by a constant, repairs that never end.
+
+`nan_to_num`, a penalty of 1e6 or a filter in a trainer leave a finite loss where there is none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.block import F64, Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.robust import Ring
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence, Finding
+
+USUAL = 64
+FIRST = 16
+"""Losses that set the level of the untrained model."""
+
+
+class ConstantLoss(Rule):
+    """The same loss, bit for bit, again and again, after one that varied."""
+
+    name = "constant_loss"
+    reads = ("loss",)
+    STATE = ("alarm", "usual", "value", "streak", "begin", "first", "varied")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm = Alarm()
+        self.restart()
+
+    def restart(self) -> None:
+        self.usual = Ring(1, USUAL)
+        """Losses that differed from the one before."""
+        self.value = math.nan
+        self.streak = 0
+        self.begin = -1
+        self.first = math.nan
+        """Median of the first ones."""
+        self.varied = 0
+
+    def update(self, block: Block) -> list[Finding]:
+        loss = block.scalars["loss"]
+        repeats = loss == np.concatenate([[self.value], loss[:-1]])
+        if not (repeats.any() or self.alarm.level) and np.isfinite(loss).all():
+            self._vary(loss)
+            self.alarm.seen += len(loss)
+            self.streak = 0
+            self.value, self.begin = float(loss[-1]), int(block.steps[-1])
+            return []
+        severities = np.zeros(len(block), np.int8)
+        streaks = np.zeros((2, len(block)), np.int64)
+        for at in range(len(block)):
+            severities[at] = self._record(float(loss[at]), int(block.steps[at]))
+            streaks[:, at] = self.streak, self.begin
+        found: list[Finding] = []
+        for event in self.alarm.sweep(severities):
+            count, begin = streaks[:, event.at].tolist()
+            if event.fresh:
+                self.alarm.onset = begin
+            said = (
+                cleared("Loss varies again", "loss", self.alarm)
+                if event.what == "clear"
+                else self._say(float(loss[event.at]), count, begin)
+            )
+            found.append(finding(self.context, self.name, block, event, self.alarm.onset, said))
+        return found
+
+    def _vary(self, losses: F64) -> None:
+        """Losses that are no repetition, into the window of usual ones."""
+        self.varied += len(losses)
+        if math.isnan(self.first):
+            missing = FIRST - self.usual.count
+            self.usual.push(losses[None, :missing])
+            losses = losses[missing:]
+            if self.usual.count == FIRST:
+                self.first = float(np.median(self.usual.window(FIRST)))
+        self.usual.push(losses[None, -USUAL:])
+
+    def _record(self, loss: float, step: int) -> int:
+        if not math.isfinite(loss):
+            return KEEP
+        if loss != self.value:
+            self._vary(np.array([loss]))
+            self.value, self.streak, self.begin = loss, 0, step
+            return 0
+        self.streak += 1
+        if self.streak < self.limits["records"]:
+            return 0
+        if self.varied < self.limits["varied"]:
+            return 0  # never varied: a constant that somebody logs
+        usual = float(np.median(self.usual.window(USUAL)))
+        # a hinge loss that is solved comes to rest at 0 from nearby; a replaced one jumps there
+        size = max(abs(usual), abs(loss))
+        jumped = abs(usual - loss) >= self.limits["jump"] * size
+        learnt = abs(usual) <= self.limits["solved"] * abs(self.first)
+        return 2 if jumped and not (loss == 0 and learnt) else 0
+
+    def _say(self, loss: float, count: int, begin: int) -> Said:
+        usual = float(np.median(self.usual.window(USUAL)))
+        return Said(
+            title=f"Loss is exactly {number(loss)} in {count + 1} records in a row",
+            message=(
+                f"Loss is exactly {number(loss)} since step {begin}, {count + 1} records in a row; "
+                f"before that it varied around {number(usual)}. A number that never changes is a "
+                "stand-in (nan_to_num, a penalty, a filter of the trainer), not a loss."
+            ),
+            evidence=(
+                Evidence(label="Same loss in a row", value=str(count + 1),
+                         limit=str(self.limits["records"]), kind="loss", scope=self.scope),
+            ),
+            kind="loss",
+        )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Rule 11: units that are always zero or at the end of their range. An alarm only where the loss
+shows it, since sparse networks and tiny batches have many of them in good health."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
+from nanwatch_server.domain.models import Evidence
+
+
+class DeadUnits(LayerRule):
+    """Share of dead units per layer, median of three reports."""
+
+    name = "dead_units"
+    kind = "dead_fraction_layer"
+    calm = "Units are alive again"
+    OWN = ("since", "start")
+    words: ClassVar[str] = "dead"
+
+    def begin(self) -> None:
+        self.since = -1
+        self.start = math.nan
+        """Largest share in the first report."""
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        if not self.names:
+            return QUIET
+        newest = self.last(1)[:, 0]
+        if math.isnan(self.start) and np.isfinite(newest).any():
+            self.start = float(np.nanmax(newest))
+        if self.ring.count < 3 or not np.isfinite(newest).any():
+            return QUIET
+        shares = np.nanmedian(self.last(3), axis=1)
+        row = int(np.nanargmax(shares))
+        share = float(shares[row])
+        if share < limits["share"]:
+            self.since = -1
+            return QUIET
+        if self.since < 0:
+            self.since = int(self.trail.window(3)[0, 0])
+        gained = self.progress.gained(self.step, 16)
+        learns = math.isnan(gained) or gained > limits["gained"]
+        recovering = self.progress.falling(self.step)
+        if learns and (recovering or not self.progress.rising(self.step, 40)):
+            return Verdict(1, self.since, self._say(row, share))
+        if share < limits["alarm"] or recovering:
+            return Verdict(KEEP)
+        return Verdict(3 if share >= limits["critical"] else 2, self.since, self._say(row, share))
+
+    def _say(self, row: int, share: float) -> Said:
+        layer, percent = self.names[row], round(100 * share)
+        return Said(
+            title=f"{percent} % of the units of {layer[-40:]} are {self.words}",
+            message=(
+                f"{percent} % of the units of {layer} were {self.words} in the last three reports, "
+                f"since step {self.since}."
+            ),
+            evidence=(
+                Evidence(
+                    label=f"Units {self.words}",
+                    value=f"{percent} %",
+                    limit=f"{round(100 * self.limits['share'])} %",
+                    kind=self.kind,
+                    scope=self.scope,
+                    layer=layer,
+                ),
+            ),
+            kind=self.kind,
+            layer=layer,
+        )
+
+
+class SaturatedUnits(DeadUnits):
+    """The same of units at the end of the range of a tanh or sigmoid."""
+
+    name = "saturated_units"
+    kind = "saturated_fraction_layer"
+    calm = "Units are within their range again"
+    words = "saturated"

@@ -1,0 +1,78 @@
+"""RL pack: the policy has stopped exploring before it earned anything by it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
+
+
+class EntropyCollapse(TickRule):
+    """Entropy near 0 (discrete) against its first level, and the reward since then."""
+
+    name = "entropy_collapse"
+    reads = ("entropy",)
+    beside = ("reward",)
+    keep = 128
+    needs = 32
+    calm = "The policy explores again"
+    OWN = ("first", "reward_first", "since")
+
+    def begin(self) -> None:
+        self.first = math.nan
+        """Level of the first records."""
+        self.reward_first = math.nan
+        self.since = -1
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        if math.isnan(self.first):
+            self.first = float(np.median(self.last(16)))
+        reward = self._reward()
+        if math.isnan(self.reward_first):
+            self.reward_first = reward
+        level = float(np.median(self.last(24)))
+        if not self.first > limits["floor"] or level > limits["share"] * self.first:
+            self.since = -1
+            return QUIET
+        if self.since < 0:
+            self.since = int(self.steps(24)[0])
+        held = int(np.count_nonzero(self.steps(self.keep) >= self.since))
+        if held < min(limits["records"], self.keep):
+            return Verdict(KEEP)
+        known = math.isfinite(reward) and math.isfinite(self.reward_first)
+        gained = known and reward - self.reward_first > limits["gained"] * abs(self.reward_first)
+        return Verdict(1 if gained or not known else 2, self.since, self._say(level, known))
+
+    def _reward(self) -> float:
+        """Median of the rewards kept, where some were logged; else the run's rewards."""
+        values = self.last(32, "reward")
+        values = values[np.isfinite(values)]
+        return float(np.median(values)) if values.size else self.context.earned(self.step)
+
+    def _say(self, level: float, known: bool) -> Said:
+        why = "and the reward has not risen" if known else "(no reward is logged)"
+        return Said(
+            title=f"Policy entropy collapsed to {short(level)} of {short(self.first)}",
+            message=(
+                f"Median entropy is {number(level)} at step {self.step}, it began at "
+                f"{number(self.first)}, {why}: the policy repeats one action and cannot find a "
+                "better one."
+            ),
+            evidence=(
+                Evidence(
+                    label="Entropy",
+                    value=number(level),
+                    limit=number(self.limits["share"] * self.first),
+                    kind="entropy",
+                    scope=self.scope,
+                ),
+            ),
+            kind="entropy",
+        )

@@ -1,0 +1,72 @@
+"""Rule 4 on the total gradient norm: spikes against the last 128 records. Marks, not alarms.
+
+A warning needs spikes that have become the rule while the loss has got worse; growth and jumps
+that are larger belong to `grad_explosion`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import log_or_nan
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
+
+RECENT = 24
+
+
+class GradSpike(TickRule):
+    """Robust z of the logarithm over median and MAD."""
+
+    name = "grad_spike"
+    reads = ("grad_norm",)
+    keep = 256
+    needs = 96
+    calm = "Gradient norm without spikes for 200 records"
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        logs = log_or_nan(self.last(128 + RECENT))
+        logs = logs[np.isfinite(logs)]
+        if len(logs) < 64:
+            return QUIET
+        past, recent = logs[:-RECENT], logs[-RECENT:]
+        middle = float(np.median(past))
+        spread = max(1.4826 * float(np.median(np.abs(past - middle))), limits["floor"])
+        far = (recent - middle > limits["sigma"] * spread) & (
+            recent - middle >= math.log(limits["times"])
+        )
+        hits = int(far.sum())
+        if not far[-8:].any():
+            return Verdict(KEEP) if hits >= limits["often"] else QUIET
+        top = float(np.exp(min(700.0, recent.max())))
+        worse = hits >= limits["often"] and self.progress.rising(self.step, 12, 0.2)
+        severe = worse and not self.context.competes(self.scope)
+        onset = int(self.steps(RECENT)[int(np.argmax(far))])
+        return Verdict(2 if severe else 1, onset, self._say(top, math.exp(middle), hits))
+
+    def _say(self, top: float, usual: float, hits: int) -> Said:
+        many = f"{hits} of the last {RECENT} records" if hits > 1 else "one record"
+        return Said(
+            title=f"Gradient norm spikes to {short(top)}, usually {short(usual)}",
+            message=(
+                f"{many[0].upper()}{many[1:]} stood more than {number(self.limits['times'])} times "
+                f"above the median of the 128 before, {number(usual)}; the largest is "
+                f"{number(top)} at step {self.step}."
+            ),
+            evidence=(
+                Evidence(
+                    label="Gradient norm",
+                    value=number(top),
+                    limit=number(usual * self.limits["times"]),
+                    kind="grad_norm",
+                    scope=self.scope,
+                ),
+            ),
+            kind="grad_norm",
+        )

@@ -1,0 +1,114 @@
+"""Trainings that only look alive: steps are taken, weights do not move.
+
+The learning rate is zero, no gradient arrives, or the step changed nothing, for long.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.alarm import Alarm
+from nanwatch_server.detect.block import I64, Block
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.domain.models import Evidence, Finding
+
+
+class _Sign(NamedTuple):
+    """One way in which weights stand still."""
+
+    kind: str
+    label: str
+    why: str
+
+
+SIGNS = (
+    _Sign("lr", "Learning rate is 0", "the optimizer multiplies every update by it"),
+    _Sign("grad_norm", "Gradient is exactly 0", "no part of the loss reaches the weights"),
+    _Sign("update_norm", "Steps change nothing", "the optimizer holds other weights, or all of "
+          "them are frozen"),
+)  # fmt: skip
+
+
+class IdleWeights(Rule):
+    """Zeros in a row of kinds that are never zero while something is learnt."""
+
+    name = "idle_weights"
+    any_of = tuple(sign.kind for sign in SIGNS)
+    STATE = ("alarms", "streaks", "begins", "moved")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarms = [Alarm() for _ in SIGNS]
+        self.restart()
+
+    def restart(self) -> None:
+        self.streaks = [0] * len(SIGNS)
+        self.begins = [-1] * len(SIGNS)
+        self.moved = [0] * len(SIGNS)
+        """Records that were not zero."""
+
+    def update(self, block: Block) -> list[Finding]:
+        found: list[Finding] = []
+        for index, sign in enumerate(SIGNS):
+            values = block.scalars.get(sign.kind)
+            if values is None:
+                continue
+            zero = values == 0
+            alarm = self.alarms[index]
+            if not zero.any() and not alarm.level:
+                self.streaks[index] = 0
+                self.moved[index] += len(block)
+                alarm.seen += len(block)
+                continue
+            severities, begins = self._severities(index, zero, block)
+            for event in alarm.sweep(severities):
+                if event.fresh:
+                    alarm.onset = int(begins[event.at])
+                said = self._say(sign, alarm, event.what == "clear", block, event.at)
+                found.append(finding(self.context, self.name, block, event, alarm.onset, said))
+        return found
+
+    def _severities(
+        self, index: int, zero: NDArray[np.bool_], block: Block
+    ) -> tuple[NDArray[np.int8], I64]:
+        """Severity per record, and the step at which the zeros up to it began."""
+        applied = block.scalars.get("update_applied")
+        severities = np.zeros(len(zero), np.int8)
+        begins = np.zeros(len(zero), np.int64)
+        limit = self.limits["records"]
+        for at in range(len(zero)):
+            if not zero[at]:
+                self.streaks[index] = 0
+                self.moved[index] += 1
+                continue
+            if applied is not None and applied[at] == 0:
+                continue  # skipped: `skip_streak` speaks of that
+            if not self.streaks[index]:
+                self.begins[index] = int(block.steps[at])
+            self.streaks[index] += 1
+            begins[at] = self.begins[index]
+            # a schedule that ends at 0 after thousands of steps has done its work
+            patience = max(limit, self.limits["share"] * self.moved[index])
+            if self.streaks[index] >= patience:
+                severities[at] = 2
+        return severities, begins
+
+    def _say(self, sign: _Sign, alarm: Alarm, clear: bool, block: Block, at: int) -> Said:
+        if clear:
+            return cleared(f"{sign.label}: no longer", sign.kind, alarm)
+        step = int(block.steps[at])
+        return Said(
+            title=f"{sign.label} since step {alarm.onset}: nothing is learnt",
+            message=(
+                f"{sign.label} at every step from {alarm.onset} to {step}: {sign.why}. Steps are "
+                "taken, but the weights stand still."
+            ),
+            evidence=(
+                Evidence(label=sign.label, value="0", limit="> 0", kind=sign.kind,
+                         scope=self.scope),
+            ),
+            kind=sign.kind,
+        )  # fmt: skip

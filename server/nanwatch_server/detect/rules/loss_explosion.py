@@ -1,0 +1,128 @@
+"""The loss shoots up within a few records: the only sign where no gradient norm is logged.
+
+Read record by record, from the first one on, since a learning rate that is far too high needs ten
+steps from the start to the NaN. Slower trouble belongs to `loss_growth` and `loss_divergence`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.block import F64, Block
+from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.growth_rule import GrowthRule
+from nanwatch_server.detect.robust import TICK, Ring, cells
+from nanwatch_server.detect.tick import SpeakingRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+
+class LossExplosion(SpeakingRule):
+    """Two records in a row, the second higher, far above the usual loss and the first one."""
+
+    name = "loss_explosion"
+    kind = "loss"
+    reads = ("loss",)
+    calm = "Loss no longer explodes"
+    STATE = ("alarm", "losses", "usual", "first", "before", "begin")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.restart()
+
+    def restart(self) -> None:
+        self.losses = Ring(1, 64)
+        self.usual = math.nan
+        """Median of the last 64 as of the last tick; the first record until then."""
+        self.first = math.nan
+        self.before = math.nan
+        """The record before, if it stood far above; else NaN."""
+        self.begin = -1
+        """Step at which the present climb began."""
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these attempts."""
+        loss = block.scalars["loss"]
+        known = np.flatnonzero(np.isfinite(loss))
+        severities = unknown(loss)
+        verdicts: dict[int, Verdict] = {}
+        for start, stop, tick in cells(self.losses.count, len(known)):
+            part = known[start:stop]
+            self._look(loss[part], part, block, severities, verdicts)
+            self.losses.push(loss[None, part])
+            if tick:
+                window = self.losses.window(64)[0]
+                self.usual = float(np.median(window))
+                if self.losses.count == TICK:  # a level rather than one record
+                    self.first = self.usual
+        return self.speak(block, severities, verdicts)
+
+    def _look(
+        self,
+        losses: F64,
+        part: NDArray[np.intp],
+        block: Block,
+        severities: NDArray[np.int8],
+        verdicts: dict[int, Verdict],
+    ) -> None:
+        limits = self.limits
+        if math.isnan(self.first):
+            self.first = self.usual = float(losses[0])
+        if not (self.usual > 0 and self.first > 0):
+            return  # no ratio to speak of
+        least = max(limits["times"] * self.usual, limits["over_first"] * self.first)
+        far = losses >= least
+        if not far.any() and math.isnan(self.before):
+            return
+        for at, value in zip(part.tolist(), losses.tolist(), strict=True):
+            if value < least:
+                self.before = math.nan
+                severities[at] = KEEP if value >= least / 4 else 0
+                continue
+            if math.isnan(self.before):
+                self.begin = int(block.steps[at])
+            climbs = value > self.before or value >= limits["single"] * self.usual
+            self.before = value
+            if not climbs:
+                severities[at] = KEEP
+                continue
+            far_out = value >= limits["critical"] * self.usual
+            severity = 1 if self.context.competes(self.scope) else 3 if far_out else 2
+            severities[at] = severity
+            verdicts[at] = Verdict(severity, self.begin, self._say(value, int(block.steps[at])))
+
+    def _say(self, value: float, step: int) -> Said:
+        return Said(
+            title=f"Loss shoots up {short(value / self.usual)}x to {short(value)}",
+            message=(
+                f"Loss is {number(value)} at step {step}, {short(value / self.usual)} times its "
+                f"usual {number(self.usual)} and rising since step {self.begin}."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss",
+                    value=number(value),
+                    limit=number(self.limits["times"] * self.usual),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )
+
+
+class LossGrowth(GrowthRule):
+    """Accelerating growth of the loss, far above the level of the untrained model."""
+
+    name = "loss_growth"
+    kind = "loss"
+    what = "Loss"
+    calm = "Loss no longer grows"
+
+    def pardoned(self, step: int) -> bool:
+        """Losses of competitors and critics may rise in good health."""
+        return self.context.competes(self.scope)

@@ -1,0 +1,122 @@
+"""Rule 5 on the loss: a spike that does not heal, down to a loss that is back where it began.
+
+A spike alone is a notice. What tells the malignant ones is what was learnt and is gone: the share
+of the way from the first loss to the best one that a spike undid, for long and without recovery.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
+
+MEDIAN_OVER = 24
+"""Records of one level: three ticks."""
+
+
+class LossSpike(TickRule):
+    """The level of the loss against its best and its beginning, after a rise that was sudden."""
+
+    name = "loss_spike"
+    reads = ("loss",)
+    keep = 256
+    needs = 64
+    calm = "Loss back where it was before the spike"
+    OWN = ("first", "best", "best_spread", "since", "before", "low")
+
+    def begin(self) -> None:
+        self.first = math.nan
+        """Level of the untrained model."""
+        self.best = math.inf
+        """Lowest level so far."""
+        self.best_spread = 0.0
+        self.since = -1
+        """Step at which the present episode began; -1 outside of one."""
+        self.before = math.nan
+        """Level before the episode."""
+        self.low = math.inf
+        """Lowest level within the episode, later than its first ticks."""
+
+    def judge(self) -> Verdict:
+        recent = self.last(MEDIAN_OVER)
+        level = float(np.median(recent))
+        spread = 1.4826 * float(np.median(np.abs(recent - level)))
+        if math.isnan(self.first):
+            self.first = float(np.median(self.last(64)[:MEDIAN_OVER]))
+        verdict = self._episode(level)
+        if level < self.best:
+            self.best, self.best_spread = level, spread
+        return verdict
+
+    def _episode(self, level: float) -> Verdict:
+        limits = self.limits
+        learnt = self.first - self.best
+        if not math.isfinite(self.best) or learnt <= limits["learnt"] * abs(self.first):
+            return QUIET  # nothing that could be lost
+        sigma = max(self.best_spread, limits["floor"] * abs(self.best))
+        lost = (level - self.best) / learnt
+        if self.since < 0:
+            return self._entered(level, lost, sigma)
+        if lost < limits["lost"] / 2 or level < self.before + 3 * sigma:
+            self.since = -1
+            return QUIET
+        records = int(np.count_nonzero(self.steps(self.keep) >= self.since))
+        patience = limits["records"]
+        if records < patience:
+            return Verdict(KEEP)
+        half = self.last(min(records, self.keep))
+        first, last = np.median(half[: len(half) // 2]), np.median(half[len(half) // 2 :])
+        healing = first - last > limits["healing"] * max(first - self.best, 1e-300)
+        if healing or lost < limits["lost"]:
+            return Verdict(KEEP)
+        worse = 1 if self.context.competes(self.scope) else 2
+        return Verdict(worse, self.since, self._say(level, lost))
+
+    def _entered(self, level: float, lost: float, sigma: float) -> Verdict:
+        window = self.last(128)
+        if len(window) < 96:
+            return QUIET
+        before = float(np.median(window[:-32]))
+        rose = level - before
+        sudden = rose > self.limits["sigma"] * sigma and lost >= self.limits["lost"] / 2
+        if not sudden or rose < 0.5 * (level - self.best):
+            return QUIET
+        tail, steps = self.last(32), self.steps(32)
+        above = tail > before + 0.5 * rose
+        self.since, self.before = int(steps[int(np.argmax(above))]), before
+        return Verdict(1, self.since, self._say(level, lost))
+
+    def _say(self, level: float, lost: float) -> Said:
+        share = round(100 * min(lost, 99.0))
+        what = f"Loss jumped from {short(self.before)} to {short(level)} and stays there"
+        return Said(
+            title=what,
+            message=(
+                f"Median of the last {MEDIAN_OVER} losses is {number(level)} at step {self.step}; "
+                f"before step {self.since} it was {number(self.before)}. {share} % of what was "
+                f"learnt (from {number(self.first)} to {number(self.best)}) is gone."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss, median of 24",
+                    value=number(level),
+                    limit=number(self.before),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Progress lost",
+                    value=f"{share} %",
+                    limit=f"{round(100 * self.limits['lost'])} %",
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )

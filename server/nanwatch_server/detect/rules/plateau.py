@@ -1,0 +1,66 @@
+"""Rule 12: the loss has not moved from where it began. Alone it is a mark on the time axis; with a
+reason one can see (no gradient at the first layers, dead units, tiny updates) it is an alarm."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence
+
+
+class Plateau(TickRule):
+    """Share of the first loss that is gone, against the noise of the loss."""
+
+    name = "plateau"
+    reads = ("loss",)
+    keep = 64
+    needs = 64
+    calm = "Loss falls"
+    OWN = ("begun",)
+
+    def begin(self) -> None:
+        self.begun = -1
+        """Step of the first record."""
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        if self.begun < 0:
+            self.begun = int(self.steps(64)[0])
+        if self.context.competes(self.scope) or self.count < limits["records"]:
+            return QUIET
+        gained = self.progress.gained(self.step, 25)
+        if math.isnan(gained) or gained > limits["gained"]:
+            return QUIET
+        if gained < -limits["gained"]:
+            return Verdict(KEEP)  # it rose: other rules speak of that
+        level = float(np.median(self.last(64)))
+        # where the noise would hide what was learnt, its absence says nothing
+        sharp = self.progress.blur(self.step, 25) <= limits["blur"]
+        patient = self.count >= limits["patience"]
+        return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
+
+    def _say(self, level: float) -> Said:
+        first = self.progress.first
+        return Said(
+            title=f"Loss has not moved from {number(first)} in {self.count} records",
+            message=(
+                f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
+                f"{number(first)}. The difference is within the noise, so nothing was learnt."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss, median of 64",
+                    value=number(level),
+                    limit=number(first),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )

@@ -1,0 +1,69 @@
+"""Rule 9: steps that are too large for the weights they change, or too small to change them.
+
+Typical is an update of a thousandth of the weights. Names the cause where the loss shows it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
+
+
+class UpdateRatio(LayerRule):
+    """Median over the layers of |update| / |weights|, over the last reports."""
+
+    name = "update_ratio"
+    kind = "update_ratio_layer"
+    calm = "Updates of an ordinary size again"
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        if self.ring.count < limits["reports"] or not self.names:
+            return QUIET
+        ratios = np.nanmedian(self.last(limits["reports"]), axis=1)
+        ratios = ratios[np.isfinite(ratios)]
+        if not ratios.size:
+            return QUIET
+        # biases, norm layers and weights that start at 0 break the ratio: half of the layers must
+        middle = float(np.median(ratios))
+        gained = self.progress.gained(self.step, 16)
+        stuck = not math.isnan(gained) and gained <= limits["gained"]
+        if middle > limits["large"]:
+            lost = self.progress.rising(self.step, 40) or gained < 0
+            if stuck and lost and not self.context.competes(self.scope):
+                return Verdict(2, -1, self._say("large", middle, limits["large"]))
+            return Verdict(1, -1, self._say("large", middle, limits["large"]))
+        if middle < limits["small"] and stuck and not self.progress.falling(self.step):
+            enough = self.step >= limits["patience"]
+            return Verdict(2 if enough else 1, -1, self._say("small", middle, limits["small"]))
+        return Verdict(KEEP) if middle < limits["small"] else QUIET
+
+    def _say(self, what: str, ratio: float, limit: float) -> Said:
+        layer = self.names[int(np.nanargmax(self.last(1)[:, 0]))] if self.names else ""
+        means = "throws the weights about" if what == "large" else "leaves the weights as they are"
+        return Said(
+            title=f"Updates too {what}: {short(ratio)} of the weights a step",
+            message=(
+                f"Half of the layers change by {'more' if what == 'large' else 'less'} than "
+                f"{number(ratio)} of their weights at each step (typical 0.001, limit "
+                f"{number(limit)}): a step {means}. The loss shows it."
+            ),
+            evidence=(
+                Evidence(
+                    label="Update over weights, median",
+                    value=number(ratio),
+                    limit=number(limit),
+                    kind=self.kind,
+                    scope=self.scope,
+                ),
+            ),
+            kind=self.kind,
+            layer=layer if what == "large" else "",
+        )
