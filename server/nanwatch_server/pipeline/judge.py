@@ -57,6 +57,7 @@ SAFE = 1 << 62
 """Every journal row there will be."""
 
 Note = Callable[[UnitOfWork, Incident], None]
+"""Called in the transaction that stores an incident."""
 
 
 class StoppedError(Exception):
@@ -99,9 +100,10 @@ class Judge:
         listener: Listener,
         clock: Callable[[], float],
         late: Callable[[], bool],
+        announce: Note = lambda uow, incident: None,
     ) -> None:
         self._store, self._tail, self._desk, self._listener = store, tail, desk, listener
-        self._clock, self._late = clock, late
+        self._clock, self._late, self._announce = clock, late, announce
         self._lock = threading.Lock()
         self.states: OrderedDict[str, _State] = OrderedDict()
         """By run, the one unused for longest first."""
@@ -117,7 +119,7 @@ class Judge:
                 return None
             changed = edit(incident)
             with self._store.write() as uow:
-                uow.put_incident(changed)
+                self._put(uow, changed)
                 note(uow, changed)
             state = self.states.get(changed.run_id)
             if state is not None:
@@ -326,10 +328,15 @@ class Judge:
                 fresh = uow.add_findings(findings)
                 changed = state.book.fold(fresh, state.step, self._clock())
                 for incident in changed:
-                    uow.put_incident(incident)
+                    self._put(uow, incident)
         elif changed := state.book.fold([], state.step, self._clock()):
             with self._store.write() as uow:
                 for incident in changed:
-                    uow.put_incident(incident)
+                    self._put(uow, incident)
         for incident in changed:
             self._listener.incident(incident)
+
+    def _put(self, uow: UnitOfWork, incident: Incident) -> None:
+        """The incident and what is to be said of it: both or none."""
+        uow.put_incident(incident)
+        self._announce(uow, incident)

@@ -55,10 +55,11 @@ class Pipeline:
         listener: Listener,
         arrived: Callable[[str, int, int], None] = lambda run_id, points, series: None,
         clock: Callable[[], float] = time.time,
+        announce: Note = lambda uow, incident: None,
     ) -> None:
         self._store, self._tail, self._hub, self._clock = store, tail, hub, clock
         self._listener, self._arrived = listener, arrived
-        self._judge = Judge(store, tail, desk, listener, clock, self._late)
+        self._judge = Judge(store, tail, desk, listener, clock, self._late, announce)
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUE_MAX)
         self._backlog: deque[str] = deque()
         self._stop_at = math.inf

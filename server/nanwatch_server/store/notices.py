@@ -148,6 +148,7 @@ class NoticeReads:
 
     def last_sent(self, channel_id: str, run_id: str) -> float:
         """When this channel was last told of this run; 0 if never."""
-        told = (_OUT.channel_id == channel_id) & (_OUT.run_id == run_id) & (_OUT.state == "sent")
+        about = (_OUT.channel_id == channel_id) & (_OUT.run_id == run_id)
+        told = about & _OUT.state.in_(("sent", "merged"))
         row = self._first(select(func.max(_OUT.done_at).label("at")).where(told))
         return 0.0 if row is None or row.at is None else row.at
