@@ -1,0 +1,56 @@
+"""Causes of the sick programs: can they be cured from outside, and what may be said of them.
+
+Plain data; `labels` and the scorecard read it. Names of syndromes are those of the diagnosis
+(`nanwatch_server/diagnose/syndromes.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """One cause."""
+
+    curable: bool
+    """By a lower rate, a clip or another dial, or an earlier checkpoint, while the run goes on."""
+    syndromes: frozenset[str]
+    """Any of these names the trouble rightly."""
+
+
+def _cause(curable: bool, *syndromes: str) -> Cause:
+    return Cause(curable, frozenset(syndromes))
+
+
+RATE = ("learning-rate-too-high", "exploding-gradient", "divergence", "loss-spike")
+
+CAUSES: dict[str, Cause] = {
+    "lr-too-high": _cause(True, *RATE),
+    "lr-too-high-late": _cause(True, *RATE),
+    "divergence-slow": _cause(True, *RATE, "norm-runaway"),
+    "loss-spike-not-healing": _cause(True, "loss-spike", "divergence", "learning-rate-too-high"),
+    "adam-spikes": _cause(True, "loss-spike", "adam-instability", "divergence"),
+    "init-too-large": _cause(True, *RATE, "initialisation"),
+    "data-unnormalised": _cause(False, *RATE, "unnormalised-data", "dead-units", "no-learning"),
+    "exploding-rnn": _cause(True, "exploding-gradient"),
+    "explosion-hidden-by-clipping": _cause(False, "explosion-hidden-by-clipping"),
+    "all-updates-skipped": _cause(False, "all-updates-skipped"),
+    "reward-scale": _cause(True, "reward-scale"),
+    "bootstrap-divergence": _cause(True, "bootstrap-divergence"),
+    "entropy-collapse": _cause(True, "entropy-collapse"),
+    "replay-corruption": _cause(True, "replay-corruption"),
+    "bad-batch": _cause(True, "bad-data", "loss-spike", "nonfinite-loss", "nonfinite-gradient"),
+    "log-of-zero": _cause(False, "nonfinite-loss", "nonfinite-gradient"),
+    "fp16-overflow": _cause(
+        False, "loss-scale-collapse", "all-updates-skipped", "overflow", "nonfinite-loss"
+    ),
+    "logit-growth": _cause(True, "logit-growth", "norm-runaway"),
+    "norm-runaway": _cause(True, "norm-runaway", "divergence"),
+    "vanishing-gradient": _cause(False, "vanishing-gradient", "no-learning"),
+    "dead-relu": _cause(False, "dead-units", "vanishing-gradient", "no-learning"),
+    "frozen-weights": _cause(False, "frozen-weights", "no-learning"),
+    "gan-divergence": _cause(True, "gan-divergence", "exploding-gradient", "divergence"),
+    "gan-collapse": _cause(True, "gan-collapse", "gan-divergence", "no-learning"),
+    "batchnorm-drift": _cause(False, "batchnorm-drift", "divergence"),
+    "sanitised-constants": _cause(False, "sanitised-values", "nonfinite-loss", "frozen-weights"),
+}
