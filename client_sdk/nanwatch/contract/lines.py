@@ -4,7 +4,8 @@
     {"event": "config", "config": {"gamma": 0.99}}
 
 Keys are kinds with an optional `scope.` before them; other names are kept as they are. A nested
-object holds layers. `step` is needed, `time` (seconds since 1970) and `stage` are not. Pure.
+object holds layers. `step` is needed; `time` (seconds since 1970), `stage`, `scope` and `rank` are
+not. Pure.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import struct
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from nanwatch.contract.kinds import KINDS
@@ -27,12 +31,13 @@ from nanwatch.contract.limits import (
 
 LINE_CHARS_MAX = 1 << 18
 CONFIG_KEYS_MAX = 500
-EVENTS: dict[str, Literal["config", "task", "eval", "resume", "note"]] = {
+EVENTS: dict[str, Literal["config", "task", "eval", "fit", "resume", "note"]] = {
     "config": "config",
     "task_start": "task",
     "task_end": "task",
     "eval_start": "eval",
     "eval_end": "eval",
+    "fit": "fit",
     "resume": "resume",
     "exception": "note",
     "note": "note",
@@ -40,9 +45,25 @@ EVENTS: dict[str, Literal["config", "task", "eval", "resume", "note"]] = {
 }
 """Events of a line, and the mark that each becomes."""
 
-_TEXTS = {"NaN": math.nan, "Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}
+_NAN_BITS = 0x7FF8000000000000
+_SIGN = 1 << 63
+
+
+def _of_bits(bits: int) -> float:
+    return struct.unpack("<d", bits.to_bytes(8, "little"))[0]
+
+
+_TEXTS = {
+    "NaN": math.nan,
+    "-NaN": _of_bits(_NAN_BITS | _SIGN),
+    "Infinity": math.inf,
+    "+Infinity": math.inf,
+    "-Infinity": -math.inf,
+}
+_PAYLOAD = re.compile(r"NaN\(0x([0-9a-f]{16})\)")
 _NAMES = uuid.UUID("6e616e77-6174-6368-8000-6c696e657321")
-_OWN = ("step", "time", "stage", "scope", "event")
+_OWN = ("step", "time", "stage", "scope", "rank", "event")
+_RANK_MAX = 1 << 20
 
 
 class LineError(ValueError):
@@ -62,6 +83,7 @@ class Points:
     stage: str
     values: dict[tuple[str, str, str], float]
     """(kind, scope, layer) → value."""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,16 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
     """One line; None if it is blank. Raises `LineError`."""
     if not text.strip():
         return None
+    found = load(text, number)
+    try:
+        return _meant(found, number)
+    except RecursionError:  # just deep enough to be read and not to be written again
+        raise LineError(number, "expected less nesting") from None
+
+
+def load(text: str, number: int = 1) -> dict[str, Any]:
+    """The object of a line, whatever it means. Bare NaN and Infinity are read too; raises
+    `LineError`."""
     if not _is_whole(text):
         raise LineError(number, f"expected UTF-8, got {_short(ascii(text))}")
     if len(text) > LINE_CHARS_MAX:
@@ -93,15 +125,15 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
     try:
         if "\\ud" in text.lower() and not _is_whole(json.dumps(found, ensure_ascii=False)):
             raise LineError(number, "expected text of whole characters, got half a surrogate pair")
-        return _meant(found, number)
-    except RecursionError:  # just deep enough to be read and not to be written again
+    except RecursionError:
         raise LineError(number, "expected less nesting") from None
+    return found
 
 
 def _meant(found: dict[str, Any], number: int) -> Points | Event:
-    time = _time(found.get("time"), number)
     if "event" in found:
-        return _event(found, time, number)
+        return event_of(found, number)
+    time = time_of(found.get("time"), number)
     if "step" not in found:
         raise LineError(number, f'expected a whole number "step", got only {_keys(found)}')
     stage = found.get("stage", "train")
@@ -109,18 +141,21 @@ def _meant(found: dict[str, Any], number: int) -> Points | Event:
     if not isinstance(stage, str) or not isinstance(scope, str):
         raise LineError(number, f"expected texts for stage and scope, got {stage!r}, {scope!r}")
     return Points(
-        step=_step(found["step"], number),
+        step=step_of(found["step"], number),
         time=time,
         stage=to_name(stage),
         values=_values(found, to_name(scope) if scope else "", number),
+        rank=rank_of(found.get("rank", 0), number),
     )
 
 
-def _event(found: dict[str, Any], time: float | None, number: int) -> Event:
+def event_of(found: dict[str, Any], number: int) -> Event:
+    """The mark of an object with `event`. Raises `LineError`."""
     event = found["event"]
+    time = time_of(found.get("time"), number)
     if not isinstance(event, str) or event not in EVENTS:
         raise LineError(number, f"expected an event of {', '.join(EVENTS)}; got {event!r}"[:500])
-    step = None if found.get("step") is None else _step(found["step"], number)
+    step = None if found.get("step") is None else step_of(found["step"], number)
     data = flatten({key: value for key, value in found.items() if key not in _OWN})
     if event == "config":
         if not isinstance(found.get("config"), dict):
@@ -150,6 +185,7 @@ def _values(found: dict[str, Any], scope: str, number: int) -> dict[tuple[str, s
     return values
 
 
+@lru_cache(maxsize=1 << 16)
 def series_key(name: str, scope: str = "", layer: str = "") -> tuple[str, str, str]:
     """(kind, scope, layer): `loss`; `q1.q_mean` of scope `q1`; anything else is `custom`."""
     head, dot, last = name.rpartition(".")
@@ -162,9 +198,14 @@ def series_key(name: str, scope: str = "", layer: str = "") -> tuple[str, str, s
 
 def number_of(value: Any, name: str, number: int = 1) -> float:
     """A value as a float; true and false count 1 and 0. Raises `LineError`."""
-    if isinstance(value, str) and value in _TEXTS:
-        return _TEXTS[value]
-    if isinstance(value, int | float):
+    if isinstance(value, str):
+        if value in _TEXTS:
+            return _TEXTS[value]
+        if found := _PAYLOAD.fullmatch(value):
+            said = _of_bits(int(found[1], 16))
+            if math.isnan(said):
+                return said
+    elif isinstance(value, int | float):
         try:
             return float(value)
         except OverflowError:
@@ -176,14 +217,38 @@ def number_of(value: Any, name: str, number: int = 1) -> float:
     )
 
 
-def _step(value: Any, number: int) -> int:
+def special(value: float) -> str:
+    """The text of a value that no JSON number can hold, bit for bit; empty if one can.
+
+    `NaN` is the usual one; one with a sign is `-NaN`, any other `NaN(0x…)` with its 64 bits.
+    """
+    if math.isfinite(value):
+        return ""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    bits = int.from_bytes(struct.pack("<d", value), "little")
+    if bits & ~_SIGN == _NAN_BITS:
+        return "-NaN" if bits & _SIGN else "NaN"
+    return f"NaN(0x{bits:016x})"
+
+
+def rank_of(value: Any, number: int) -> int:
+    """The rank of a line. Raises `LineError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _RANK_MAX:
+        raise LineError(number, f"expected a rank from 0, got {_short(value)}")
+    return value
+
+
+def step_of(value: Any, number: int) -> int:
+    """The step of a line. Raises `LineError`."""
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or not 0 <= value <= STEP_MAX:
         raise LineError(number, f"expected a step from 0 to 2^53 - 1, got {_short(value)}")
     return int(value)
 
 
-def _time(value: Any, number: int) -> float | None:
+def time_of(value: Any, number: int) -> float | None:
+    """The time of a line, if it has one. Raises `LineError`."""
     if value is None:
         return None
     known = isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,70 +1,20 @@
 """What a name means that somebody else's logger gave: its stage and, if known, its kind.
 
-Pure. `base.forward` uses it for every integration; the names are those of Lightning, transformers,
-Stable-Baselines3, torchrl, CleanRL and common scripts.
+Pure. `base.forward` uses it for every integration; the known names are in `contract.names`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from nanwatch.contract.limits import to_name
+from nanwatch.contract.names import KIND_OF, known_kind, parts_of, take_stage
 from nanwatch.record import series_key
 
-STAGES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "dev": "val",
-    "test": "test",
-}
-
-KIND_OF = {
-    "loss": "loss",
-    "total_loss": "loss",
-    "grad_norm": "grad_norm",
-    "gradient_norm": "grad_norm",
-    "total_grad_norm": "grad_norm",
-    "grad_2.0_norm_total": "grad_norm",
-    "lr": "lr",
-    "learning_rate": "lr",
-    "loss_scale": "loss_scale",
-    "reward": "reward",
-    "rewards": "reward",
-    "mean_reward": "reward",
-    "reward_mean": "reward",
-    "ep_reward": "reward",
-    "ep_rew_mean": "reward",
-    "episode_reward": "reward",
-    "episode_return": "reward",
-    "episodic_return": "reward",
-    "mean_return": "reward",
-    "avg_return": "reward",
-    "entropy": "entropy",
-    "policy_entropy": "entropy",
-    "kl": "kl",
-    "kl_div": "kl",
-    "kl_divergence": "kl",
-    "approx_kl": "kl",
-    "mean_kl": "kl",
-    "explained_variance": "explained_variance",
-    "explained_var": "explained_variance",
-    "q_mean": "q_mean",
-    "q_value": "q_mean",
-    "q_values": "q_mean",
-}
-"""Last part of a logged name → kind. Units agree: nat, and means over a batch or an episode."""
+__all__ = ["KIND_OF", "MEASURED", "Place", "place"]
 
 MEASURED = frozenset({"loss", "grad_norm", "lr", "loss_scale"})
 """Kinds that nanwatch measures itself, at every attempt, with no filter or window of a logger."""
-
-_CRITIC_VALUES = re.compile(r"(qf?\d+|q_?f\d*)_(?:a_)?values?")
-_SEPARATORS = re.compile(r"[/|]")
 
 
 class Place(NamedTuple):
@@ -81,8 +31,7 @@ def place(name: str, stage: str = "train", *, measured: bool = True) -> Place:
     With `measured` the training's own loss, gradient norm and learning rate keep their logger's
     name (`train/loss`), so that they do not mix with what nanwatch measures under that kind.
     """
-    parts = [part for part in _SEPARATORS.split(name.strip()) if part]
-    parts, stage = _take_stage(parts, stage)
+    parts, stage = take_stage(parts_of(name), stage)
     kind = _kind(parts, stage)
     if kind and not (measured and stage == "train" and kind.rpartition(".")[2] in MEASURED):
         return Place(stage, kind)
@@ -92,27 +41,9 @@ def place(name: str, stage: str = "train", *, measured: bool = True) -> Place:
     return Place(stage, plain)
 
 
-def _take_stage(parts: list[str], stage: str) -> tuple[list[str], str]:
-    """`val/loss`, `loss/val`, `val_loss` and `loss_val` without their stage, and the stage."""
-    for index, part in enumerate(parts):
-        if len(parts) > 1 and part.lower() in STAGES:
-            return parts[:index] + parts[index + 1 :], STAGES[part.lower()]
-        head, _, rest = part.partition("_")
-        if rest and head.lower() in STAGES:
-            return [*parts[:index], rest, *parts[index + 1 :]], STAGES[head.lower()]
-        rest, _, tail = part.rpartition("_")
-        if rest and tail.lower() in STAGES:
-            return [*parts[:index], rest, *parts[index + 1 :]], STAGES[tail.lower()]
-    return parts, stage
-
-
 def _kind(parts: list[str], stage: str) -> str:
     """Kind, or `scope.kind`, or nothing. An epoch's mean of the training is not the attempt's."""
     last = parts[-1].lower() if parts else ""
     if stage != "train":
         last = last.removesuffix("_epoch")
-    if last in KIND_OF:
-        return KIND_OF[last]
-    if found := _CRITIC_VALUES.fullmatch(last):
-        return f"{found[1]}.q_mean"
-    return ""
+    return known_kind(last)

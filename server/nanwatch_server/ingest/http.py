@@ -257,6 +257,9 @@ def parse_body(body: bytes) -> list[lines.Points | lines.Event]:
             raise lines.LineError(number, f"expected UTF-8, got {error}") from None
         found = lines.parse(text, number)
         if found is not None:
+            if isinstance(found, lines.Points) and found.rank:
+                what = "expected lines of rank 0 (`nanwatch import` takes those of others)"
+                raise lines.LineError(number, f"{what}, got rank {found.rank}")
             parsed.append(found)
             if len(parsed) > LINES_MAX:
                 raise Unfit(413, "too_large", f"expected at most {LINES_MAX} lines in one body")

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from nanwatch.contract.frames import (
     Batch,
@@ -18,20 +17,13 @@ from nanwatch.contract.frames import (
     table_shape,
 )
 from nanwatch_server.domain.models import Series, Stream
+from nanwatch_server.domain.points import Points
 from nanwatch_server.domain.ports import Store
 from nanwatch_server.store.codec import milliseconds
 
+__all__ = ["Committed", "Points", "joined", "points_of", "replay", "tables_of"]
+
 _log = structlog.get_logger()
-
-
-class Points(NamedTuple):
-    """Points of k series that share n steps, decoded once for all who read them."""
-
-    series: tuple[Series, ...]
-    steps: NDArray[np.int64]
-    times: NDArray[np.float64]
-    values: NDArray[np.float64]
-    """f64[k, n]."""
 
 
 class Committed(NamedTuple):

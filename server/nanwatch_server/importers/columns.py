@@ -1,0 +1,132 @@
+"""Which column of a table is the step, which the clock, and what a cell says. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nanwatch_server.importers.rows import usable_step
+
+_STEPS = (
+    "step",
+    "global_step",
+    "_step",
+    "trainer/global_step",
+    "train/global_step",
+    "steps",
+    "total_steps",
+    "total_timesteps",
+    "timesteps_total",
+    "num_timesteps",
+    "timesteps",
+    "num_env_steps_sampled",
+    "env_step",
+    "environment_steps",
+    "iteration",
+    "iterations",
+    "training_iteration",
+    "iter",
+    "it",
+    "update",
+    "updates",
+    "n_updates",
+    "num_updates",
+    "batch",
+    "batch_idx",
+    "episode",
+    "episodes",
+    "epoch",
+)
+"""Names of a step, likeliest first; also as the last part of a name (`time/total_timesteps`)."""
+
+_WALL = ("_timestamp", "timestamp", "wall_time", "walltime", "wall_clock", "unix_time", "time",
+         "datetime", "date", "created_at")  # fmt: skip
+_ELAPSED = ("_runtime", "time_elapsed", "elapsed", "elapsed_time", "runtime", "time_total_s",
+            "relative_time", "relative_time_(wall)", "relative_time_(process)")  # fmt: skip
+SINCE_1970 = 1e8
+"""A plain `time` below this is a duration, not a clock."""
+MILLISECONDS = 1e11
+"""A clock beyond this counts milliseconds."""
+
+_WORDS = {"true": 1.0, "false": 0.0}
+
+
+def number(cell: Any) -> float | None:
+    """What a cell says, NaN and infinities in every spelling included; None if no number."""
+    if isinstance(cell, bool | int | float):
+        try:
+            return float(cell)
+        except OverflowError:
+            return math.inf if cell > 0 else -math.inf
+    if not isinstance(cell, str) or "_" in cell:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return _WORDS.get(cell.strip().lower())
+
+
+def whole(value: float | None) -> int | None:
+    """A step; None if the value cannot be one."""
+    return None if value is None else usable_step(value)
+
+
+def _norm(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def step_name(first: Mapping[str, float]) -> str | None:
+    """The column that counts steps, by its name and its first value; None for none."""
+    usable = [name for name, value in first.items() if whole(value) is not None]
+    for wanted in _STEPS:
+        for take in (lambda name: name, lambda name: name.rpartition("/")[2]):
+            for name in usable:
+                if take(_norm(name)) == wanted:
+                    return name
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The column that tells the time."""
+
+    name: str
+    scale: float = 1.0
+    since: float = 0.0
+    """Added to every value: when a clock that counts from the start began."""
+
+    def time(self, value: float | None) -> float | None:
+        """Seconds; None where the column says nothing usable."""
+        if value is None or not math.isfinite(value):
+            return None
+        at = value * self.scale + self.since
+        return at if 0 <= at < 1e12 else None
+
+
+def clock_of(first: Mapping[str, float]) -> Clock | None:
+    """The column that tells the time, by its name and its first value; None for none."""
+    for wanted in _WALL:
+        for name, value in first.items():
+            if _norm(name).rpartition("/")[2] == wanted and value >= SINCE_1970:
+                return Clock(name, 1e-3 if value > MILLISECONDS else 1.0)
+    for wanted in _ELAPSED:
+        for name, value in first.items():
+            if _norm(name).rpartition("/")[2] == wanted and 0 <= value < SINCE_1970:
+                return Clock(name)
+    return None
+
+
+def moment(cell: str) -> float | None:
+    """A date as seconds since 1970; None if it is none."""
+    try:
+        return datetime.fromisoformat(cell.strip()).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_wall(name: str) -> bool:
+    """True for the name of a column that may hold dates."""
+    return _norm(name).rpartition("/")[2] in _WALL

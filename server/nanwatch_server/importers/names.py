@@ -1,0 +1,356 @@
+"""Which kind a column of somebody's log is, from its name, and what a person said of it.
+
+Pure. Names that say nothing known are kept as `custom`: no rule reads them. The table of plain
+names is shared with the integrations (`nanwatch.contract.names`); here is what only files need.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nanwatch.contract.kinds import KINDS
+from nanwatch.contract.limits import to_name
+from nanwatch.contract.lines import series_key
+from nanwatch.contract.names import KIND_OF, STAGES, known_kind, parts_of, take_stage
+
+EXACT, USUAL, GUESSED, WEAK = range(4)
+"""How sure a guess is; of two names for one series the surer one gets it."""
+
+_OWN_UNITS = frozenset(
+    {"memory", "gpu_memory", "gpu_utilization", "gpu_temperature", "throughput", "nonfinite"}
+    | {"step_time", "data_time", "sdk_overhead", "custom"}
+)
+"""Kinds whose name others use with other units."""
+
+_MORE = {
+    "train_loss": "loss",
+    "training_loss": "loss",
+    "mean_loss": "loss",
+    "avg_loss": "loss",
+    "loss_mean": "loss",
+    "batch_loss": "loss",
+    "lm_loss": "loss",
+    "nll_loss": "loss",
+    "ce_loss": "loss",
+    "cross_entropy": "loss",
+    "cross_entropy_loss": "loss",
+    "mse_loss": "loss",
+    "gnorm": "grad_norm",
+    "grad_norm_total": "grad_norm",
+    "global_grad_norm": "grad_norm",
+    "global_gradient_norm": "grad_norm",
+    "total_norm": "grad_norm",
+    "grad_norm_pre_clip": "grad_norm",
+    "grad_norm_before_clip": "grad_norm",
+    "grad_norm_unclipped": "grad_norm",
+    "grad_norm_post_clip": "grad_norm_clipped",
+    "grad_norm_after_clip": "grad_norm_clipped",
+    "clipped_grad_norm": "grad_norm_clipped",
+    "max_grad_norm": "clip_threshold",
+    "clip_norm": "clip_threshold",
+    "grad_clip": "clip_threshold",
+    "weight_norm": "param_norm",
+    "params_norm": "param_norm",
+    "grad_scale": "loss_scale",
+    "amp_scale": "loss_scale",
+    "return": "reward",
+    "returns": "reward",
+    "eprewmean": "reward",
+    "ep_return_mean": "reward",
+    "average_return": "reward",
+    "average_reward": "reward",
+    "episode_reward_mean": "reward",
+    "episode_return_mean": "reward",
+    "mean_q": "q_mean",
+    "avg_q": "q_mean",
+    "max_q": "q_max",
+    "min_q": "q_min",
+    "target_q": "q_target_mean",
+    "q_target": "q_target_mean",
+    "target_q_mean": "q_target_mean",
+    "approxkl": "kl",
+    "max_logit": "logit_max",
+    "logits_max": "logit_max",
+    "max_logits": "logit_max",
+}
+_PLAIN = {
+    **{name: name for name, kind in KINDS.items() if not kind.per_layer and name not in _OWN_UNITS},
+    **_MORE,
+    **KIND_OF,
+}
+_GROUPS = {
+    "gradients": "grad_norm",
+    "gradient": "grad_norm",
+    "grads": "grad_norm",
+    "grad_norms": "grad_norm",
+    "grad_norm": "grad_norm",
+    "gradient_norm": "grad_norm",
+    "grad_2.0_norm": "grad_norm",
+    "param_norm": "param_norm",
+    "param_norms": "param_norm",
+    "weight_norm": "param_norm",
+    "weight_norms": "param_norm",
+    "update_ratio": "update_ratio",
+    "update_ratios": "update_ratio",
+}
+"""First part of a name whose rest names a layer → kind without its `_layer`."""
+
+_WHOLE = frozenset({"total", "all", "global", "norm", "total_norm", "global_norm"})
+_STATISTICS = frozenset({"mean", "std", "min", "max", "var", "histogram", "median", "abs_mean"})
+_NEUTRAL = frozenset(
+    {"rollout", "losses", "loss", "charts", "metrics", "metric", "stats", "optim", "optimizer"}
+    | {"trainer", "time", "global", "model", "perf", "log", "logs", "scalars", "objective", "step"}
+    | {"epoch", "batch", "ppo", "sac", "dqn", "td3", "a2c", "ddpg", "trpo", "env", "envs"}
+    | {"episode", "agent", "info", "learner", "learners", "learner_stats", "default_policy"}
+)
+"""Parts before a name that say nothing of whose number it is."""
+
+_OWNER = re.compile(
+    r"(policy|actor|pi|critic|value|vf|q|qf|q_?\d|qf_?\d|critic_?\d|twin_?q\d?|world_model|dynamics|"
+    r"generator|gen|discriminator|disc|[gd]|gan_[gd])"
+)
+"""Networks with an optimizer of their own, as people call them."""
+
+_ALIASES = {"policy_gradient": "policy", "pg": "policy"}
+_LR = re.compile(r"lr-([A-Za-z0-9_./\-]+)")
+_Q = re.compile(r"(q|qf|q_?\d|qf_?\d|critic_?\d?)_(mean|max|min|std)(?:_value)?")
+_PER_LAYER = sorted(
+    (name for name, kind in KINDS.items() if kind.per_layer and name not in _OWN_UNITS),
+    key=len,
+    reverse=True,
+)
+_LAYERED = re.compile(rf"(?:(?P<scope>.+?)[./])?(?P<kind>{'|'.join(_PER_LAYER)})[./](?P<layer>.+)")
+
+
+class Place(NamedTuple):
+    """Where the numbers of a column belong."""
+
+    kind: str
+    scope: str = ""
+    layer: str = ""
+    stage: str = "train"
+
+    def __str__(self) -> str:
+        said = f"{self.scope}.{self.kind}" if self.scope else self.kind
+        said += f" [{self.layer}]" if self.layer else ""
+        return said if self.stage == "train" else f"{said} ({self.stage})"
+
+
+class MapError(ValueError):
+    """What a person said with `--map` cannot be meant; the text says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One `--map NAME=KIND[:scope][@stage]`; NAME may hold `*` and `?`."""
+
+    name: str
+    kind: str
+    """`ignore` leaves the column out."""
+    scope: str = ""
+    stage: str = ""
+
+
+def given(text: str) -> Given:
+    """A `--map` argument. Raises `MapError`."""
+    name, equals, what = text.rpartition("=")
+    what, _, stage = what.partition("@")
+    kind, _, scope = what.partition(":")
+    if not equals or not name.strip() or not kind:
+        raise MapError(f"expected NAME=KIND[:scope], for example 'train/loss=loss'; got {text!r}")
+    if kind not in KINDS and kind != "ignore":
+        raise MapError(
+            f"expected one of the kinds {', '.join(KINDS)}, or ignore, for {name}; got {kind!r}"
+        )
+    if stage and stage not in STAGES.values():
+        raise MapError(f"expected stage train, val or test for {name}; got {stage!r}")
+    return Given(name.strip(), kind, to_name(scope) if scope else "", stage)
+
+
+class Mapper:
+    """Places of all columns of one run; two columns never become one series."""
+
+    def __init__(self, told: Iterable[Given] = ()) -> None:
+        self._told = tuple(told)
+        self.used: set[str] = set()
+        """Names of `told` that met a column."""
+        self.places: dict[str, Place | None] = {}
+        """Column → place; None: left out. In the order in which they were met."""
+        self.notes: dict[str, str] = {}
+        """Column → why it is not what its name says."""
+        self._taken: dict[Place, str] = {}
+
+    def declare(self, names: Iterable[str]) -> None:
+        """Columns that are met together: what is told first, then the surest names."""
+        fresh = [name for name in dict.fromkeys(names) if name not in self.places]
+        guesses = {name: self._guess(name) for name in fresh}
+        self.places.update(dict.fromkeys(fresh))
+        for name in sorted(fresh, key=lambda one: guesses[one][0]):
+            self._take(name, guesses[name][1])
+
+    def place(self, name: str) -> Place | None:
+        """Place of a column; None if it is left out."""
+        if name not in self.places:
+            self.declare([name])
+        return self.places[name]
+
+    def is_told(self, name: str) -> bool:
+        """True if a person said what this column is."""
+        return self._said(name) is not None
+
+    def leave_out(self, name: str, why: str) -> None:
+        """The column holds no series (a step, a time, texts)."""
+        self.places[name] = None
+        self.notes[name] = why
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of `--map` that no column has."""
+        return [one.name for one in self._told if one.name not in self.used]
+
+    def _guess(self, name: str) -> tuple[int, list[Place]]:
+        """How sure, and places in order of preference; none: left out."""
+        one = self._said(name)
+        if one is None:
+            return infer(name)
+        self.used.add(one.name)
+        if one.kind == "ignore":
+            return -1, []
+        stage = one.stage or take_stage(parts_of(name), "train")[1]
+        layer = to_name(name) if KINDS[one.kind].per_layer or one.kind == "custom" else ""
+        return -1, [Place(one.kind, one.scope, layer, stage)]
+
+    def _said(self, name: str) -> Given | None:
+        for one in self._told:
+            if one.name == name or fnmatch.fnmatchcase(name, one.name):
+                return one
+        return None
+
+    def _take(self, name: str, wanted: list[Place]) -> None:
+        if not wanted:
+            self.notes[name] = "left out, as told"
+            return
+        for place in wanted:
+            if place not in self._taken:
+                self._taken[place] = name
+                self.places[name] = place
+                return
+        self.notes[name] = f"{wanted[0]} is {self._taken[wanted[0]]} already"
+        self.places[name] = custom(name, wanted[0].stage)
+
+
+def custom(name: str, stage: str = "train") -> Place:
+    """A name that is kept as it is."""
+    return Place("custom", "", to_name(name), stage)
+
+
+def infer(name: str) -> tuple[int, list[Place]]:
+    """How sure, and what a name means, best first; `custom` if it says nothing known."""
+    if place := _canonical(name):
+        return EXACT, [place]
+    parts, stage = take_stage(parts_of(name), "train")
+    if not parts:
+        return WEAK, [custom(name)]
+    found = _rates(parts, stage) or _group(parts, stage)
+    if found:
+        return USUAL, found
+    sure, place = _last(parts, stage)
+    return (sure, [place]) if place else (WEAK, [custom(name, stage)])
+
+
+def _canonical(name: str) -> Place | None:
+    """Our own way of writing: `loss`, `q1.q_mean`, `grad_norm_layer.gru`."""
+    plain = to_name(name)
+    if found := _LAYERED.fullmatch(plain):
+        stage = STAGES.get((found["scope"] or "").lower(), "")
+        return Place(found["kind"], "" if stage else found["scope"] or "", found["layer"],
+                     stage or "train")  # fmt: skip
+    kind, scope, layer = series_key(plain)
+    if kind in _OWN_UNITS or layer:
+        return None
+    stage = STAGES.get(scope.lower(), "")
+    return Place(kind, "" if stage else scope, "", stage or "train")
+
+
+def _rates(parts: list[str], stage: str) -> list[Place]:
+    """`lr-Adam/pg1`, `lr/actor`: the first of several keeps the plain name."""
+    whole = "/".join(parts)
+    found = _LR.fullmatch(whole) or _LR.fullmatch("/".join(parts[1:]))
+    if found:
+        return [Place("lr", "", "", stage), Place("lr", to_name(found[1]), "", stage)]
+    if len(parts) > 1 and _norm(parts[0]) in ("lr", "learning_rate"):
+        return [Place("lr", to_name("/".join(parts[1:])), "", stage)]
+    return []
+
+
+def _group(parts: list[str], stage: str) -> list[Place]:
+    """`gradients/encoder.weight`, `grad_norm/policy`, `grad_norm/total`."""
+    kind = _GROUPS.get(_norm(parts[0]))
+    if kind is None or len(parts) < 2 or _norm(parts[-1]) in _STATISTICS:
+        return []
+    rest = "/".join(parts[1:])
+    if _norm(rest) in _WHOLE:
+        return [Place(kind, "", "", stage)] if kind in KINDS else []
+    if kind == "grad_norm" and _OWNER.fullmatch(_norm(rest)):
+        return [Place(kind, to_name(_norm(rest)), "", stage)]
+    return [Place(f"{kind}_layer", "", to_name(rest), stage)]
+
+
+def _last(parts: list[str], stage: str) -> tuple[int, Place | None]:
+    """What the last part says, and whose it is by the parts before."""
+    last, sure = _norm(parts[-1]), USUAL
+    if last.endswith("_epoch"):
+        last, sure = last.removesuffix("_epoch"), WEAK
+    last = last.removesuffix("_step")
+    before = [_norm(part) for part in parts[:-1]]
+    if before and before[-1] == "loss":  # loss/policy, loss/total
+        last = "loss" if last in _WHOLE else f"{last}_loss"
+    owners = [part for part in before if part not in _NEUTRAL]
+    kind, scope = _kind(last)
+    if not kind or len(owners) > 1 or (owners and scope):
+        return sure, None
+    scope = scope or (owners[0] if owners else "")
+    if scope and kind == "loss" and not _OWNER.fullmatch(scope):
+        return sure, None  # a part of the loss: it may rise while the whole falls
+    sure = max(sure, GUESSED) if last in _MORE else sure
+    return sure, Place(kind, to_name(scope) if scope else "", "", stage)
+
+
+def _kind(last: str) -> tuple[str, str]:
+    """Kind and scope of a plain name; empty if it is not known."""
+    if last in _PLAIN:
+        return _PLAIN[last], ""
+    if found := known_kind(last):
+        scope, _, kind = found.rpartition(".")
+        return kind, scope
+    if found := _Q.fullmatch(last):
+        return f"q_{found[2]}", "" if found[1] == "q" else found[1]
+    for head, tail in _cuts(last):
+        for owner, base in ((head, tail), (tail, head)):
+            owner = _ALIASES.get(owner, owner)
+            kind = _PLAIN.get(base, "")
+            if kind and _OWNER.fullmatch(owner):
+                return kind, owner
+            if kind in ("grad_norm", "grad_norm_clipped", "lr") and _word(owner):
+                return kind, owner
+    return "", ""
+
+
+def _cuts(name: str) -> Iterable[tuple[str, str]]:
+    """`policy_grad_norm` as (`policy`, `grad_norm`), (`policy_grad`, `norm`)."""
+    for at in (found.start() for found in re.finditer("_", name)):
+        yield name[:at], name[at + 1 :]
+
+
+def _word(owner: str) -> bool:
+    """True for a plain word that may name a network, and no word of statistics."""
+    taken = owner in _STATISTICS | _NEUTRAL | _WHOLE
+    return not taken and re.fullmatch(r"[a-z][a-z0-9]*", owner) is not None
+
+
+def _norm(part: str) -> str:
+    return re.sub(r"[\s\-]+", "_", part.strip().lower())
