@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanwatch_server.detect.block import F64, I64
-from nanwatch_server.detect.robust import TICK, Ring
+from nanwatch_server.detect.robust import TICK, Ring, middles
 from nanwatch_server.detect.state import Stateful
 
 LENGTH = 256
@@ -129,9 +129,9 @@ class GrowthBank(Stateful):
         total = ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
         quarter = n // 4
         middle = (n - quarter) // 2
-        low = np.median(logs[:, :quarter], axis=1)
-        mid = np.median(logs[:, middle : middle + quarter], axis=1)
-        high = np.median(logs[:, -quarter:], axis=1)
+        low = middles(logs[:, :quarter])
+        mid = middles(logs[:, middle : middle + quarter])
+        high = middles(logs[:, -quarter:])
         # gains in plain units, scaled by the last so that nothing overflows
         early, late = np.exp(mid - high) - np.exp(low - high), 1 - np.exp(mid - high)
         fits = slopes * n >= math.log(self.limits["factor"])
@@ -165,11 +165,11 @@ class GrowthBank(Stateful):
         window = self.levels[1].values.window(blocks)
         if window.shape[1] < 6:
             return np.full(self.rows, np.nan)
-        return np.median(window, axis=1)
+        return middles(window)
 
     def level(self) -> F64:
         """Logarithm now, per row: median of the cell that a tick has just closed."""
-        return np.median(self.levels[0].values.window(TICK), axis=1)
+        return middles(self.levels[0].values.window(TICK))
 
     def steps_per_record(self) -> float:
         """Attempts per record of late: above 1 where a value is measured every few attempts."""

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from nanwatch_server.detect.block import F64, I64
-from nanwatch_server.detect.robust import TICK, Ring, cells
+from nanwatch_server.detect.robust import TICK, Ring, cells, middle
 from nanwatch_server.detect.state import Stateful
 
 START_TICKS = 4
@@ -43,13 +43,13 @@ class Progress(Stateful):
             if not tick:
                 continue
             values = self.ring.window(TICK)[0]
-            middle = float(np.median(values))
-            self.medians.push(np.array([[middle]]))
-            self.spreads.push(np.array([[float(np.median(np.abs(values - middle)))]]))
+            level = middle(values)
+            self.medians.push(np.array([[level]]))
+            self.spreads.push(np.array([[middle(np.abs(values - level))]]))
             self.steps.push(steps[None, part[-1:]])
             if self.medians.count == START_TICKS:
-                self.first = float(np.median(self.medians.window(START_TICKS)))
-                self.first_spread = 1.4826 * float(np.median(self.spreads.window(START_TICKS)))
+                self.first = middle(self.medians.window(START_TICKS)[0])
+                self.first_spread = 1.4826 * middle(self.spreads.window(START_TICKS)[0])
 
     def upto(self, step: int, ticks: int) -> F64:
         """The last `ticks` medians that ended at or before `step`, fewer if there are fewer."""
@@ -61,7 +61,7 @@ class Progress(Stateful):
         steps = self.steps.window(1024)[0]
         end = int(np.searchsorted(steps, step, side="right"))
         part = self.spreads.window(1024)[0][max(0, end - ticks) : end]
-        return 1.4826 * float(np.median(part)) if part.size else math.nan
+        return 1.4826 * middle(part) if part.size else math.nan
 
     def known(self, step: int) -> bool:
         """True if there is a start to compare with and something after it."""
@@ -77,7 +77,7 @@ class Progress(Stateful):
         if not self.known(step):
             return math.nan
         now = self.upto(step, ticks)
-        level = float(np.median(now))
+        level = middle(now)
         noise = max(self.first_spread, self._spread(step, ticks)) / math.sqrt(TICK * len(now))
         moved = self.first - level
         if abs(moved) <= LEARNED_SIGMA * noise:
@@ -98,7 +98,7 @@ class Progress(Stateful):
         part = max(2, len(window) // 5)
         if len(window) < 2 * part:
             return True  # too early to deny it
-        before, after = float(np.median(window[:part])), float(np.median(window[-part:]))
+        before, after = middle(window[:part]), middle(window[-part:])
         noise = self._spread(step, ticks) / math.sqrt(TICK * part)
         return before - after > max(by * abs(before), LEARNED_SIGMA * noise)
 
@@ -108,7 +108,7 @@ class Progress(Stateful):
         part = max(2, len(window) // 5)
         if len(window) < 2 * part:
             return False
-        before, after = float(np.median(window[:part])), float(np.median(window[-part:]))
+        before, after = middle(window[:part]), middle(window[-part:])
         noise = self._spread(step, ticks) / math.sqrt(TICK * part)
         return after - before > max(by * abs(before), LEARNED_SIGMA * noise)
 

@@ -15,6 +15,7 @@ from nanwatch_server.detect.robust import (
     cells,
     improving,
     log_or_nan,
+    middle,
     theil_sen,
 )
 from nanwatch_server.domain.facts import number, short
@@ -84,7 +85,7 @@ class ClipSaturation(Rule):
         """Remember when the norm went far above the clip and stayed there."""
         recent = self.logs.window(RECENT)[0]
         far = math.log(self.limits["far"])
-        if float(np.median(recent)) < far:
+        if middle(recent) < far:
             self.since = -1
         elif self.since < 0:
             steps = self.steps.window(RECENT)[0]
@@ -93,7 +94,7 @@ class ClipSaturation(Rule):
     def _judge(self) -> int:
         limits = self.limits
         logs, losses = self._window()
-        ratio = math.exp(min(700.0, float(np.median(logs))))
+        ratio = math.exp(min(700.0, middle(logs)))
         if float((logs > 0).mean()) < limits["share"]:
             return 0
         if ratio < limits["far"]:
@@ -109,7 +110,7 @@ class ClipSaturation(Rule):
     def _say(self) -> Said:
         logs, _ = self._window()
         share = round(100 * float((logs > 0).mean()))
-        ratio = math.exp(min(700.0, float(np.median(logs))))
+        ratio = math.exp(min(700.0, middle(logs)))
         clip = self.last_clip
         norm = ratio * clip
         since = f" It has been that far above since step {self.since}." if self.since >= 0 else ""

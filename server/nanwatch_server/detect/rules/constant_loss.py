@@ -12,7 +12,7 @@ import numpy as np
 from nanwatch_server.detect.alarm import KEEP, Alarm
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
-from nanwatch_server.detect.robust import Ring
+from nanwatch_server.detect.robust import Ring, middle
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -78,7 +78,7 @@ class ConstantLoss(Rule):
             self.usual.push(losses[None, :missing])
             losses = losses[missing:]
             if self.usual.count == FIRST:
-                self.first = float(np.median(self.usual.window(FIRST)))
+                self.first = middle(self.usual.window(FIRST)[0])
         self.usual.push(losses[None, -USUAL:])
 
     def _record(self, loss: float, step: int) -> int:
@@ -93,7 +93,7 @@ class ConstantLoss(Rule):
             return 0
         if self.varied < self.limits["varied"]:
             return 0  # never varied: a constant that somebody logs
-        usual = float(np.median(self.usual.window(USUAL)))
+        usual = middle(self.usual.window(USUAL)[0])
         # a hinge loss that is solved comes to rest at 0 from nearby; a replaced one jumps there
         size = max(abs(usual), abs(loss))
         jumped = abs(usual - loss) >= self.limits["jump"] * size
@@ -101,7 +101,7 @@ class ConstantLoss(Rule):
         return 2 if jumped and not (loss == 0 and learnt) else 0
 
     def _say(self, loss: float, count: int, begin: int) -> Said:
-        usual = float(np.median(self.usual.window(USUAL)))
+        usual = middle(self.usual.window(USUAL)[0])
         return Said(
             title=f"Loss is exactly {number(loss)} in {count + 1} records in a row",
             message=(

@@ -8,6 +8,7 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -33,11 +34,11 @@ class EntropyCollapse(TickRule):
     def judge(self) -> Verdict:
         limits = self.limits
         if math.isnan(self.first):
-            self.first = float(np.median(self.last(16)))
+            self.first = middle(self.last(16))
         reward = self._reward()
         if math.isnan(self.reward_first):
             self.reward_first = reward
-        level = float(np.median(self.last(24)))
+        level = middle(self.last(24))
         if not self.first > limits["floor"] or level > limits["share"] * self.first:
             self.since = -1
             return QUIET
@@ -54,7 +55,7 @@ class EntropyCollapse(TickRule):
         """Median of the rewards kept, where some were logged; else the run's rewards."""
         values = self.last(32, "reward")
         values = values[np.isfinite(values)]
-        return float(np.median(values)) if values.size else self.context.earned(self.step)
+        return middle(values) if values.size else self.context.earned(self.step)
 
     def _say(self, level: float, known: bool) -> Said:
         why = "and the reward has not risen" if known else "(no reward is logged)"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -23,7 +22,7 @@ class ExplainedVariance(TickRule):
         limits = self.limits
         if self.count < limits["records"]:
             return QUIET
-        level = float(np.median(self.last(64)))
+        level = middle(self.last(64))
         if level >= limits["notice"]:
             return QUIET
         if level >= limits["warning"]:

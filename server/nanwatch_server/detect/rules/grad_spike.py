@@ -12,7 +12,7 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
-from nanwatch_server.detect.robust import log_or_nan
+from nanwatch_server.detect.robust import deviation, log_or_nan, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -36,10 +36,10 @@ class GradSpike(TickRule):
         if len(logs) < 64:
             return QUIET
         past, recent = logs[:-RECENT], logs[-RECENT:]
-        middle = float(np.median(past))
-        spread = max(1.4826 * float(np.median(np.abs(past - middle))), limits["floor"])
-        far = (recent - middle > limits["sigma"] * spread) & (
-            recent - middle >= math.log(limits["times"])
+        level = middle(past)
+        spread = max(deviation(past, level), limits["floor"])
+        far = (recent - level > limits["sigma"] * spread) & (
+            recent - level >= math.log(limits["times"])
         )
         hits = int(far.sum())
         if not far[-8:].any():
@@ -48,7 +48,7 @@ class GradSpike(TickRule):
         worse = hits >= limits["often"] and self.progress.rising(self.step, 12, 0.2)
         severe = worse and not self.context.competes(self.scope)
         onset = int(self.steps(RECENT)[int(np.argmax(far))])
-        return Verdict(2 if severe else 1, onset, self._say(top, math.exp(middle), hits))
+        return Verdict(2 if severe else 1, onset, self._say(top, math.exp(level), hits))
 
     def _say(self, top: float, usual: float, hits: int) -> Said:
         many = f"{hits} of the last {RECENT} records" if hits > 1 else "one record"

@@ -12,7 +12,7 @@ import numpy as np
 from nanwatch_server.detect.alarm import KEEP, Alarm, Event, unknown
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
-from nanwatch_server.detect.robust import Ring, cells
+from nanwatch_server.detect.robust import Ring, cells, middle
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -74,7 +74,7 @@ class LossDivergence(Rule):
 
     def _judge(self) -> tuple[int, float]:
         limits = self.limits
-        median = float(np.median(self.losses.window(MEDIAN_OVER)))
+        median = middle(self.losses.window(MEDIAN_OVER)[0])
         if self.losses.count <= limits["start"]:
             self.first = median if math.isnan(self.first) else max(self.first, median)
         ratio = median / self.best if self.best > 0 else math.inf

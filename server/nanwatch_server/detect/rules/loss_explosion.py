@@ -15,7 +15,7 @@ from nanwatch_server.detect.alarm import KEEP, unknown
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth_rule import GrowthRule
-from nanwatch_server.detect.robust import TICK, Ring, cells
+from nanwatch_server.detect.robust import TICK, Ring, cells, middle
 from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -56,7 +56,7 @@ class LossExplosion(SpeakingRule):
             self.losses.push(loss[None, part])
             if tick:
                 window = self.losses.window(64)[0]
-                self.usual = float(np.median(window))
+                self.usual = middle(window)
                 if self.losses.count == TICK:  # a level rather than one record
                     self.first = self.usual
         return self.speak(block, severities, verdicts)

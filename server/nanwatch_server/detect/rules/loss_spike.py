@@ -12,6 +12,7 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import deviation, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -45,10 +46,10 @@ class LossSpike(TickRule):
 
     def judge(self) -> Verdict:
         recent = self.last(MEDIAN_OVER)
-        level = float(np.median(recent))
-        spread = 1.4826 * float(np.median(np.abs(recent - level)))
+        level = middle(recent)
+        spread = deviation(recent, level)
         if math.isnan(self.first):
-            self.first = float(np.median(self.last(64)[:MEDIAN_OVER]))
+            self.first = middle(self.last(64)[:MEDIAN_OVER])
         verdict = self._episode(level)
         if level < self.best:
             self.best, self.best_spread = level, spread
@@ -71,7 +72,7 @@ class LossSpike(TickRule):
         if records < patience:
             return Verdict(KEEP)
         half = self.last(min(records, self.keep))
-        first, last = np.median(half[: len(half) // 2]), np.median(half[len(half) // 2 :])
+        first, last = middle(half[: len(half) // 2]), middle(half[len(half) // 2 :])
         healing = first - last > limits["healing"] * max(first - self.best, 1e-300)
         if healing or lost < limits["lost"]:
             return Verdict(KEEP)
@@ -82,7 +83,7 @@ class LossSpike(TickRule):
         window = self.last(128)
         if len(window) < 96:
             return QUIET
-        before = float(np.median(window[:-32]))
+        before = middle(window[:-32])
         rose = level - before
         sudden = rose > self.limits["sigma"] * sigma and lost >= self.limits["lost"] / 2
         if not sudden or rose < 0.5 * (level - self.best):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -23,9 +24,9 @@ class Oscillation(TickRule):
         limits = self.limits
         window = self.last(256)
         before, now = window[:128], window[-64:]
-        swing = float(np.median(np.abs(now - np.median(now))))
-        usual = float(np.median(np.abs(before - np.median(before))))
-        if not swing > limits["grew"] * max(usual, 1e-3 * abs(float(np.median(before)))):
+        swing = middle(np.abs(now - np.median(now)))
+        usual = middle(np.abs(before - np.median(before)))
+        if not swing > limits["grew"] * max(usual, 1e-3 * abs(middle(before))):
             return QUIET
         smooth = np.median(np.lib.stride_tricks.sliding_window_view(now, 5), axis=1)
         turns = np.diff(smooth)

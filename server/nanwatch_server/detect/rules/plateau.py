@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence
@@ -39,7 +38,7 @@ class Plateau(TickRule):
             return QUIET
         if gained < -limits["gained"]:
             return Verdict(KEEP)  # it rose: other rules speak of that
-        level = float(np.median(self.last(64)))
+        level = middle(self.last(64))
         # where the noise would hide what was learnt, its absence says nothing
         sharp = self.progress.blur(self.step, 25) <= limits["blur"]
         patient = self.count >= limits["patience"]

@@ -13,7 +13,7 @@ import numpy as np
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Said
-from nanwatch_server.detect.robust import log_or_nan
+from nanwatch_server.detect.robust import deviation, log_or_nan, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -56,13 +56,13 @@ class ReplayHealth(TickRule):
         if len(logs) < 64:
             return QUIET
         past, recent = logs[:-24], logs[-24:]
-        middle = float(np.median(past))
-        spread = max(1.4826 * float(np.median(np.abs(past - middle))), limits["floor"])
-        far = recent - middle > np.maximum(limits["sigma"] * spread, math.log(limits["times"]))
+        level = middle(past)
+        spread = max(deviation(past, level), limits["floor"])
+        far = recent - level > np.maximum(limits["sigma"] * spread, math.log(limits["times"]))
         hits = int(far.sum())
         if hits < limits["often"]:
             return Verdict(KEEP) if hits else QUIET
-        ratio, usual = math.exp(float(np.median(recent))), math.exp(middle)
+        ratio, usual = math.exp(middle(recent)), math.exp(level)
         said = Said(
             title=f"Replay loss is {short(ratio)}x the loss, usually {short(usual)}x",
             message=(

@@ -34,7 +34,12 @@ class VanishingGradient(LayerRule):
     def judge(self) -> Verdict:
         if len(self.names) < 3 or self.ring.count < 32:
             return QUIET
-        # the newest tick is cheap and enough to say no
+        # means of the first layers are cheap and enough to say no
+        quarter = max(1, len(self.names) // 4)
+        newest = self.last(8)[:quarter].mean(axis=1)
+        if (newest > 10 * self.limits["first"]).any():
+            self.since = -1
+            return QUIET
         if not self._faded(self.last(8)):
             self.since = -1
             return QUIET
