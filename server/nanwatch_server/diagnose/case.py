@@ -16,6 +16,8 @@ WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_s
 CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
               "max_norm", "clip_grad_norm")  # fmt: skip
 REWARD_LARGE = 100.0
+RATE_LABEL = "Learning rate rose"
+"""Label of the evidence that every finding carries after a rise (R rule 17)."""
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
 """Names of modules that carry a state through time; short ones only as whole words."""
 
@@ -125,3 +127,14 @@ class Case:
     def half_precision(self) -> bool:
         """Mixed precision, by the configuration."""
         return is_on(self.facts, "mixed_precision", "amp", "fp16", "use_amp")
+
+    @property
+    def rate_rise(self) -> str:
+        """`1e-05 → 0.003` if the learning rate rose shortly before; else empty."""
+        item = self.evidence("lr", RATE_LABEL)
+        return item.value if item else ""
+
+    @property
+    def filters_nan(self) -> bool:
+        """A trainer that logs the last finite loss instead of a NaN."""
+        return is_on(self.facts, "logging_nan_inf_filter")

@@ -8,10 +8,12 @@ from nanwatch_server.diagnose.case import CLIP_NAMES, WINDOW_NAMES, Case
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
+LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
+
 
 def scale_lr(case: Case, factor: float = 0.1) -> Suggestion:
     """Lower the learning rate now."""
-    lr = fact_number(case.facts, "lr", "learning_rate")
+    lr = fact_number(case.facts, *LR_NAMES)
     change = f" ({number(lr)} → {number(lr * factor)})" if lr else ""
     return Suggestion(
         text=f"Lower the learning rate to {number(factor)} of its schedule{change}. "
@@ -174,6 +176,211 @@ def mask_warning(case: Case) -> Suggestion:
     return Suggestion(
         text="nan_to_num on losses or outputs hides this from every chart; use it only to get "
         "through, never as the cure.",
+        treats="symptom",
+    )
+
+
+def lower_lr(case: Case, factor: float = 0.1) -> Suggestion:
+    """Start again with a lower learning rate."""
+    lr = fact_number(case.facts, *LR_NAMES)
+    key = fact_key(case, LR_NAMES) or "lr"
+    change = f": {number(lr)} → {number(lr * factor)}" if lr else f" to {number(factor)} of it"
+    return Suggestion(
+        text=f"Lower the peak learning rate{change}.",
+        treats="cause",
+        copy=f"--{key.replace('_', '-')} {number(lr * factor)}" if lr else "",
+    )
+
+
+def restore_lr(case: Case) -> Suggestion:
+    """A schedule that ended at 0, or a flag that set it."""
+    lr = fact_number(case.facts, *LR_NAMES)
+    to = f" back to {number(lr)}" if lr else ""
+    return Suggestion(
+        text=f"Set the learning rate{to}: a schedule that ended too early, or one stepped once a "
+        "batch instead of once an epoch, leaves 0.",
+        treats="cause",
+    )
+
+
+def check_graph(case: Case) -> Suggestion:
+    """Loss and optimizer speak of different weights."""
+    return Suggestion(
+        text="Check that the optimizer holds the parameters of the model that makes the loss, that "
+        "they require gradients, and that nothing between them is detached.",
+        treats="cause",
+        copy="held = {id(p) for g in optimizer.param_groups for p in g['params']}\n"
+        "print([n for n, p in model.named_parameters() if id(p) not in held or p.grad is None])",
+    )
+
+
+def residual(case: Case) -> Suggestion:
+    """A path for the gradient."""
+    return Suggestion(
+        text="Add residual connections, so that the gradient has a path that shrinks nothing.",
+        treats="cause",
+    )
+
+
+def better_start(case: Case) -> Suggestion:
+    """Initial weights that keep the size of a signal."""
+    return Suggestion(
+        text="Use ReLU or GELU with He initialisation, or Xavier for tanh and sigmoid.",
+        treats="cause",
+        copy="torch.nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')",
+    )
+
+
+def normalise_layers(case: Case) -> Suggestion:
+    """Keep the size of activations."""
+    return Suggestion(text="Put LayerNorm or BatchNorm between the layers.", treats="cause")
+
+
+def normalise_inputs(case: Case) -> Suggestion:
+    """Inputs of about unit size."""
+    return Suggestion(
+        text="Scale the inputs to mean 0 and standard deviation 1.",
+        treats="cause",
+        copy="x = (x - mean) / std",
+    )
+
+
+def leaky(case: Case) -> Suggestion:
+    """Units that can come back."""
+    return Suggestion(
+        text="Use LeakyReLU or GELU, whose units can come back, and start biases at 0; in "
+        "reinforcement learning reset dormant units (ReDo).",
+        treats="cause",
+    )
+
+
+def overfit_one_batch(case: Case) -> Suggestion:
+    """The quickest test of a training loop."""
+    return Suggestion(
+        text="Train on one batch alone: if its loss does not fall to 0, labels, loss or graph are "
+        "wrong, not the data.",
+        treats="cause",
+    )
+
+
+def search_lr(case: Case) -> Suggestion:
+    """Too small is as flat as too large."""
+    lr = fact_number(case.facts, *LR_NAMES)
+    tries = f" ({number(lr * 0.1)} and {number(lr * 10)})" if lr else ""
+    return Suggestion(
+        text=f"Try ten times less and ten times more learning rate{tries}.", treats="cause"
+    )
+
+
+def entropy_bonus(case: Case) -> Suggestion:
+    """Reward exploration."""
+    now = fact_number(case.facts, "ent_coef", "entropy_coef", "entropy_bonus")
+    value = 0.01 if not now else 2 * now
+    was = f" instead of {number(now)}" if now is not None else ""
+    return Suggestion(
+        text=f"Reward exploration: entropy bonus {number(value)}{was}.",
+        treats="cause",
+        copy=f"ent_coef: {number(value)}",
+    )
+
+
+def stop_early_on_kl(case: Case) -> Suggestion:
+    """PPO's own brake."""
+    return Suggestion(
+        text="End the epochs of an update once the KL exceeds 0.03, or take fewer of them.",
+        treats="cause",
+        copy="target_kl: 0.03",
+    )
+
+
+def normalise_returns(case: Case) -> Suggestion:
+    """Returns of about unit size."""
+    return Suggestion(
+        text="Normalise the returns (running mean and standard deviation) before they are fitted.",
+        treats="cause",
+    )
+
+
+def z_loss(case: Case) -> Suggestion:
+    """Hold the logits."""
+    return Suggestion(
+        text="Add a z-loss of 1e-4, which holds the logits near 0.",
+        treats="cause",
+        copy="loss = loss + 1e-4 * logits.logsumexp(-1).square().mean()",
+    )
+
+
+def qk_norm(case: Case) -> Suggestion:
+    """Hold the attention logits."""
+    return Suggestion(
+        text="Normalise queries and keys before their product (qk-norm).", treats="cause"
+    )
+
+
+def freeze_batchnorm(case: Case) -> Suggestion:
+    """Statistics of the first task for all."""
+    return Suggestion(
+        text="Freeze the running statistics of BatchNorm, after the first task at the latest.",
+        treats="cause",
+        copy="nanwatch.guards.freeze_batchnorm(model)",
+    )
+
+
+def larger_batch(case: Case) -> Suggestion:
+    """Statistics of few samples are noise."""
+    return Suggestion(
+        text="Use larger batches, or GroupNorm, whose statistics do not depend on the batch.",
+        treats="cause",
+    )
+
+
+def weight_decay(case: Case) -> Suggestion:
+    """Something that takes away."""
+    return Suggestion(
+        text="Add weight decay (0.01 with AdamW), and check the sign of penalties on the weights.",
+        treats="cause",
+        copy="weight_decay: 0.01",
+    )
+
+
+def unmask(case: Case) -> Suggestion:
+    """Show what is hidden."""
+    return Suggestion(
+        text="Take out what replaces values that are not finite (nan_to_num, penalties, "
+        "`logging_nan_inf_filter`), or skip such batches and count them.",
+        treats="cause",
+        copy="logging_nan_inf_filter=False"
+        if case.filters_nan
+        else "nanwatch.guards.skip_nonfinite(optimizer)",
+    )
+
+
+def lower_beta2(case: Case) -> Suggestion:
+    """A second moment that keeps up."""
+    now = fact_number(case.facts, "beta2", "adam_beta2")
+    was = f" instead of {number(now)}" if now else ""
+    return Suggestion(
+        text=f"With Adam: beta2 0.95{was}, so that the second moment keeps up with the gradient.",
+        treats="cause",
+        copy="betas=(0.9, 0.95)",
+    )
+
+
+def detach_hooks(case: Case) -> Suggestion:
+    """Side computations must not be trained through."""
+    return Suggestion(
+        text="Run what only observes the network (causal graphs, statistics, stored outputs) under "
+        "torch.no_grad() and on detached features.",
+        treats="cause",
+        copy="with torch.no_grad():",
+    )
+
+
+def roll_back(case: Case) -> Suggestion:
+    """Before it began, with smaller steps."""
+    return Suggestion(
+        text=f"Go back to a checkpoint from before step {max(0, case.onset - 100)} and go on with "
+        "half the learning rate.",
         treats="symptom",
     )
 

@@ -8,15 +8,21 @@ from nanwatch_server.domain.models import Finding, Incident, Severity
 
 Key = tuple[str, str, str, int]
 
+_DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", "grad_spike",
+               "q_growth", "target_gap", "loss_explosion", "loss_growth", "loss_spike",
+               "loss_divergence", "constant_loss", "loss_scale", "logit_growth",
+               "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
+               "replay_health")  # fmt: skip
+_STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
+               "update_ratio")  # fmt: skip
+
 FAMILIES = {
-    "nonfinite": "divergence",
-    "skip_streak": "divergence",
-    "clip_saturation": "divergence",
-    "grad_explosion": "divergence",
-    "q_growth": "divergence",
-    "loss_divergence": "divergence",
+    **dict.fromkeys(_DIVERGENCE, "divergence"),
+    **dict.fromkeys(_STANDSTILL, "standstill"),
+    **dict.fromkeys(("entropy_collapse", "explained_variance"), "policy"),
 }
-"""Rules whose findings feed each other: growth, its hiding, its overflow, its skipped updates."""
+"""Rules whose findings feed each other: growth, its hiding, its overflow, its skipped updates; and
+those of a training that runs and learns nothing."""
 
 AFTER_NAN = frozenset({"nonfinite", "skip_streak"})
 """Rules that still say something new once a value is not finite."""

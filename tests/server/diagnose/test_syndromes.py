@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from nanwatch_server.detect.context import RATE_LABEL as LABEL_OF_DETECT
+from nanwatch_server.diagnose.case import RATE_LABEL
 from nanwatch_server.diagnose.forecast import steps_left
+from nanwatch_server.diagnose.standstills import STANDSTILLS
 from nanwatch_server.diagnose.syndromes import SYNDROMES, diagnose
 from nanwatch_server.domain.models import Diagnosis, Evidence, Finding, Severity, Suggestion
 
@@ -58,6 +61,7 @@ def commands(diagnosis: Diagnosis) -> dict[str, Suggestion]:
 
 
 LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
+ROSE = Evidence(label=RATE_LABEL, value="1e-05 → 0.003", kind="lr")
 CASES = [
     ("exploding-gradient", [growth()], {"recurrent": "1"}),
     ("exploding-gradient", [growth(), finding("nonfinite", C, kind="loss")], {}),
@@ -75,8 +79,35 @@ CASES = [
     ("nonfinite-gradient", [finding("nonfinite", C, kind="grad_norm")], {}),
     ("divergence", [finding("loss_divergence", onset_step=390)], {}),
     ("loss-spike", [finding("loss_divergence", onset_step=455)], {}),
+    ("loss-spike", [finding("loss_spike", onset_step=300)], {}),
+    ("divergence", [finding("loss_growth", step=700, onset_step=300)], {}),
+    ("learning-rate-too-high", [growth(evidence=(ROSE,))], {}),
+    ("learning-rate-too-high", [growth(onset_step=4, step=12)], {"lr": "10"}),
+    ("learning-rate-too-high", [finding("loss_explosion", C, onset_step=2, step=6)], {}),
+    ("exploding-gradient", [growth(onset_step=4, step=12)], {"recurrent": "1"}),
+    ("replay-corruption", [finding("replay_health")], {}),
+    ("sanitised-numbers", [finding("constant_loss"), finding("skip_streak", W)], {}),
+    ("sanitised-numbers", [finding("repaired")], {}),
+    ("loss-scale-collapse", [finding("loss_scale", C)], {"amp": "1"}),
+    ("all-updates-skipped", [finding("loss_scale", C), finding("skip_streak", C)], {"amp": "1"}),
+    ("logit-growth", [finding("logit_growth")], {}),
+    ("attention-logit-growth", [finding("attention_growth"), finding("logit_growth")], {}),
+    ("statistics-drift", [finding("buffer_drift")], {}),
+    ("weight-growth", [finding("weight_growth")], {}),
+    ("policy-update-too-large", [finding("policy_shift"), finding("entropy_collapse")], {}),
+    ("entropy-collapse", [finding("entropy_collapse")], {"ent_coef": "0"}),
+    ("value-function-failure", [finding("explained_variance")], {}),
+    ("frozen-weights", [finding("idle_weights", kind="lr"), finding("plateau")], {"lr": "0.1"}),
+    ("vanishing-gradient", [finding("vanishing_gradient"), finding("plateau")], {}),
+    ("dead-units", [finding("dead_units", C), finding("plateau")], {}),
+    ("saturated-units", [finding("saturated_units")], {"activation": "tanh"}),
+    ("not-learning", [finding("plateau")], {}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
+
+
+def test_detect_and_diagnose_mean_the_same_evidence() -> None:
+    assert RATE_LABEL == LABEL_OF_DETECT
 
 
 @pytest.mark.parametrize(("name", "findings", "facts"), CASES)
@@ -94,7 +125,10 @@ def test_every_case_can_be_acted_on(
 ) -> None:
     found = diagnose(findings, facts)
     offered = commands(found)
-    assert offered["scale_lr"].args["factor"] == 0.1
+    if name in {syndrome.name for syndrome in STANDSTILLS}:
+        assert "stop" in offered  # a lower rate is no help to what does not move
+    else:
+        assert offered["scale_lr"].args["factor"] == 0.1
     assert "checkpoint" in offered
     assert 0.1 <= found.confidence <= 0.97
     assert len(found.title) <= 80

@@ -1,0 +1,322 @@
+"""Causes of numbers that grow, overflow or turn into NaN. Entries of the table in `syndromes`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from nanwatch_server.diagnose import remedies as do
+from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Suggestion
+
+OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike")
+"""Rules on the loss."""
+EARLY_STEPS = 30
+"""Trouble that begins before this step owes nothing to what was learnt."""
+
+# --- signs: evidence for and against beyond the findings -----------------------------------------
+
+
+def _signs_gradient(case: Case) -> tuple[list[str], list[str]]:
+    pro, contra = [], []
+    if math.isfinite(case.clip):
+        contra.append(f"A clip of {number(case.clip)} bounds the size of each update.")
+    else:
+        pro.append("Gradients are not clipped.")
+    if case.untruncated:
+        pro.append(f"Gradients flow through {case.length} time steps without truncation.")
+    elif case.recurrent:
+        pro.append("The model is recurrent: each time step multiplies the gradient.")
+    return pro, contra
+
+
+def _signs_hidden(case: Case) -> tuple[list[str], list[str]]:
+    pro, contra = [], []
+    if case.untruncated:
+        pro.append(f"Gradients flow through {case.length} time steps without truncation.")
+    elif case.recurrent:
+        pro.append("The model is recurrent: each time step multiplies the gradient.")
+    if not case.has("grad_explosion"):
+        contra.append("The norm before clipping is large but was not seen to grow exponentially.")
+    return pro, contra
+
+
+def _signs_values(case: Case) -> tuple[list[str], list[str]]:
+    pro, contra = [], []
+    if case.reward > 0:
+        said = f"Largest |reward| seen is {number(case.reward)}."
+        (pro if case.large_rewards else contra).append(said)
+    if not case.has("q_growth"):
+        contra.append("Q-values themselves are within their bound or not logged.")
+    return pro, contra
+
+
+def _signs_bootstrap(case: Case) -> tuple[list[str], list[str]]:
+    known = case.reward > 0
+    said = [f"Rewards are modest (up to {number(case.reward)}), so scale is not it."]
+    return (said, []) if known else ([], ["No reward is logged: its scale may be the cause."])
+
+
+def _signs_skipped(case: Case) -> tuple[list[str], list[str]]:
+    pro, contra = _signs_hidden(case)
+    return pro, [c for c in contra if not c.startswith("The norm")]
+
+
+def _signs_replay(case: Case) -> tuple[list[str], list[str]]:
+    pro = ["Stored outputs are replayed into the loss, so a bad row comes back again and again."]
+    if case.half_precision:
+        pro.append("Mixed precision: rounding of stored outputs compounds.")
+    if not math.isfinite(case.clip):
+        pro.append("Gradients are not clipped.")
+    return pro, ["The buffer's content is not sent, so this rests on the configuration."]
+
+
+def _signs_rate(case: Case) -> tuple[list[str], list[str]]:
+    pro, contra = [], []
+    if case.rate_rise:
+        pro.append(f"The learning rate rose just before: {case.rate_rise}.")
+    if case.onset <= EARLY_STEPS:
+        pro.append(f"It began at step {case.onset}, before anything could be learnt.")
+    if math.isfinite(case.clip):
+        contra.append(f"A clip of {number(case.clip)} bounds the size of each update.")
+    return pro, contra
+
+
+def _signs_none(case: Case) -> tuple[list[str], list[str]]:
+    early = not any(case.has(rule) for rule in ("grad_explosion", "clip_saturation", "q_growth"))
+    return [], ["No growth was seen before it."] if early else []
+
+
+# --- what to try, best first ---------------------------------------------------------------------
+
+
+def _try_gradient(case: Case) -> list[Suggestion]:
+    tries = [do.truncate(case)] if case.untruncated else []
+    tries.append(do.clip(case))
+    if case.recurrent:
+        tries += [do.orthogonal(case), do.normalise_layers(case)]
+    tries += [do.warm_up(case), do.lower_lr(case), do.find_operation(case)]
+    return [*tries, do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_rate(case: Case) -> list[Suggestion]:
+    tries = [do.lower_lr(case), do.warm_up(case)]
+    if not math.isfinite(case.clip):
+        tries.append(do.clip(case))
+    return [*tries, do.scale_lr(case), do.roll_back(case), do.checkpoint(case)]
+
+
+def _try_hidden(case: Case) -> list[Suggestion]:
+    through_time = case.untruncated or case.recurrent or not case.values
+    tries = [do.truncate(case)] if through_time else [do.steadier_critic(case)]
+    return [*tries, do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_reward(case: Case) -> list[Suggestion]:
+    tries = [do.reward_scale(case), do.slow_target(case), do.clip(case), do.lower_lr(case)]
+    return [*tries, do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_bootstrap(case: Case) -> list[Suggestion]:
+    return [do.steadier_critic(case), do.slow_target(case), do.clip(case), do.scale_lr(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _try_skipped(case: Case) -> list[Suggestion]:
+    tries = [do.truncate(case)] if case.untruncated or case.recurrent else []
+    if case.half_precision:
+        tries.append(do.full_precision(case))
+    if case.values and case.large_rewards:
+        tries.append(do.reward_scale(case))
+    if not tries:
+        tries.append(do.find_operation(case))
+    return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_replay(case: Case) -> list[Suggestion]:
+    tries = [do.finite_rows(case), do.clip(case)]
+    if case.half_precision:
+        tries.append(do.full_precision(case))
+    tries += [do.lower_lr(case, 0.5), do.freeze_batchnorm(case), do.detach_hooks(case)]
+    return [*tries, do.replay_weight(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_nonfinite(case: Case) -> list[Suggestion]:
+    tries = [do.find_operation(case)]
+    if case.half_precision:
+        tries.append(do.full_precision(case))
+    if not math.isfinite(case.clip):
+        tries.append(do.clip(case))
+    return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case), do.mask_warning(case)]
+
+
+def _try_loss(case: Case) -> list[Suggestion]:
+    return [do.skip_batches(case), do.warm_up(case), do.lower_beta2(case), do.scale_lr(case, 0.5),
+            do.scale_lr(case), do.roll_back(case), do.checkpoint(case)]  # fmt: skip
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def _trouble_with_values(case: Case) -> bool:
+    return case.values and any(
+        case.has(rule) for rule in ("q_growth", "clip_saturation", "grad_explosion", "nonfinite")
+    )
+
+
+def _score_skipped(case: Case) -> float:
+    if case.has("skip_streak", CRITICAL):
+        return 0.9
+    return 0.55 if case.has("skip_streak") else 0.0
+
+
+def _score_hidden(case: Case) -> float:
+    if not case.has("clip_saturation"):
+        return 0.0
+    grown = case.has("grad_explosion") or case.has("clip_saturation", CRITICAL)
+    return 0.8 if grown or case.untruncated else 0.65
+
+
+def _score_gradient(case: Case) -> float:
+    return 0.75 if case.has("grad_explosion") else 0.0
+
+
+def _score_replay(case: Case) -> float:
+    if case.has("replay_health"):
+        return 0.82
+    fired = any(case.has(r) for r in ("nonfinite", "grad_explosion", *OF_LOSS))
+    return 0.78 if case.replay and fired else 0.0
+
+
+def _score_rate(case: Case) -> float:
+    """Trouble right after the learning rate rose, or from the first steps on."""
+    grown = any(case.has(rule) for rule in ("grad_explosion", *OF_LOSS))
+    large = case.of("update_ratio")
+    thrown = large is not None and "too large" in large.title
+    through_time = case.recurrent or case.untruncated or case.values
+    if through_time and not case.rate_rise:
+        return 0.0
+    if (grown or thrown) and case.rate_rise:
+        return 0.79
+    early = min(f.onset_step for f in case.findings) <= EARLY_STEPS
+    return 0.77 if thrown or (grown and early) else 0.0
+
+
+def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
+    def score(case: Case) -> float:
+        found = case.of("nonfinite")
+        first = next((f for f in case.findings if f.rule == "nonfinite"), found)
+        if found is None or first is None:
+            return 0.0
+        return 0.6 if first.kind in kinds else 0.5
+
+    return score
+
+
+def _score_loss(spike: bool) -> Callable[[Case], float]:
+    def score(case: Case) -> float:
+        found = [f for rule in OF_LOSS if (f := case.of(rule)) is not None]
+        if case.has("grad_spike") and spike:
+            return 0.5
+        if not found:
+            return 0.0
+        sudden = case.has("loss_spike") or any(f.step - f.onset_step <= 60 for f in found)
+        return 0.55 if sudden == spike else 0.45
+
+    return score
+
+
+_LOSS = (
+    "The loss rose and did not come back, so the weights have moved to a worse place; "
+    "the longer it runs on, the further back a good checkpoint lies."
+)
+_NONFINITE = (
+    "One value that is not finite turns every weight it touches into NaN within one update. "
+    "Nothing grew beforehand as far as was measured, so an operation or a batch is likelier "
+    "than slow divergence."
+)
+DIVERGENCES: tuple[Syndrome, ...] = (
+    Syndrome(
+        "all-updates-skipped",
+        _score_skipped,
+        ("skip_streak",),
+        "Every batch is refused because its gradients are not finite, so the weights that produce "
+        "them never change. The loss may go on printing; nothing is learnt.",
+        _signs_skipped,
+        _try_skipped,
+    ),
+    Syndrome(
+        "reward-scale",
+        lambda case: 0.85 if _trouble_with_values(case) and case.large_rewards else 0.0,
+        ("q_growth", "clip_saturation", "grad_explosion"),
+        "Q-values and their squared errors scale with the reward, so large rewards make gradients "
+        "that no clip can make useful. Each bootstrapped target then raises the next.",
+        _signs_values,
+        _try_reward,
+    ),
+    Syndrome(
+        "bootstrap-divergence",
+        lambda case: 0.8 if case.has("q_growth") and not case.large_rewards else 0.0,
+        ("q_growth",),
+        "Q-values exceed what the rewards can ever pay, so the critic is learning from its own "
+        "errors: each target is built on an overestimate and the next one is larger.",
+        _signs_bootstrap,
+        _try_bootstrap,
+    ),
+    Syndrome(
+        "explosion-hidden-by-clipping",
+        _score_hidden,
+        ("clip_saturation", "grad_explosion"),
+        "Clipping keeps each update small, so loss and post-clip norm look calm while the real "
+        "gradient grows. At this ratio its direction is noise; the next stop is overflow.",
+        _signs_hidden,
+        _try_hidden,
+    ),
+    Syndrome(
+        "replay-corruption",
+        _score_replay,
+        ("grad_explosion", "loss_divergence", "nonfinite"),
+        "Outputs stored in the buffer come back as targets. Once some are huge or not finite, "
+        "every later batch that draws them is hurt, also after the weights have recovered.",
+        _signs_replay,
+        _try_replay,
+    ),
+    Syndrome(
+        "exploding-gradient",
+        _score_gradient,
+        ("grad_explosion",),
+        "Each step makes the next gradient larger, and an update of this size throws the weights "
+        "far away. The loss usually follows the norm by a few steps, then overflow.",
+        _signs_gradient,
+        _try_gradient,
+    ),
+    Syndrome(
+        "nonfinite-loss",
+        _score_nonfinite(("loss", "reward", "q_mean", "q_min", "q_max", "logit_max")),
+        ("nonfinite",),
+        _NONFINITE,
+        _signs_none,
+        _try_nonfinite,
+    ),
+    Syndrome(
+        "nonfinite-gradient",
+        _score_nonfinite(("grad_norm", "param_norm")),
+        ("nonfinite",),
+        _NONFINITE,
+        _signs_none,
+        _try_nonfinite,
+    ),
+    Syndrome("loss-spike", _score_loss(True), OF_LOSS, _LOSS, _signs_none, _try_loss),
+    Syndrome("divergence", _score_loss(False), OF_LOSS, _LOSS, _signs_none, _try_loss),
+    Syndrome(
+        "learning-rate-too-high",
+        _score_rate,
+        ("grad_explosion", *OF_LOSS, "update_ratio"),
+        "The steps are longer than the valley of the loss is wide: each lands higher on the other "
+        "side than it began, so loss and gradients grow with every step.",
+        _signs_rate,
+        _try_rate,
+    ),
+)

@@ -1,0 +1,68 @@
+"""Causes of reinforcement learning that goes wrong beside its values. Entries of `syndromes`."""
+
+from __future__ import annotations
+
+from nanwatch_server.diagnose import remedies as do
+from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.syndrome import Syndrome
+from nanwatch_server.domain.facts import fact_number, number
+from nanwatch_server.domain.models import Suggestion
+
+Signs = tuple[list[str], list[str]]
+
+
+def _signs_entropy(case: Case) -> Signs:
+    bonus = fact_number(case.facts, "ent_coef", "entropy_coef", "entropy_bonus")
+    if bonus == 0:
+        return ["The entropy bonus is 0."], []
+    return ([], [f"There is an entropy bonus of {number(bonus)}."]) if bonus else ([], [])
+
+
+def _signs_shift(case: Case) -> Signs:
+    pro = ["The learning rate rose just before."] if case.rate_rise else []
+    if case.has("entropy_collapse"):
+        pro.append("The entropy collapsed with it.")
+    return pro, []
+
+
+def _try_entropy(case: Case) -> list[Suggestion]:
+    return [do.entropy_bonus(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_shift(case: Case) -> list[Suggestion]:
+    return [do.lower_lr(case), do.stop_early_on_kl(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_value(case: Case) -> list[Suggestion]:
+    return [do.normalise_returns(case), do.clip(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+POLICIES: tuple[Syndrome, ...] = (
+    Syndrome(
+        "policy-update-too-large",
+        lambda case: 0.76 if case.has("policy_shift") else 0.0,
+        ("policy_shift",),
+        "Each update moves the policy so far that the data it was computed from no longer describe "
+        "it; the next ones are learnt from behaviour that is already gone.",
+        _signs_shift,
+        _try_shift,
+    ),
+    Syndrome(
+        "entropy-collapse",
+        lambda case: 0.74 if case.has("entropy_collapse") else 0.0,
+        ("entropy_collapse",),
+        "A policy that always does the same sees nothing new, so nothing can tell it that "
+        "something else is better.",
+        _signs_entropy,
+        _try_entropy,
+    ),
+    Syndrome(
+        "value-function-failure",
+        lambda case: 0.6 if case.has("explained_variance") else 0.0,
+        ("explained_variance",),
+        "The value function predicts returns worse than their mean would, so advantages are noise "
+        "and the policy follows it.",
+        lambda case: ([], []),
+        _try_value,
+    ),
+)

@@ -1,0 +1,126 @@
+"""Causes that hide in number formats and stand-ins for numbers. Entries of `syndromes`."""
+
+from __future__ import annotations
+
+from nanwatch_server.diagnose import remedies as do
+from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
+from nanwatch_server.domain.models import Suggestion
+
+Signs = tuple[list[str], list[str]]
+
+
+def _signs_scale(case: Case) -> Signs:
+    pro = ["Mixed precision is on."] if case.half_precision else []
+    if case.has("grad_explosion") or case.has("clip_saturation"):
+        pro.append("The gradient norm grew as well.")
+    return pro, []
+
+
+def _signs_stand_in(case: Case) -> Signs:
+    pro = []
+    if case.has("nonfinite"):
+        pro.append("Values that are not finite were seen elsewhere in the same run.")
+    if case.filters_nan:
+        pro.append("`logging_nan_inf_filter` is on: the trainer prints the last finite loss.")
+    return pro, []
+
+
+def _signs_logits(case: Case) -> Signs:
+    return (["The learning rate rose just before."], []) if case.rate_rise else ([], [])
+
+
+def _try_scale(case: Case) -> list[Suggestion]:
+    tries = [do.full_precision(case), do.lower_lr(case), do.clip(case)]
+    return [*tries, do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_stand_in(case: Case) -> list[Suggestion]:
+    tries = [do.unmask(case), do.find_operation(case)]
+    return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_logits(case: Case) -> list[Suggestion]:
+    return [do.z_loss(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_attention(case: Case) -> list[Suggestion]:
+    return [do.qk_norm(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _try_buffers(case: Case) -> list[Suggestion]:
+    return [do.freeze_batchnorm(case), do.larger_batch(case), do.scale_lr(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _try_weights(case: Case) -> list[Suggestion]:
+    return [do.weight_decay(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _score_stand_in(case: Case) -> float:
+    if case.has("constant_loss"):
+        return 0.87
+    return 0.6 if case.has("repaired") else 0.0
+
+
+PRECISIONS: tuple[Syndrome, ...] = (
+    Syndrome(
+        "sanitised-numbers",
+        _score_stand_in,
+        ("constant_loss", "repaired"),
+        "The loss on the chart is a constant that stands in for one that is not finite. Nothing is "
+        "learnt from a constant, and the trouble it hides goes on.",
+        _signs_stand_in,
+        _try_stand_in,
+    ),
+    Syndrome(
+        "loss-scale-collapse",
+        lambda case: (
+            0.84
+            if case.has("loss_scale") and not case.has("skip_streak", CRITICAL)
+            else 0.5
+            if case.has("loss_scale")
+            else 0.0
+        ),
+        ("loss_scale",),
+        "The scaler halves its scale whenever a gradient overflows fp16. When it keeps halving, "
+        "gradients are too large for half precision at any scale, or already not finite.",
+        _signs_scale,
+        _try_scale,
+    ),
+    Syndrome(
+        "attention-logit-growth",
+        lambda case: 0.79 if case.has("attention_growth") else 0.0,
+        ("attention_growth",),
+        "Queries and keys grow until the softmax picks one position only; its gradient vanishes "
+        "there and explodes elsewhere.",
+        _signs_logits,
+        _try_attention,
+    ),
+    Syndrome(
+        "logit-growth",
+        lambda case: 0.77 if case.has("logit_growth") else 0.0,
+        ("logit_growth",),
+        "Nothing holds the size of the logits, only their differences count for the loss, so they "
+        "drift until the softmax overflows or stops to learn.",
+        _signs_logits,
+        _try_logits,
+    ),
+    Syndrome(
+        "statistics-drift",
+        lambda case: 0.73 if case.has("buffer_drift") else 0.0,
+        ("buffer_drift",),
+        "Running statistics of normalisation layers have left the range of the data, so evaluation "
+        "sees other numbers than training does.",
+        lambda case: ([], []),
+        _try_buffers,
+    ),
+    Syndrome(
+        "weight-growth",
+        lambda case: 0.58 if case.has("weight_growth") else 0.0,
+        ("weight_growth",),
+        "The weights grow without end: each step adds to them and nothing takes away.",
+        lambda case: ([], []),
+        _try_weights,
+    ),
+)

@@ -1,0 +1,116 @@
+"""Causes of trainings that run and learn nothing. Entries of the table in `syndromes`."""
+
+from __future__ import annotations
+
+from nanwatch_server.diagnose import remedies as do
+from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.syndrome import Syndrome
+from nanwatch_server.domain.facts import fact, fact_number, number
+from nanwatch_server.domain.models import Suggestion
+
+Signs = tuple[list[str], list[str]]
+
+
+def _signs_still(case: Case) -> Signs:
+    found = case.of("idle_weights")
+    lr = fact_number(case.facts, "lr", "learning_rate")
+    if found is not None and found.kind == "lr" and lr:
+        return [f"The configuration asks for a learning rate of {number(lr)}."], []
+    return [], []
+
+
+def _signs_flat(case: Case) -> Signs:
+    pro = ["The loss has not moved."] if case.has("plateau") else []
+    act = (fact(case.facts, "activation", "act", "nonlinearity") or "").lower()
+    if act in ("sigmoid", "tanh"):
+        pro.append(f"Activation {act}: its slope is below 1, layer after layer.")
+    elif "relu" in act:
+        pro.append(f"Activation {act}: units that never fire get no gradient.")
+    return pro, []
+
+
+def _signs_plateau(case: Case) -> Signs:
+    return [], ["Gradients, units and updates show no reason, as far as they are measured."]
+
+
+def _try_still(case: Case) -> list[Suggestion]:
+    found = case.of("idle_weights")
+    kind = found.kind if found is not None else ""
+    first = do.restore_lr(case) if kind == "lr" else do.check_graph(case)
+    return [first, do.stop(case), do.checkpoint(case)]
+
+
+def _try_vanishing(case: Case) -> list[Suggestion]:
+    return [do.residual(case), do.better_start(case), do.normalise_layers(case), do.stop(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _try_dead(case: Case) -> list[Suggestion]:
+    return [do.leaky(case), do.lower_lr(case), do.normalise_inputs(case), do.stop(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _try_saturated(case: Case) -> list[Suggestion]:
+    return [do.normalise_inputs(case), do.better_start(case), do.lower_lr(case), do.stop(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _try_plateau(case: Case) -> list[Suggestion]:
+    return [do.overfit_one_batch(case), do.check_graph(case), do.search_lr(case), do.stop(case),
+            do.checkpoint(case)]  # fmt: skip
+
+
+def _score_plateau(case: Case) -> float:
+    small = case.of("update_ratio")
+    if small is not None and "too small" in small.title:
+        return 0.6
+    return 0.45 if case.has("plateau") else 0.0
+
+
+STANDSTILLS: tuple[Syndrome, ...] = (
+    Syndrome(
+        "frozen-weights",
+        lambda case: 0.86 if case.has("idle_weights") else 0.0,
+        ("idle_weights",),
+        "Steps are taken and the loss prints, but the weights never change: nothing can be learnt, "
+        "however long it runs.",
+        _signs_still,
+        _try_still,
+    ),
+    Syndrome(
+        "vanishing-gradient",
+        lambda case: 0.8 if case.has("vanishing_gradient") else 0.0,
+        ("vanishing_gradient",),
+        "Each layer shrinks the gradient on its way back, so the first layers, which the others "
+        "build on, hardly move. More steps do not help; another path for the gradient does.",
+        _signs_flat,
+        _try_vanishing,
+    ),
+    Syndrome(
+        "dead-units",
+        lambda case: 0.78 if case.has("dead_units") else 0.0,
+        ("dead_units",),
+        "A unit that is zero for every input passes no gradient, so it can never come back. Large "
+        "steps, a bad bias or inputs far from 0 kill many at once.",
+        _signs_flat,
+        _try_dead,
+    ),
+    Syndrome(
+        "saturated-units",
+        lambda case: 0.74 if case.has("saturated_units") else 0.0,
+        ("saturated_units",),
+        "Units at the end of their range have a slope near 0: the gradient stops at them. Inputs "
+        "or weights are too large for the activation.",
+        _signs_flat,
+        _try_saturated,
+    ),
+    Syndrome(
+        "not-learning",
+        _score_plateau,
+        ("plateau", "update_ratio"),
+        "The loss stands where it began, and noise does not explain it. Labels, the learning rate "
+        "or the graph between loss and weights are the usual reasons.",
+        _signs_plateau,
+        _try_plateau,
+    ),
+)
