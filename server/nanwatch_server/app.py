@@ -30,6 +30,7 @@ from nanwatch_server.api import (
     health,
     incidents,
     live,
+    notifications,
     runs,
     series,
     session,
@@ -51,6 +52,7 @@ from nanwatch_server.ingest.intake import Intake
 from nanwatch_server.live.frames import plain
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.live.presence import PresenceBook
+from nanwatch_server.notify.desk import Notifications
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.history import History
@@ -111,6 +113,9 @@ class Server:
             ),
             clock=clock,
         )
+        self.notifications = Notifications(
+            self.store, self.page, allow_local=settings.allow_local_webhooks, clock=clock
+        )
         self.pipeline = Pipeline(
             self.store,
             self.tail,
@@ -119,6 +124,7 @@ class Server:
             self,
             arrived=self.keeper.committed,
             clock=clock,
+            announce=self.notifications.note,
         )
         self.intake = Intake(self.store)
         self.gateway = gateway.Gateway(
@@ -157,14 +163,16 @@ class Server:
             "pipeline": self.pipeline,
             "gateway": self.gateway,
             "remove_run": self.remove,
+            "notify_book": self.notifications.book,
             "static_files": static.static_files(),
         }
         for name, part in parts.items():
             setattr(app.state, name, part)
         errors.install(app)
+        notifications.install(app)
         modules = (health, session, runs, series, incidents, events, commands, tokens, audit, live)
         # The page last: it answers every other path.
-        for module in (*modules, gateway, http, static):
+        for module in (*modules, notifications, gateway, http, static):
             app.include_router(module.router)
         return app
 
@@ -175,6 +183,7 @@ class Server:
         self.pipeline.start()
         self.keeper.start()
         self.nightly.start()
+        self.notifications.start()
         self.live.start()
         try:
             yield
@@ -187,9 +196,15 @@ class Server:
         self.intake.close()
         self.desk.close()
         self.pipeline.close()
+        self.notifications.close()
         self.nightly.close()
         self.keeper.close()
         self.store.close()
+
+    def page(self, path: str) -> str:
+        """Address of a page as people reach it, for messages."""
+        proxied = (host for host in self.settings.allowed_hosts if "://" in host)
+        return (self.settings.public_url or next(proxied, self.url)).rstrip("/") + path
 
     def _busy(self) -> bool:
         """True while what trainings send piles up."""
@@ -220,6 +235,7 @@ class Server:
         self.hub.publish(incident.run_id, frame)
         self.hub.publish("wall", frame)
         self.live.changed(incident.run_id)
+        self.notifications.wake()
 
     def record(self, stream: Stream, record: Record) -> None:
         """A mark, checkpoint or report has been stored."""

@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     """Other names the server answers for, as `name:port` or an origin like `https://name`."""
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    public_url: str = ""
+    """Address under which people reach the pages, for links in notifications. Default: an origin
+    of `allowed_hosts`, else the address that the server listens on."""
+    allow_local_webhooks: bool = False
+    """Notifications may go to this machine and to private networks (never to cloud metadata)."""
     idle_s: float = Field(default=0.0, ge=0.0)
     """End after so many seconds without a connection or request; 0: never."""
     tail_points: int = Field(default=20_000_000, ge=100_000)
@@ -49,6 +54,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError(f"expected an address like https://name, got {url!r}")
+        return url.rstrip("/")
 
     @field_validator("allowed_hosts")
     @classmethod
