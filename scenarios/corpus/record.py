@@ -10,6 +10,7 @@ recorded with its exception: a crash is data.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import multiprocessing
 import os
@@ -80,6 +81,18 @@ def programs() -> list[str]:
 def about(name: str) -> About:
     """What the program says of itself (imports it)."""
     return importlib.import_module(f"scenarios.corpus.programs.{name}").ABOUT
+
+
+def _warm_up() -> None:
+    """What torch imports at the first step of an optimizer (seconds) is done once for all
+    children. No backward: its threads would not survive the fork."""
+    import torch
+
+    weights = torch.nn.Parameter(torch.zeros(1))
+    weights.grad = torch.zeros(1)
+    torch.optim.Adam([weights]).step()
+    gc.collect()
+    gc.freeze()
 
 
 # --- the child -----------------------------------------------------------------------------------
@@ -224,6 +237,7 @@ def record(names: Sequence[str], seeds: int | None, at_once: int, into: Path = t
     """Record programs and print a line a run; returns how many could not be recorded."""
     known = {name: Program(about(name), 0) for name in names}
     failed = 0
+    _warm_up()
     print(
         f"{'program':<34} {'seed':>4} {'attempts':>8} {'first bad':>9} {'s':>6} {'bytes':>9}"
         "  ending",
