@@ -4,23 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from nanwatch.cli.output import console, fail
+from nanwatch.cli.output import console, fail, server_part_missing
 
 app = typer.Typer(help="Look after the database.", no_args_is_help=True)
-
-
-def server_part_missing(error: ImportError) -> NoReturn:
-    """Say what to install; a missing module of ours is a bug and raised again."""
-    if (error.name or "").startswith("nanwatch"):
-        raise error
-    fail(
-        f"the server part is not installed ({error.name} is missing): "
-        "pip install 'nanwatch[server]'"
-    )
 
 
 def progress_bar() -> Any:

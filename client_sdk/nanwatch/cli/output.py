@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
 
 from rich.console import Console
@@ -29,6 +30,34 @@ def busy(text: str, quiet: bool = False) -> AbstractContextManager[object]:
         console.print(f"nanwatch: {text} …", soft_wrap=True)
         return open(os.devnull)
     return console.status(text + " …")
+
+
+@contextmanager
+def byte_bar(text: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Progress over so many bytes, on stderr; nothing where there is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+    ) as bar:
+        task = bar.add_task(text, total=max(total, 1))
+        yield lambda done: bar.update(task, completed=done)
+
+
+def server_part_missing(error: ImportError) -> NoReturn:
+    """Say what to install; a missing module of ours is a bug and raised again."""
+    if (error.name or "").startswith("nanwatch"):
+        raise error
+    fail(
+        f"the server part is not installed ({error.name} is missing): "
+        "pip install 'nanwatch[server]'"
+    )
 
 
 def program() -> str:

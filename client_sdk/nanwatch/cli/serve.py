@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from nanwatch.cli import detached
-from nanwatch.cli.output import console, fail, has_desktop, program
+from nanwatch.cli.output import console, fail, has_desktop, program, server_part_missing
 from nanwatch.config import data_directory
 
 PORT = 8787
@@ -67,12 +67,7 @@ def serve(
         from nanwatch_server.app import run_server
         from nanwatch_server.settings import Settings
     except ImportError as error:
-        if (error.name or "").startswith("nanwatch"):
-            raise  # a bug of ours, not a missing extra
-        fail(
-            f"the server part is not installed ({error.name} is missing): "
-            "pip install 'nanwatch[server]'"
-        )
+        server_part_missing(error)
     if host not in ("127.0.0.1", "localhost", "::1") and not insecure_http:
         fail(
             f"refusing to listen on {host} without TLS: use an SSH forward "

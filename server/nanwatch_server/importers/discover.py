@@ -141,9 +141,8 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
     for folder, folders, files in os.walk(top):
         here = Path(folder)
         depth = len(here.relative_to(top).parts)
-        folders[:] = (
-            sorted(f for f in folders if not f.startswith(".")) if depth < DEPTH_MAX else []
-        )
+        shown = sorted(one for one in folders if not one.startswith("."))
+        folders[:] = shown if depth < DEPTH_MAX else []
         seen += len(files)
         if seen > FILES_MAX:
             raise UnusableError(f"expected at most {FILES_MAX} files in {top}: name one folder")

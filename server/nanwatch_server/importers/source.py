@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nanwatch.contract.lines import flatten
 from nanwatch_server.importers.names import Given, Mapper
@@ -70,6 +70,10 @@ class Source:
     def read(self) -> Iterator[list[Item]]:
         """What there is now, a bounded number of items at a time."""
         raise NotImplementedError
+
+    def release(self) -> list[Item]:
+        """Also the newest row, which nothing was added to for a while."""
+        return self.rows.finish()
 
     def finish(self) -> list[Item]:
         """The rest, when nothing more will come."""
@@ -140,9 +144,9 @@ class LineReader:
     """Lines of a file that may grow, plain or gzip. A last line without its end waits."""
 
     def __init__(self, path: Path) -> None:
-        self._zipped = path.suffix == ".gz"
+        zipped = path.suffix == ".gz"
         self._raw: IO[bytes] = open(path, "rb")  # noqa: SIM115 (lives as long as its source)
-        self._file: IO[bytes] = gzip.GzipFile(fileobj=self._raw) if self._zipped else self._raw
+        self._file: Any = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw
         self._rest = b""
         self._path = path
         self.number = 0

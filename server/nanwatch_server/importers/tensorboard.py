@@ -1,4 +1,4 @@
-"""TensorBoard event files of one folder: scalars, and the configuration that texts and hparams hold.
+"""TensorBoard event files of one folder: scalars, and the configuration in texts and hparams.
 
 Records are cut out of the files here (the library checks sums in Python, at a tenth of the speed);
 what is in them is read by tensorboard's own classes.
@@ -40,7 +40,7 @@ def event_files(folder: Path) -> list[Path]:
 
 def _event_class() -> Any:
     try:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
     except ImportError as error:
         raise UnusableError(
             f"TensorBoard files need the package tensorboard ({error.name} is missing): "
@@ -144,10 +144,14 @@ class EventFolder(Source):
         if self.options.follow:
             yield from self._emit(whole=False)
 
+    def release(self) -> list[Item]:
+        """Also the newest step."""
+        items = [item for part in self._emit(whole=True) for item in part]
+        return items + super().release()
+
     def finish(self) -> list[Item]:
         """The rest."""
-        items = [item for part in self._emit(whole=True) for item in part]
-        return items + super().finish()
+        return self.release()
 
     # --- records ------------------------------------------------------------------------------
 
@@ -214,7 +218,7 @@ class EventFolder(Source):
 
     def _of_session(self, value: Any) -> None:
         from google.protobuf.json_format import MessageToDict
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore
 
         data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
         if data.HasField("session_start_info"):

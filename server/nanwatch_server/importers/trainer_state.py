@@ -87,9 +87,8 @@ class LogHistory(Source):
             self.problems.bad(f"entry {number}: expected a step from 0, got {entry.get('step')!r}")
             return
         time = self._clock.time(flat.get(self._clock.name)) if self._clock else None
-        names = [
-            name for name in flat if name not in (self._step, self._clock and self._clock.name)
-        ]
+        own = (self._step, self._clock and self._clock.name)
+        names = [name for name in flat if name not in own]
         shown = [f"summary/{name}" for name in names] if _SUMMARY in flat else names
         self.mapper.declare(shown)
         self.add_named(step, time, shown, [flat[name] for name in names])

@@ -1,0 +1,318 @@
+"""`nanwatch check`: the rules over logs that exist already, and back-tests over stored runs.
+
+Options, progress and messages; the work is done by `nanwatch_server.backtest`. Standard output
+holds the report only, everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nanwatch.cli.output import byte_bar, console, fail, server_part_missing
+
+if TYPE_CHECKING:
+    from nanwatch_server.backtest.logs import Reading
+    from nanwatch_server.backtest.trial import Verdict
+    from nanwatch_server.importers.source import Source
+
+UNUSABLE = 2
+CRITICAL = 1
+FOLLOW_S = 1.0
+IDLE_S = 2.0
+"""Without a new line for this long the newest step is taken as complete."""
+BAR_BYTES = 4 << 20
+CLOCK_S = 7 * 86_400.0
+"""A log whose newest time is within this of now keeps a wall clock; silence can be told."""
+COLUMNS_SHOWN = 40
+
+_RUN_ID = re.compile(r"[0-9a-f]{6,32}")
+
+
+class Report(NamedTuple):
+    """One run and what was found."""
+
+    name: str
+    about: str
+    verdict: Verdict
+    traces: Any
+
+
+def check(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE|DIR|RUN_ID",
+            help="JSON lines, CSV, TensorBoard event files, trainer_state.json, a folder of them; "
+            "or the id of a run that is stored here.",
+        ),
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Other limits: a file like docs/rules.md describes.")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="NAME=KIND[:scope]",
+            help="What a column is; KIND `ignore` leaves it out; NAME may hold *.",
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE|FILE.json",
+            help="Facts of the training that the log does not tell: gamma=0.99, lr=3e-4.",
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--format", metavar="text|json", help="What is printed.")
+    ] = "text",
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a report with charts: one HTML file.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Stay with a log that grows, until Ctrl-C.")] = False,
+    last: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Back-test: the last N stored runs.")
+    ] = 0,
+    project: Annotated[str, typer.Option(help="Back-test: only runs of this project.")] = "",
+    data_dir: Annotated[Path | None, typer.Option(help="Back-test: where runs are stored.")] = None,
+) -> None:
+    """Check logs of a training that is over, or goes on: the same rules as on the page.
+
+    Exit code 1 if anything critical was found, 2 if nothing could be read, else 0.
+    """
+    if output not in ("text", "json"):
+        fail(f"expected --format text or json, got {output!r}", UNUSABLE)
+    try:
+        from nanwatch_server.backtest import limits
+        from nanwatch_server.importers.names import MapError, given
+    except ImportError as error:
+        server_part_missing(error)
+    try:
+        told = tuple(given(one) for one in mapping or ())
+        thresholds = limits.read_limits(_text_of(rules)) if rules else None
+    except (MapError, limits.LimitsError) as error:
+        fail(f"{rules}: {error}" if isinstance(error, limits.LimitsError) else str(error), UNUSABLE)
+    facts = _facts(config or [])
+    out = Console(highlight=False, soft_wrap=False)
+    if last or project or _are_runs(targets or []):
+        from nanwatch.cli.check_stored import check_stored
+
+        raise SystemExit(
+            check_stored(
+                out, targets or [], last, project, thresholds, data_dir, as_json=output == "json"
+            )
+        )
+    if not targets:
+        fail("expected a file, a folder or the id of a run; or --last N", UNUSABLE)
+    readings = _readings(targets, told, facts, thresholds, follow)
+    _judge(readings, follow, quiet=output == "json")
+    reports = [_finished(one) for one in readings]
+    reports = _of_use(reports, readings)
+    _print(out, reports, output)
+    if html is not None:
+        _write_html(html, reports)
+    worst = max((report.verdict.worst or 0 for report in reports), default=0)
+    raise SystemExit(CRITICAL if worst >= 3 else 0)
+
+
+def _are_runs(targets: list[str]) -> bool:
+    return bool(targets) and all(
+        _RUN_ID.fullmatch(one) and not Path(one).exists() for one in targets
+    )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot read {path}: {error}", UNUSABLE)
+
+
+def _facts(said: list[str]) -> dict[str, str]:
+    from nanwatch.contract.lines import flatten
+
+    facts: dict[str, str] = {}
+    for one in said:
+        key, equals, value = one.partition("=")
+        if equals:
+            facts[key.strip()] = value.strip()
+            continue
+        try:
+            nested = json.loads(_text_of(Path(one)))
+        except ValueError as error:
+            fail(f"{one}: expected KEY=VALUE or a JSON file: {error}", UNUSABLE)
+        if not isinstance(nested, dict):
+            fail(f"{one}: expected a JSON object of facts", UNUSABLE)
+        facts |= flatten(nested)
+    return facts
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _readings(targets: list[str], told: Any, facts: Any, thresholds: Any, follow: bool) -> list:
+    from nanwatch_server.backtest.logs import Reading
+    from nanwatch_server.importers.discover import find
+    from nanwatch_server.importers.source import Options, UnusableError
+
+    options = Options(told=told, follow=follow)
+    sources: list[Source] = []
+    for target in targets:
+        try:
+            found = find(Path(target).expanduser(), options)
+        except (UnusableError, OSError) as error:
+            _unusable(str(error))
+        sources += found.sources
+        for why in found.passed_over:
+            _note(f"passed over: {why}")
+    return [Reading(source, facts, thresholds) for source in sources]
+
+
+def _unusable(message: str) -> NoReturn:
+    fail(message, UNUSABLE)
+
+
+def _judge(readings: list[Reading], follow: bool, quiet: bool) -> None:
+    from nanwatch_server.importers.source import UnusableError
+
+    total = sum(one.source.size for one in readings)
+    with byte_bar("checking", total, total >= BAR_BYTES and not follow) as advance:
+        before = 0
+        for one in readings:
+            try:
+                for items in one.source.read():
+                    one.take(items)
+                    advance(before + one.source.done)
+            except UnusableError as error:
+                if len(readings) == 1:
+                    _unusable(str(error))
+                _note(f"passed over: {error}")
+            before += one.source.size
+    if follow:
+        _stay(readings, quiet)
+
+
+def _stay(readings: list[Reading], quiet: bool) -> None:
+    """Read on until Ctrl-C, or until every log has said its end."""
+    _note("following; Ctrl-C ends it with the report")
+    for one in readings:
+        one.trial.told = lambda incident, one=one: None if quiet else _news(one, incident)
+    idle = dict.fromkeys(map(id, readings), 0.0)
+    try:
+        while not all(getattr(one.source, "end", None) for one in readings):
+            for one in readings:
+                _poll(one, idle)
+            time.sleep(FOLLOW_S)
+    except KeyboardInterrupt:
+        _note("stopped following")
+
+
+def _poll(one: Reading, idle: dict[int, float]) -> None:
+    before = one.source.done
+    one.read()
+    idle[id(one)] = idle[id(one)] + FOLLOW_S if one.source.done == before else 0.0
+    one.take(one.source.release() if idle[id(one)] >= IDLE_S else (), whole=True)
+    now = time.time()
+    if one.trial.clock and 0 <= now - one.trial.time < CLOCK_S:
+        one.trial.quiet_until(now)
+
+
+def _news(one: Reading, incident: Any) -> None:
+    word = incident.severity.word
+    state = "resolved" if incident.resolved_step is not None else word
+    console.print(
+        Text.assemble(
+            (f"{state:<9}", "bold"),
+            f"{one.source.name}: {incident.diagnosis.title} (since step {incident.onset_step})",
+        ),
+        soft_wrap=True,
+    )
+
+
+def _finished(one: Reading) -> Report:
+    verdict = one.finish()
+    source = one.source
+    _say_mapping(source)
+    steps = f"steps {verdict.first_step} to {verdict.last_step}" if verdict.points else "no points"
+    about = f"{source.path} · {source.format} · {steps} · {verdict.points:,} points"
+    return Report(source.name, about, verdict, one.trial.traces)
+
+
+def _of_use(reports: list[Report], readings: list[Reading]) -> list[Report]:
+    """Without the tables of a folder that are no logs; leaves if nothing is left."""
+    useful = [r for r, one in zip(reports, readings, strict=True) if one.source.known]
+    if not useful:
+        first = readings[0].source
+        names = ", ".join(list(first.mapper.places)[:COLUMNS_SHOWN]) or "none"
+        _unusable(
+            f"no column of {first.path} is known (found: {names}); say what they are with "
+            "--map NAME=KIND, for example --map 'my loss=loss'"
+        )
+    return useful
+
+
+# --- saying --------------------------------------------------------------------------------------
+
+
+def _note(text: str) -> None:
+    console.print(Text(f"nanwatch: {text}"), soft_wrap=True)
+
+
+def _say_mapping(source: Source) -> None:
+    """Which column was taken for what: on standard error, for one to look at."""
+    places = source.mapper.places
+    if places:
+        _note(f"columns of {source.name}:")
+    for name, place in list(places.items())[:COLUMNS_SHOWN]:
+        said = source.mapper.notes.get(name, "")
+        if place is None:
+            meaning = said or "left out"
+        else:
+            kept = place.kind == "custom"
+            meaning = "no known kind, no rule reads it" if kept else str(place)
+            meaning += f" ({said})" if said else ""
+        console.print(Text(f"  {name} → {meaning}"), soft_wrap=True)
+    if len(places) > COLUMNS_SHOWN:
+        console.print(Text(f"  … and {len(places) - COLUMNS_SHOWN} more"))
+    for name in source.mapper.unused:
+        _note(f"--map {name}: no column of {source.name} has this name")
+    problems = source.problems
+    for text in problems.shown:
+        _note(f"{source.name}: {text}")
+    if problems.count > len(problems.shown):
+        _note(f"{source.name}: {problems.count} problems in all; what could be read was read")
+
+
+def _print(out: Console, reports: list[Report], output: str) -> None:
+    if output == "json":
+        plain = [report.verdict.plain() for report in reports]
+        one = plain[0] if len(plain) == 1 else {
+            "runs": [{"run": r.name} | p for r, p in zip(reports, plain, strict=True)]
+        }  # fmt: skip
+        print(json.dumps(one, ensure_ascii=False, allow_nan=False))
+        return
+    from nanwatch.cli.check_text import show_verdict
+
+    for report in reports:
+        show_verdict(out, report.name, report.about, report.verdict, report.traces)
+
+
+def _write_html(path: Path, reports: list[Report]) -> None:
+    try:
+        from nanwatch_server.report.check_page import page
+    except ImportError as error:
+        server_part_missing(error)
+    try:
+        path.write_text(page(reports), "utf-8")
+    except OSError as error:
+        fail(f"cannot write {path}: {error}", UNUSABLE)
+    _note(f"wrote {path}")
