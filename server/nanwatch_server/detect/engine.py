@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from nanwatch_server.detect import stall
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rates, Rule
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import RULES, limits
+from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
 
 VERSION = 2
@@ -39,6 +41,7 @@ class RunDetector:
     ) -> None:
         self.context = Context(run_id, dict(facts), limits(thresholds))
         self.ranks = Ranks(self.context)
+        self.stall = Stall(run_id, self.context.limits[stall.NAME])
         self._rules: dict[tuple[str, str], Rule] = {}
         self._seen: dict[str, set[str]] = {}
         """Kinds each scope has sent."""
@@ -53,7 +56,7 @@ class RunDetector:
         else:
             self.ranks.keep(block)
         self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
-        found: list[Finding] = []
+        found = [] if block.late else self.stall.read(block)
         with np.errstate(all="ignore"):
             self._share(block)
             for kind in RULES:
@@ -105,15 +108,22 @@ class RunDetector:
         """A fact that rules consume in order with the points, and what it shows by itself."""
         if what == "config":
             self.context.facts.update(data)
+        elif what == "eval":
+            self.stall.pause()
         elif what in RESTARTS:
             for known in (self._rules, self.context.progress):
                 for one in known.values():
                     one.restart()
         return []
 
-    def quiet_until(self, time: float) -> list[Finding]:
-        """Nothing came until `time` (client wall clock, seconds): what the silence shows."""
-        return []
+    def quiet_until(self, time: float, *, live: bool = False) -> list[Finding]:
+        """Nothing came until `time` (client wall clock, seconds): what the silence shows.
+
+        `live`: the run may go on any moment, so that pauses nobody announced are forgiven longer.
+        """
+        return self.stall.quiet_until(
+            time, self.stall.limits["live_floor_s" if live else "floor_s"]
+        )
 
     def coverage(self) -> list[dict[str, Any]]:
         """Which rules ran, which could not, and why; one entry per rule and scope."""
@@ -143,6 +153,7 @@ class RunDetector:
             "records": [[*key, count] for key, count in self._records.items()],
             "rules": [[*key, rule.dump()] for key, rule in self._rules.items()],
             "ranks": self.ranks.dump(),
+            "stall": self.stall.dump(),
             "progress": {scope: one.dump() for scope, one in self.context.progress.items()},
             "returns": self.context.returns.dump(),
             "rates": {scope: one.dump() for scope, one in self.context.rates.items()},
@@ -162,6 +173,7 @@ class RunDetector:
             return detector
         detector.context.facts.update(state["facts"])
         detector.context.rewards.load(state["rewards"])
+        detector.stall.load(state["stall"])
         detector._seen = {scope: set(kinds) for scope, kinds in state["seen"].items()}
         detector._records = {(rule, scope): count for rule, scope, count in state["records"]}
         for scope, data in state["progress"].items():

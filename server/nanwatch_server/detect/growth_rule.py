@@ -76,8 +76,10 @@ class GrowthRule(SpeakingRule):
 
     def _align(self, names: tuple[str, ...]) -> None:
         fresh = [name for name in names if name not in self.names]
-        rows = [*range(len(self.names)), *[-1] * len(fresh)]
-        self.bank.select(rows)
+        if self.names:
+            self.bank.select([*range(len(self.names)), *[-1] * len(fresh)])
+        else:
+            self.bank = GrowthBank(len(fresh), self.limits)
         more = len(fresh)
         self.last = np.concatenate([self.last, np.full(more, np.nan)])
         self.start = np.concatenate([self.start, np.full(more, np.nan)])

@@ -9,6 +9,7 @@ from typing import Any
 
 from nanwatch_server.detect.context import Rule
 from nanwatch_server.detect.rules.adam_rms import AdamRms
+from nanwatch_server.detect.rules.adversary import Adversary
 from nanwatch_server.detect.rules.clip_saturation import ClipSaturation
 from nanwatch_server.detect.rules.constant_loss import ConstantLoss
 from nanwatch_server.detect.rules.dead_units import DeadUnits, SaturatedUnits
@@ -66,6 +67,7 @@ RULES: tuple[type[Rule], ...] = (
     PolicyShift,
     ExplainedVariance,
     ReplayHealth,
+    Adversary,
 )
 
 

@@ -1,4 +1,5 @@
-"""Causes of reinforcement learning that goes wrong beside its values. Entries of `syndromes`."""
+"""Causes in games of two: policies and their data, generators and discriminators. Entries of
+`syndromes`; values of critics are in `divergences`."""
 
 from __future__ import annotations
 
@@ -37,6 +38,10 @@ def _try_value(case: Case) -> list[Suggestion]:
     return [do.normalise_returns(case), do.clip(case), do.scale_lr(case), do.checkpoint(case)]
 
 
+def _try_adversary(case: Case) -> list[Suggestion]:
+    return [do.weaker_discriminator(case), do.scale_lr(case), do.checkpoint(case)]
+
+
 POLICIES: tuple[Syndrome, ...] = (
     Syndrome(
         "policy-update-too-large",
@@ -64,5 +69,14 @@ POLICIES: tuple[Syndrome, ...] = (
         "and the policy follows it.",
         lambda case: ([], []),
         _try_value,
+    ),
+    Syndrome(
+        "gan-collapse",
+        lambda case: 0.75 if case.has("adversary") else 0.0,
+        ("adversary",),
+        "A discriminator that is always right has a flat loss, so its gradient tells the generator "
+        "nothing about which way is better.",
+        lambda case: ([], []),
+        _try_adversary,
     ),
 )

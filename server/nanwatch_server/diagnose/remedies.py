@@ -376,6 +376,25 @@ def detach_hooks(case: Case) -> Suggestion:
     )
 
 
+def find_the_block(case: Case) -> Suggestion:
+    """Where the process stands."""
+    return Suggestion(
+        text="Ask the process where it stands: workers of the data loader, a lock, or a collective "
+        "that waits for a rank that is gone.",
+        treats="cause",
+        copy="py-spy dump --pid PID",
+    )
+
+
+def weaker_discriminator(case: Case) -> Suggestion:
+    """Give the generator a chance."""
+    return Suggestion(
+        text="Hold the discriminator back: a lower learning rate for it, spectral normalisation, a "
+        "gradient penalty (WGAN-GP), or label smoothing.",
+        treats="cause",
+    )
+
+
 def roll_back(case: Case) -> Suggestion:
     """Before it began, with smaller steps."""
     return Suggestion(

@@ -60,6 +60,10 @@ def _try_plateau(case: Case) -> list[Suggestion]:
             do.checkpoint(case)]  # fmt: skip
 
 
+def _try_stall(case: Case) -> list[Suggestion]:
+    return [do.find_the_block(case), do.stop(case), do.checkpoint(case)]
+
+
 def _score_plateau(case: Case) -> float:
     small = case.of("update_ratio")
     if small is not None and "too small" in small.title:
@@ -112,5 +116,14 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         "or the graph between loss and weights are the usual reasons.",
         _signs_plateau,
         _try_plateau,
+    ),
+    Syndrome(
+        "stall",
+        lambda case: 0.8 if case.has("stall") else 0.0,
+        ("stall",),
+        "The process lives or died without a word, and no attempt has come for far longer than its "
+        "pace lets expect.",
+        lambda case: ([], []),
+        _try_stall,
     ),
 )

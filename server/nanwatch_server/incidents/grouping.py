@@ -19,7 +19,7 @@ _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "s
 FAMILIES = {
     **dict.fromkeys(_DIVERGENCE, "divergence"),
     **dict.fromkeys(_STANDSTILL, "standstill"),
-    **dict.fromkeys(("entropy_collapse", "explained_variance"), "policy"),
+    **dict.fromkeys(("entropy_collapse", "explained_variance", "adversary"), "policy"),
 }
 """Rules whose findings feed each other: growth, its hiding, its overflow, its skipped updates; and
 those of a training that runs and learns nothing."""

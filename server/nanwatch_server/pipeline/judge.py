@@ -7,6 +7,7 @@ findings have deterministic ids, so rules that see the same points again add not
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +21,7 @@ import structlog
 
 from nanwatch.contract.frames import Mark, Record, Table
 from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.diagnose.config_lint import lint
 from nanwatch_server.diagnose.syndromes import diagnose
 from nanwatch_server.domain.models import DERIVED_EPOCH, Finding, Incident, Run, Stream
 from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
@@ -45,6 +47,9 @@ SAVE_S = 10.0
 
 SAVE_SHARE = 0.02
 """…so that saving takes at most this part of the time."""
+
+LISTEN_S = 5.0
+"""Silence shorter than this needs no thought."""
 
 NO_EPOCH = -2
 RETRY_S = 0.5
@@ -87,6 +92,17 @@ class _State:
     """Process whose points the rules saw last."""
     plans: dict[tuple[int, ...], list[Plan]] = field(default_factory=dict)
     """By the ids of a table's series."""
+    told: set[str] = field(default_factory=set)
+    """Remarks on the configuration that were made."""
+    heard_at: float = math.inf
+    """Server's clock when the newest points were judged."""
+
+    def remarks(self, step: int, time: float) -> list[Finding]:
+        """What the configuration lets expect, each once."""
+        found = lint(self.run.id, self.detector.context.facts, step, time)
+        fresh = [remark for remark in found if remark.layer not in self.told]
+        self.told.update(remark.layer for remark in fresh)
+        return fresh
 
 
 class Judge:
@@ -107,7 +123,7 @@ class Judge:
         self._lock = threading.Lock()
         self.states: OrderedDict[str, _State] = OrderedDict()
         """By run, the one unused for longest first."""
-        self._save_at = 0.0
+        self._save_at = self._listen_at = 0.0
 
     def change(
         self, incident_id: str, edit: Callable[[Incident], Incident], note: Note
@@ -146,6 +162,21 @@ class Judge:
                     self.states.pop(run_id, None)
                 time.sleep(RETRY_S)
 
+    def listen(self) -> None:
+        """Runs that have fallen silent: what that means, now and then."""
+        if time.monotonic() < self._listen_at:
+            return
+        self._listen_at, now = time.monotonic() + LISTEN_S, self._clock()
+        with self._lock:
+            for run_id, state in list(self.states.items()):
+                silence = now - state.heard_at
+                if not silence >= LISTEN_S:
+                    continue
+                until = state.detector.stall.last + silence
+                found = state.detector.quiet_until(until, live=True)
+                if found and (run := self._store.run(run_id)) and run.ended_at is None:
+                    self._judge(state, found)
+
     def forget(self, run_id: str) -> None:
         """The run was deleted: nothing of it is judged or saved any more."""
         with self._lock:
@@ -165,7 +196,8 @@ class Judge:
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = _State(run, RunDetector(run_id, facts), book)
         self._restore(state, facts)
-        findings = self._through(state, self._since(state))
+        findings = state.remarks(0, run.started_at)
+        findings += self._through(state, self._since(state))
         if findings:
             self._judge(state, findings)
         self.states[run_id] = state
@@ -278,6 +310,8 @@ class Judge:
         for record in committed.records:
             if isinstance(record, Mark):
                 found += state.detector.mark(record.what, record.step, record.data)
+                if record.what == "config":
+                    found += state.remarks(record.step, record.time)
             elif isinstance(record, Table):
                 found += self._update(state, [next(decoded)], committed.stream)
         return found
@@ -302,6 +336,7 @@ class Judge:
         elif stream is not None:
             self._new_life(state, stream, min(int(block.steps[0]) for block in blocks))
         state.step = max(state.step, *(int(block.steps[-1]) for block in blocks))
+        state.heard_at = self._clock()
         found: list[Finding] = []
         try:
             found = state.detector.feed(blocks)

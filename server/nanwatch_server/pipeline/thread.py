@@ -127,6 +127,7 @@ class Pipeline:
                         shown = [(one, self._show(one)) for one in alike]
                         self._judge.learn(alike[0].stream.run_id, shown)
                 self._judge.save_when_due()
+                self._judge.listen()
             except StoppedError:
                 break  # judged at the next start
             except Exception:

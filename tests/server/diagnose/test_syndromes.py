@@ -102,6 +102,8 @@ CASES = [
     ("dead-units", [finding("dead_units", C), finding("plateau")], {}),
     ("saturated-units", [finding("saturated_units")], {"activation": "tanh"}),
     ("not-learning", [finding("plateau")], {}),
+    ("stall", [finding("stall")], {}),
+    ("gan-collapse", [finding("adversary")], {}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 

@@ -20,21 +20,20 @@ class DeadUnits(LayerRule):
     name = "dead_units"
     kind = "dead_fraction_layer"
     calm = "Units are alive again"
-    OWN = ("since", "start")
+    OWN = ("since", "begun")
     words: ClassVar[str] = "dead"
 
     def begin(self) -> None:
         self.since = -1
-        self.start = math.nan
-        """Largest share in the first report."""
+        self.begun = -1
+        """Step of the first report."""
 
     def judge(self) -> Verdict:
         limits = self.limits
         if not self.names:
             return QUIET
         newest = self.last(1)[:, 0]
-        if math.isnan(self.start) and np.isfinite(newest).any():
-            self.start = float(np.nanmax(newest))
+        self.begun = self.step if self.begun < 0 else self.begun
         if self.ring.count < 3 or not np.isfinite(newest).any():
             return QUIET
         shares = np.nanmedian(self.last(3), axis=1)
@@ -50,7 +49,7 @@ class DeadUnits(LayerRule):
         recovering = self.progress.falling(self.step)
         if learns and (recovering or not self.progress.rising(self.step, 40)):
             return Verdict(1, self.since, self._say(row, share))
-        if share < limits["alarm"] or recovering:
+        if share < limits["alarm"] or recovering or self.step - self.begun < limits["patience"]:
             return Verdict(KEEP)
         return Verdict(3 if share >= limits["critical"] else 2, self.since, self._say(row, share))
 

@@ -1,0 +1,76 @@
+"""GANs: the discriminator has won, so the generator gets no gradient it could learn from."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence
+
+_DISCRIMINATOR = re.compile(r"discriminator|(^|[._])(disc|netd|d|adversary)([._]|$)")
+
+
+class Adversary(TickRule):
+    """Loss of the discriminator near 0 while the generator's has risen and rises no less."""
+
+    name = "adversary"
+    reads = ("loss",)
+    keep = 128
+    needs = 128
+    calm = "The discriminator can be fooled again"
+
+    @classmethod
+    def wants(cls, block: Block) -> bool:
+        """True for a scope that is called like a discriminator."""
+        return super().wants(block) and bool(_DISCRIMINATOR.search(block.scope.lower()))
+
+    @classmethod
+    def missing(cls, seen: set[str]) -> str:
+        """Why it could not run."""
+        return super().missing(seen) or "no scope called like a discriminator"
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        own = self.progress
+        level = middle(self.last(128))
+        if not own.first > 0 or not 0 <= level <= limits["won"] * own.first:
+            return QUIET
+        others = {s: p for s, p in self.context.progress.items() if s != self.scope}
+        rises = {s: -p.gained(self.step) for s, p in others.items() if p.first > 0}
+        worst = max(rises, key=lambda scope: _number(rises[scope]), default=None)
+        if worst is None or not rises[worst] >= limits["risen"]:
+            return Verdict(KEEP)
+        generator = float(middle(others[worst].upto(self.step, 8)))
+        said = Said(
+            title=f"Discriminator has won: its loss is {number(level)}",
+            message=(
+                f"Median loss of {self.scope} is {number(level)} over the last 128 records at step "
+                f"{self.step} (it began at {number(own.first)}), that of "
+                f"{worst or 'the generator'} {number(generator)} and higher than at its start: "
+                "nothing fools the discriminator, so it teaches nothing."
+            ),
+            evidence=(
+                Evidence(
+                    label="Discriminator's loss",
+                    value=number(level),
+                    limit=number(limits["won"] * own.first),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Generator's loss", value=number(generator), kind="loss", scope=worst
+                ),
+            ),
+            kind="loss",
+        )
+        return Verdict(2, int(self.steps(128)[0]), said)
+
+
+def _number(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf

@@ -1,0 +1,288 @@
+"""Each rule of the packs on the trouble it is for, and on the health that looks like it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from families import RUN, Array, Trace, alarms, decay, noise
+
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain.models import Finding, Severity
+
+N = 1600
+T = np.arange(N)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def learning(seed: int = 0) -> Array:
+    return decay(T) * noise(rng(seed), N, 0.05)
+
+
+def flat(seed: int = 0, level: float = 2.3, spread: float = 0.01) -> Array:
+    return level * noise(rng(seed), N, spread)
+
+
+def seen(trace: Trace, size: int = 200, **facts: str) -> list[Finding]:
+    detector = RunDetector(RUN, trace.facts | facts)
+    return [f for b in trace.blocks(range(size, len(trace), size)) for f in detector.update(b)]
+
+
+def fired(trace: Trace, rule: str, **facts: str) -> list[Finding]:
+    return [f for f in alarms(seen(trace, **facts)) if f.rule == rule]
+
+
+def layered(kind: str, values: Array, loss: Array) -> Trace:
+    names = tuple(f"block{i}" for i in range(len(values)))
+    return Trace({"loss": loss}, layers={kind: (names, values)})
+
+
+# --- the loss ------------------------------------------------------------------------------------
+
+
+def test_a_spike_that_stays_is_told_and_one_that_heals_is_not() -> None:
+    loss = learning()
+    loss[900:] = 2.3 * noise(rng(1), N - 900, 0.02)  # back at the level of an untrained model
+    (found, *_) = fired(Trace({"loss": loss}), "loss_spike")
+    assert 896 <= found.onset_step <= 912 and found.step <= 1100
+    healed = learning()
+    healed[900:1100] += 1.7 * np.exp(-np.arange(200) / 60)
+    assert not alarms(seen(Trace({"loss": healed})))
+
+
+def test_a_new_task_that_is_learnt_is_no_spike() -> None:
+    loss = np.concatenate([decay(np.arange(800)), decay(np.arange(800))]) * noise(rng(2), N, 0.05)
+    assert not alarms(seen(Trace({"loss": loss})))
+
+
+def test_a_loss_that_shoots_up_is_told_before_it_is_not_finite() -> None:
+    loss = learning()
+    loss[400:406] = [3, 80, 4e3, 3e6, 1e12, np.inf]
+    loss[406:] = np.nan
+    found = fired(Trace({"loss": loss}), "loss_explosion")
+    assert found[0].step == 402 and found[0].onset_step == 401
+    early = np.array([2.3, 9.0, 150.0, 4e4, 3e9, np.nan, np.nan])
+    assert fired(Trace({"loss": early}), "loss_explosion")[0].step == 3
+
+
+def test_the_loss_of_a_competitor_may_rise() -> None:
+    loss = learning()
+    loss[400:403] = [300, 3000, 3e4]
+    assert not alarms(seen(Trace({"loss": loss}), scopes="generator,discriminator"))
+
+
+def test_a_loss_that_grows_ever_faster() -> None:
+    loss = 0.5 * noise(rng(3), N, 0.05) * 2.0 ** (np.maximum(0, T - 600) / 60)
+    assert fired(Trace({"loss": loss}), "loss_growth")[0].step < 1100
+
+
+def test_a_sharp_loss_that_never_moves_is_told_after_a_thousand_records() -> None:
+    found = fired(Trace({"loss": flat()}), "plateau")
+    assert 999 <= found[0].step <= 1100
+    assert not alarms(seen(Trace({"loss": flat(spread=0.5)}))), "noise hides what was learnt"
+    late = flat()
+    late[700:] *= np.exp(-np.arange(N - 700) / 200)
+    assert not alarms(seen(Trace({"loss": late})))
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e6])
+def test_a_stand_in_for_the_loss_is_told(constant: float) -> None:
+    loss = learning()
+    loss[700:] = constant
+    found = fired(Trace({"loss": loss}), "constant_loss")
+    assert found[0].onset_step == 700 and found[0].step == 720
+
+
+def test_a_hinge_loss_that_is_solved_comes_to_rest_at_zero() -> None:
+    loss = np.maximum(0, np.exp(-T / 100) * noise(rng(4), N, 0.3) - 0.005)
+    assert (loss[-500:] == 0).all()
+    assert not alarms(seen(Trace({"loss": loss})))
+
+
+# --- weights that stand still --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lr", "grad_norm", "update_norm"])
+def test_weights_that_stand_still(kind: str) -> None:
+    values = np.ones(N)
+    values[300:] = 0
+    trace = Trace({"loss": flat(), kind: values, "update_applied": np.ones(N)})
+    found = fired(trace, "idle_weights")
+    assert found[0].onset_step == 300 and found[0].step <= 360
+
+
+def test_a_schedule_may_end_at_zero() -> None:
+    rate = np.maximum(0, 1 - T / 1500)
+    assert not alarms(seen(Trace({"loss": learning(), "lr": rate})))
+
+
+def test_a_gradient_that_fades_is_told_only_where_nothing_is_learnt() -> None:
+    norms = np.logspace(-8, 0, 6)[:, None] * noise(rng(5), (N), 0.2)
+    trace = layered("grad_norm_layer", norms, flat())
+    trace.scalars["grad_norm"] = np.sqrt((norms**2).sum(0))
+    assert fired(trace, "vanishing_gradient")
+    trace.scalars["loss"] = learning()
+    assert not alarms(seen(trace))
+
+
+def test_dead_units_are_told_only_where_nothing_is_learnt() -> None:
+    shares = np.stack([np.full(N, 0.3), np.full(N, 0.99)])
+    found = fired(layered("dead_fraction_layer", shares, flat()), "dead_units")
+    assert found and found[0].layer == "block1"
+    assert not alarms(seen(layered("dead_fraction_layer", shares, learning())))
+
+
+def test_updates_too_large_and_too_small() -> None:
+    large = layered("update_ratio_layer", np.full((3, N), 0.5), flat() * (1 + T / 400))
+    assert fired(large, "update_ratio")
+    small = layered("update_ratio_layer", np.full((3, N), 1e-9), flat())
+    assert fired(small, "update_ratio")
+    assert not alarms(seen(layered("update_ratio_layer", np.full((3, N), 1e-9), learning())))
+
+
+# --- large models --------------------------------------------------------------------------------
+
+
+def test_logits_that_run_away_and_logits_that_are_large() -> None:
+    growing = 4 * 2.0 ** (np.maximum(0, T - 500) / 80) * noise(rng(6), N, 0.05)
+    assert fired(Trace({"loss": learning(), "logit_max": growing}), "logit_growth")
+    large = 400 * (1 - np.exp(-T / 200)) + 1
+    assert not alarms(seen(Trace({"loss": learning(), "logit_max": large})))
+
+
+def test_attention_names_the_layer() -> None:
+    calm = 3 * noise(rng(7), N, 0.1)
+    wild = 3 * 2.0 ** (np.maximum(0, T - 500) / 60)
+    trace = layered("attention_logit_max_layer", np.stack([calm, wild]), learning())
+    assert fired(trace, "attention_growth")[0].layer == "block1"
+
+
+def test_a_loss_scale_that_collapses() -> None:
+    scale = np.full(N, 65536.0)
+    scale[600:] = np.maximum(0.25, 65536.0 / 2.0 ** ((np.arange(N - 600) // 4) + 1))
+    found = fired(Trace({"loss_scale": scale}), "loss_scale")
+    assert found[0].severity == Severity.WARNING and found[-1].severity == Severity.CRITICAL
+    settling = np.maximum(1024.0, 65536.0 / 2.0 ** (T // 2))
+    settling[800:] = 2048
+    assert not alarms(seen(Trace({"loss_scale": settling})))
+
+
+def test_adam_that_lags_is_a_mark() -> None:
+    rms = noise(rng(8), N, 0.1)
+    rms[500] = 4.0
+    found = [f for f in seen(Trace({"adam_rms": rms})) if f.rule == "adam_rms"]
+    assert [f.severity for f in found] == [Severity.NOTICE] and found[0].onset_step == 500
+
+
+def test_weights_and_statistics_that_run_away() -> None:
+    norm = 10 * 1.5 ** (np.maximum(0, T - 300) / 60)
+    assert fired(Trace({"param_norm": norm}), "weight_growth")
+    drift = np.stack([np.ones(N), 2.0 ** (np.maximum(0, T - 300) / 40)])
+    assert fired(layered("buffer_abs_max_layer", drift, learning()), "buffer_drift")
+    assert not alarms(seen(Trace({"param_norm": 10 + np.sqrt(T)})))
+
+
+# --- policies, games, memories -------------------------------------------------------------------
+
+
+def test_a_policy_that_stops_exploring_before_it_earned_anything() -> None:
+    entropy = np.maximum(0.001, 1.4 * np.exp(-T / 60))
+    poor = Trace({"entropy": entropy, "reward": np.ones(N)})
+    assert fired(poor, "entropy_collapse")
+    rich = Trace({"entropy": entropy, "reward": 1 + 20 * (1 - np.exp(-T / 60))})
+    assert not alarms(seen(rich))
+
+
+def test_a_policy_that_moves_too_far() -> None:
+    kl = 0.02 * noise(rng(9), N, 0.3)
+    kl[500:] *= 200
+    assert fired(Trace({"kl": kl, "reward": np.ones(N)}), "policy_shift")
+    assert not alarms(seen(Trace({"kl": kl}))), "the KL of a VAE is no policy's"
+
+
+def test_a_value_function_worse_than_none() -> None:
+    variance = np.where(T < 400, 0.6, -5.0)
+    assert fired(Trace({"explained_variance": variance}), "explained_variance")
+    early = np.where(T < 100, -5.0, 0.3)
+    assert not alarms(seen(Trace({"explained_variance": early})))
+
+
+def test_a_discriminator_that_has_won() -> None:
+    detector = RunDetector(RUN, {"scopes": "generator,discriminator"})
+    own = np.maximum(1e-4, 0.69 * np.exp(-T / 80))
+    other = np.minimum(12, 0.69 + T / 60)
+    found: list[Finding] = []
+    for start in range(0, N, 100):
+        cut = slice(start, start + 100)
+        for scope, loss in (("generator", other), ("discriminator", own)):
+            block = Block(scope, "train", T[cut], T[cut] * 0.1, {"loss": loss[cut]})
+            found += detector.update(block)
+    assert {f.rule for f in alarms(found)} == {"adversary"}
+
+
+def test_memories_that_no_longer_fit() -> None:
+    loss = learning()
+    replay = 0.5 * loss * noise(rng(10), N, 0.1)
+    replay[1000:] *= 30
+    trace = Trace({"loss": loss}, layers={"custom": (("acc", "replay_loss"),
+                  np.stack([np.ones(N), replay]))})  # fmt: skip
+    assert fired(trace, "replay_health")[0].onset_step == 1000
+
+
+def test_numbers_that_a_guard_repairs_all_the_time() -> None:
+    repairs = np.zeros((1, N))
+    repairs[0, 300:] = 3
+    trace = Trace({}, layers={"repaired": (("sanitize",), repairs)})
+    trace.scalars["loss"] = learning()
+    assert fired(trace, "repaired")[0].step <= 330
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+def test_silence_is_judged_by_the_pace() -> None:
+    detector = RunDetector(RUN, {})
+    steps = np.arange(100)
+    detector.update(Block("", "train", steps, steps * 0.5, {"loss": np.ones(100)}))
+    assert not detector.quiet_until(49.5 + 29)
+    (warned,) = detector.quiet_until(49.5 + 31)
+    assert (warned.rule, warned.severity, warned.step) == ("stall", Severity.WARNING, 99)
+    assert not detector.quiet_until(49.5 + 60), "told once"
+    (critical,) = detector.quiet_until(49.5 + 151)
+    assert critical.severity == Severity.CRITICAL
+    back = detector.update(
+        Block("", "train", steps + 100, 300 + steps * 0.5, {"loss": np.ones(100)})
+    )
+    assert [f.cleared for f in back if f.rule == "stall"] == [True]
+    assert not detector.quiet_until(349.5 + 400), "it was once silent for 250 s"
+
+
+def test_an_announced_evaluation_may_take_long() -> None:
+    detector = RunDetector(RUN, {})
+    steps = np.arange(100)
+    detector.update(Block("", "train", steps, steps * 0.5, {"loss": np.ones(100)}))
+    detector.mark("eval", 99, {})
+    assert not detector.quiet_until(49.5 + 200)
+    assert detector.quiet_until(49.5 + 400)
+
+
+def test_a_single_record_tells_no_pace() -> None:
+    detector = RunDetector(RUN, {})
+    block = Block("", "train", np.array([0]), np.array([0.0]), {"loss": np.ones(1)})
+    detector.update(block)
+    assert not detector.quiet_until(1e6)
+
+
+# --- the rise of a learning rate is told with whatever follows -----------------------------------
+
+
+def test_a_rise_of_the_learning_rate_is_evidence() -> None:
+    norm = noise(rng(11), 700, 0.2) * 2.0 ** (np.maximum(0, np.arange(700) - 400) / 8)
+    rate = np.where(np.arange(700) < 390, 1e-4, 1e-2)
+    first = alarms(seen(Trace({"grad_norm": norm, "lr": rate})))[0]
+    assert any(e.label == "Learning rate rose" and "0.01" in e.value for e in first.evidence)
+    steady = alarms(seen(Trace({"grad_norm": norm, "lr": np.full(700, 1e-4)})))[0]
+    assert not any(e.label == "Learning rate rose" for e in steady.evidence)
