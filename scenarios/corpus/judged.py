@@ -54,11 +54,12 @@ def judge(trace: Trace, thresholds: dict[str, dict[str, Any]] | None = None) -> 
         if item[0] == "mark":
             found = detector.mark(*item[1:])
         else:
-            for block in blocks_of(plans, item[1]):
-                try:
-                    found += detector.update(block)
-                except Exception:
-                    failures.append(traceback.format_exc())
+            blocks = blocks_of(plans, item[1])
+            try:
+                found = detector.feed(blocks)
+            except Exception:
+                failures.append(traceback.format_exc())
+            for block in blocks:
                 step, time = max(step, int(block.steps[-1])), float(block.times[-1])
         findings += found
         incidents.update({one.id: one for one in book.fold(found, step, time)})

@@ -107,7 +107,7 @@ PRECISIONS: tuple[Syndrome, ...] = (
         _try_logits,
     ),
     Syndrome(
-        "statistics-drift",
+        "batchnorm-drift",
         lambda case: 0.73 if case.has("buffer_drift") else 0.0,
         ("buffer_drift",),
         "Running statistics of normalisation layers have left the range of the data, so evaluation "

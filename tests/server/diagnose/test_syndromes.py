@@ -92,7 +92,7 @@ CASES = [
     ("all-updates-skipped", [finding("loss_scale", C), finding("skip_streak", C)], {"amp": "1"}),
     ("logit-growth", [finding("logit_growth")], {}),
     ("attention-logit-growth", [finding("attention_growth"), finding("logit_growth")], {}),
-    ("statistics-drift", [finding("buffer_drift")], {}),
+    ("batchnorm-drift", [finding("buffer_drift")], {}),
     ("weight-growth", [finding("weight_growth")], {}),
     ("policy-update-too-large", [finding("policy_shift"), finding("entropy_collapse")], {}),
     ("entropy-collapse", [finding("entropy_collapse")], {"ent_coef": "0"}),
