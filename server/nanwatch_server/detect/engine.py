@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class RunDetector:
         self._seen: dict[str, set[str]] = {}
         """Kinds each scope has sent."""
         self._records: dict[tuple[str, str], int] = {}
+        self.on_failure: Callable[[str, Exception], None] | None = None
+        """Told of a rule that failed, and the others go on; without it the error is raised."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts, oldest first. Only training is judged."""
@@ -61,14 +63,25 @@ class RunDetector:
             self._share(block)
             for kind in RULES:
                 if kind.wants(block) and (not block.late or kind in OF_NORMS):
-                    found += self._rule(kind, block.scope).update(block)
-                    key = (kind.name, block.scope)
-                    self._records[key] = self._records.get(key, 0) + len(block)
+                    found += self._ask(kind, block)
         if not block.late and "lr" in block.scalars:
             self.context.rates.setdefault(block.scope, Rates()).read(block)
         found.sort(key=lambda finding: finding.step)
         self.ranks.heard(found)
         return found
+
+    def _ask(self, kind: type[Rule], block: Block) -> list[Finding]:
+        """What one rule finds. One that fails begins anew and takes no other with it."""
+        key = (kind.name, block.scope)
+        self._records[key] = self._records.get(key, 0) + len(block)
+        try:
+            return self._rule(kind, block.scope).update(block)
+        except Exception as error:
+            if self.on_failure is None:
+                raise
+            del self._rules[key]
+            self.on_failure(f"{kind.name}, scope {block.scope!r}", error)
+            return []
 
     def feed(self, blocks: Sequence[Block]) -> list[Finding]:
         """Findings of blocks that came together: in slices, so that rules which ask another

@@ -196,6 +196,9 @@ class Judge:
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = _State(run, RunDetector(run_id, facts), book)
         self._restore(state, facts)
+        state.detector.on_failure = lambda rule, error: _log.error(
+            "a rule failed and begins anew", run=run_id, rule=rule, error=repr(error)[:300]
+        )
         findings = state.remarks(0, run.started_at)
         findings += self._through(state, self._since(state))
         if findings:

@@ -36,8 +36,9 @@ class DeadUnits(LayerRule):
         self.begun = self.step if self.begun < 0 else self.begun
         if self.ring.count < 3 or not np.isfinite(newest).any():
             return QUIET
-        shares = np.nanmedian(self.last(3), axis=1)
-        row = int(np.nanargmax(shares))
+        # a layer that was not measured in all three is not judged
+        shares = np.nan_to_num(np.median(self.last(3), axis=1), nan=-1.0)
+        row = int(np.argmax(shares))
         share = float(shares[row])
         if share < limits["share"]:
             self.since = -1

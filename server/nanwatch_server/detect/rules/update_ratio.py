@@ -27,8 +27,9 @@ class UpdateRatio(LayerRule):
         limits = self.limits
         if self.ring.count < limits["reports"] or not self.names:
             return QUIET
-        ratios = np.nanmedian(self.last(limits["reports"]), axis=1)
-        ratios = ratios[np.isfinite(ratios)]
+        window = self.last(limits["reports"])
+        window = window[np.isfinite(window).any(axis=1)]
+        ratios = np.nanmedian(window, axis=1)
         if not ratios.size:
             return QUIET
         # biases, norm layers and weights that start at 0 break the ratio: half of the layers must
@@ -46,7 +47,8 @@ class UpdateRatio(LayerRule):
         return Verdict(KEEP) if middle < limits["small"] else QUIET
 
     def _say(self, what: str, ratio: float, limit: float) -> Said:
-        layer = self.names[int(np.nanargmax(self.last(1)[:, 0]))] if self.names else ""
+        newest = np.nan_to_num(self.last(1)[:, 0], nan=-1.0)
+        layer = self.names[int(np.argmax(newest))]
         means = "throws the weights about" if what == "large" else "leaves the weights as they are"
         return Said(
             title=f"Updates too {what}: {short(ratio)} of the weights a step",

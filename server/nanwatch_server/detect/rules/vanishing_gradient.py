@@ -59,8 +59,8 @@ class VanishingGradient(LayerRule):
     def _faded(self, norms: np.ndarray) -> tuple[float, float] | None:
         """(norm of the first layers, of the last) where the gradient fades, else None."""
         limits = self.limits
-        middle = np.nanmedian(norms, axis=1)
-        middle = middle[np.isfinite(middle)]
+        middle = np.median(norms, axis=1)
+        middle = middle[np.isfinite(middle)]  # layers that were always measured
         if len(middle) < 3:
             return None
         part = max(1, len(middle) // 4)
