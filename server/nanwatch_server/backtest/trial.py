@@ -16,6 +16,7 @@ from nanwatch.contract.frames import Mark
 from nanwatch_server.backtest.traces import Traces
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.diagnose.config_lint import lint
 from nanwatch_server.diagnose.syndromes import diagnose
 from nanwatch_server.domain.models import Finding, Incident, IncidentState, Severity
 from nanwatch_server.domain.points import Points
@@ -139,6 +140,8 @@ class Trial:
         if mark.what == "config":
             self._book.facts.update(mark.data)
         found = self._guarded(lambda: self._detector.mark(mark.what, mark.step, mark.data))
+        if mark.what == "config":
+            found += lint(self.run_id, self._book.facts, mark.step, mark.time)
         self._fold(found, [])
 
     def quiet_until(self, time: float) -> None:

@@ -154,6 +154,7 @@ class RunDetector:
                         "why": why,
                     }
                 )
+        entries.append(self.stall.coverage())
         return entries
 
     def state(self) -> dict[str, Any]:

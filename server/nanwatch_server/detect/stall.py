@@ -57,6 +57,12 @@ class Stall(Stateful):
         """An evaluation begins or ends: the next silence may be long."""
         self.paused = True
 
+    def coverage(self) -> dict[str, Any]:
+        """As the rules say it."""
+        records, needed = self.gaps.count, self.limits["records"]
+        why = "" if records >= needed else f"{records} gaps between attempts, {needed} needed"
+        return {"rule": NAME, "scope": "", "ran": not why, "records": records, "why": why}
+
     def limit(self, floor_s: float) -> float:
         """Silence that warns, in seconds; NaN while the pace is unknown."""
         limits = self.limits

@@ -6,10 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.diagnose.syndromes import diagnose
 from nanwatch_server.domain.models import (
     Diagnosis,
     Finding,
@@ -252,3 +256,17 @@ def test_without_a_diagnosis_the_worst_finding_speaks() -> None:
     got = one(plain.fold([finding("q_growth", 5, title="|Q| 12 400")], 5, 1.0))
     assert (got.diagnosis.syndrome, got.diagnosis.title) == ("q_growth", "|Q| 12 400")
     assert got.state is IncidentState.FIRING
+
+
+def test_nan_at_every_step_for_ten_minutes_is_one_incident() -> None:
+    """1,000 steps a second: one incident with a count, and few changes to tell anybody of."""
+    detector, book = RunDetector(RUN, {}), IncidentBook(RUN, {}, diagnose=diagnose)
+    told = 0
+    for start in range(0, 600_000, 50_000):
+        steps = np.arange(start, start + 50_000)
+        nan = np.full(len(steps), np.nan)
+        block = Block("", "train", steps, steps / 1000, {"loss": nan, "grad_norm": nan})
+        told += len(book.fold(detector.update(block), int(steps[-1]), steps[-1] / 1000))
+    (incident,) = book._incidents.values()
+    assert incident.state == "firing" and incident.count >= 600
+    assert told <= 12 and len(incident.findings) <= 8

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.alarm import Alarm, unknown
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import Ring, middle
@@ -52,9 +52,9 @@ class ConstantLoss(Rule):
             self.streak = 0
             self.value, self.begin = float(loss[-1]), int(block.steps[-1])
             return []
-        severities = np.zeros(len(block), np.int8)
+        severities = unknown(loss)
         streaks = np.zeros((2, len(block)), np.int64)
-        for at in range(len(block)):
+        for at in np.flatnonzero(np.isfinite(loss)).tolist():
             severities[at] = self._record(float(loss[at]), int(block.steps[at]))
             streaks[:, at] = self.streak, self.begin
         found: list[Finding] = []
@@ -82,8 +82,6 @@ class ConstantLoss(Rule):
         self.usual.push(losses[None, -USUAL:])
 
     def _record(self, loss: float, step: int) -> int:
-        if not math.isfinite(loss):
-            return KEEP
         if loss != self.value:
             self._vary(np.array([loss]))
             self.value, self.streak, self.begin = loss, 0, step
