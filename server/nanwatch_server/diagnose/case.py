@@ -15,6 +15,7 @@ LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "r
 WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_steps", "bptt_len")
 CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
               "max_norm", "clip_grad_norm")  # fmt: skip
+AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
 RATE_LABEL = "Learning rate rose"
 """Label of the evidence that every finding carries after a rise (R rule 17)."""
@@ -117,11 +118,11 @@ class Case:
     def replay(self) -> bool:
         """Replay of stored outputs, outside reinforcement learning."""
         names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size")
-        stored = fact(self.facts, *names) is not None or (
-            fact(self.facts, "buffer_size") is not None
-            and fact(self.facts, "alpha", "beta") is not None
-        )
-        return stored and fact_number(self.facts, "gamma", "discount") is None
+        memory = fact(self.facts, "buffer_size", "buffer", "memory_size", "mem_size", "memory")
+        mixed = fact(self.facts, "alpha", "beta", "tasks", "n_tasks", "num_tasks", "task")
+        stored = fact(self.facts, *names) is not None or (memory is not None and mixed is not None)
+        # off-policy reinforcement learning has a buffer too, but stores what happened
+        return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
 
     @property
     def half_precision(self) -> bool:

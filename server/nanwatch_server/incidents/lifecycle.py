@@ -76,7 +76,7 @@ class IncidentBook:
     def _fold(self, finding: Finding, now: float, changed: dict[str, Incident]) -> None:
         if any(_knows(known, finding) for known in self._incidents.values()):
             return
-        incident = self._home(finding)
+        incident = self._home(finding) or self._poisoned(finding)
         if incident is None:
             if finding.cleared:
                 return
@@ -102,6 +102,13 @@ class IncidentBook:
             resolved = incident.resolved_step
             recent = resolved is not None and finding.step - resolved <= REOPEN_STEPS
             return incident if recent and not finding.cleared else None
+        return None
+
+    def _poisoned(self, finding: Finding) -> Incident | None:
+        """The open incident whose NaN explains a finding of another family."""
+        for incident in reversed(self._incidents.values()):
+            if _is_open(incident) and grouping.is_consequence(finding, incident.findings):
+                return incident
         return None
 
     def _opened(self, finding: Finding, now: float) -> Incident:
