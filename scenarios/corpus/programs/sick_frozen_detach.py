@@ -37,4 +37,5 @@ def train(seed: int, name: str = "sick_frozen_detach", config: dict = CONFIG) ->
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        run.log(loss=loss.detach())
     run.finish()

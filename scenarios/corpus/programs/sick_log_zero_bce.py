@@ -34,7 +34,7 @@ def train(seed: int, name: str = "sick_log_zero_bce", config: dict = CONFIG) -> 
     torch.manual_seed(seed)
     draw = random.Random(seed)
     config = config | {"seed": seed, "lr": config["lr"] * draw.uniform(0.7, 1.4)}
-    x, y = blobs(3000, draw.uniform(0.6, 0.75))
+    x, y = blobs(3000, draw.uniform(0.65, 0.8))
     model = nn.Sequential(nn.Linear(6, config["hidden"]), nn.ReLU(), nn.Linear(config["hidden"], 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=0.9)
     run = nanwatch.init(project="corpus", name=name, config=config)

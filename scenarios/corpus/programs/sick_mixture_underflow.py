@@ -17,7 +17,7 @@ from scenarios.corpus.about import About
 
 ABOUT = About(family="density", sick=True, cause="log-of-zero")
 CONFIG = {"lr": 2e-3, "in_logs": False, "components": 4, "hidden": 32, "batch_size": 16}
-CONFIG |= {"outlier_share": 1e-4, "steps": 1200}
+CONFIG |= {"outlier_share": 3e-4, "steps": 1200}
 
 
 class MixtureDensity(nn.Module):
