@@ -19,6 +19,8 @@ LEVEL = 25
 START = 50
 STREAK = 5
 """Attempts in a row without an update, from which on gradients that are not finite are trouble."""
+SETTLING = 20
+"""A loss scaler finds its scale within so many attempts (2^16 halves 16 times)."""
 VALUES = ("loss", "param_norm", "update_norm", "q_mean", "q_min", "q_max", "q_target_mean",
           "reward", "logit_max")  # fmt: skip
 """Kinds of which one value that is not finite makes an attempt bad."""
@@ -136,5 +138,7 @@ def _is_bad(step: int, applied: Column | None) -> bool:
     if applied is None:
         return True
     at = int(np.searchsorted(applied.steps, step))
-    following = applied.values[at : at + STREAK]
-    return bool(len(following) and (following[0] == 1 or not following.any()))
+    least = SETTLING if step <= SETTLING else STREAK
+    following = applied.values[at : at + least]
+    used = len(following) > 0 and following[0] == 1
+    return bool(used or (len(following) == least and not following.any()))

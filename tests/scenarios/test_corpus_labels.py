@@ -168,7 +168,7 @@ def test_losses_of_both_signs_are_worse_when_the_gain_is_lost() -> None:
 
 def test_a_scaler_that_probes_its_limit_is_no_trouble() -> None:
     skipped = np.zeros(N, bool)
-    skipped[[3, 4, 200, 400]] = True
+    skipped[[*range(1, 9), 200, 400, N - 1]] = True
     run = {
         "grad_norm": np.where(skipped, np.inf, norms()),
         "update_applied": np.where(skipped, 0.0, 1.0),
