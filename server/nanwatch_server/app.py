@@ -27,10 +27,12 @@ from nanwatch_server.api import (
     commands,
     errors,
     events,
+    export,
     health,
     incidents,
     live,
     notifications,
+    rules,
     runs,
     series,
     session,
@@ -53,7 +55,7 @@ from nanwatch_server.live.frames import plain
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.notify.desk import Notifications
-from nanwatch_server.pipeline import Pipeline
+from nanwatch_server.pipeline import Pipeline, Rulebook
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.history import History
 from nanwatch_server.store.housekeeper import Housekeeper
@@ -116,6 +118,7 @@ class Server:
         self.notifications = Notifications(
             self.store, self.page, allow_local=settings.allow_local_webhooks, clock=clock
         )
+        self.rulebook = Rulebook(self.store, clock, lambda p: self.pipeline.limits_changed(p))
         self.pipeline = Pipeline(
             self.store,
             self.tail,
@@ -125,6 +128,7 @@ class Server:
             arrived=self.keeper.committed,
             clock=clock,
             announce=self.notifications.note,
+            limits=self.rulebook.of,
         )
         self.intake = Intake(self.store)
         self.gateway = gateway.Gateway(
@@ -164,15 +168,17 @@ class Server:
             "gateway": self.gateway,
             "remove_run": self.remove,
             "notify_book": self.notifications.book,
+            "rulebook": self.rulebook,
             "static_files": static.static_files(),
         }
         for name, part in parts.items():
             setattr(app.state, name, part)
         errors.install(app)
         notifications.install(app)
-        modules = (health, session, runs, series, incidents, events, commands, tokens, audit, live)
+        rules.install(app)
+        modules = (health, session, runs, series, incidents, events, commands, tokens, audit, rules)
         # The page last: it answers every other path.
-        for module in (*modules, notifications, gateway, http, static):
+        for module in (*modules, export, live, notifications, gateway, http, static):
             app.include_router(module.router)
         return app
 

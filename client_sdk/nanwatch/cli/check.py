@@ -92,7 +92,7 @@ def check(
     if output not in ("text", "json"):
         fail(f"expected --format text or json, got {output!r}", UNUSABLE)
     try:
-        from nanwatch_server.backtest import limits
+        from nanwatch_server.detect import limits
         from nanwatch_server.importers.names import MapError, given
     except ImportError as error:
         server_part_missing(error)

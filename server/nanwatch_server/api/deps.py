@@ -67,9 +67,9 @@ VersionDep = Annotated[str, Depends(_version)]
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
-def problem(status: int, code: str, message: str) -> JSONResponse:
-    """The protocol's error answer."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status)
+def problem(status: int, code: str, message: str, **more: int) -> JSONResponse:
+    """The protocol's error answer; `more` says where it is wrong."""
+    return JSONResponse({"error": {"code": code, "message": message, **more}}, status)
 
 
 def refused(refusal: Refused) -> JSONResponse:

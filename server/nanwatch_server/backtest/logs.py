@@ -22,6 +22,9 @@ class Reading:
     ) -> None:
         self.source = source
         self.trial = Trial(dict(facts), thresholds)
+        self._told = dict(facts)
+        """Facts that a person said: they win over the log's."""
+        self._known: dict[str, str] = {}
         self._windows = Windows(source.rows.series)
 
     def take(self, items: Iterable[Item], *, whole: bool = False) -> None:
@@ -30,11 +33,21 @@ class Reading:
         if whole:
             parts += self._windows.flush()
         self.trial.clock = bool(self.source.rows.clock)
+        self._learn(self.source.config)
         for part in parts:
             if isinstance(part, Mark):
-                self.trial.mark(part)
+                if part.what == "config":
+                    self._learn(part.data)
+                else:
+                    self.trial.mark(part)
             else:
                 self.trial.window(part)
+
+    def _learn(self, facts: dict[str, str]) -> None:
+        fresh = {k: v for k, v in facts.items() if self._known.get(k) != v and k not in self._told}
+        if fresh:
+            self._known |= fresh
+            self.trial.mark(Mark(what="config", step=0, time=0.0, data=fresh))
 
     def read(self) -> None:
         """Judge what there is now."""

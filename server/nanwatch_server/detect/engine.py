@@ -13,7 +13,7 @@ from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rates, Rule
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.ranks import Ranks
-from nanwatch_server.detect.registry import RULES, limits
+from nanwatch_server.detect.registry import ENABLED, RULES, limits
 from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
 
@@ -62,13 +62,16 @@ class RunDetector:
         with np.errstate(all="ignore"):
             self._share(block)
             for kind in RULES:
-                if kind.wants(block) and (not block.late or kind in OF_NORMS):
+                if kind.wants(block) and self._is_on(kind) and (not block.late or kind in OF_NORMS):
                     found += self._ask(kind, block)
         if not block.late and "lr" in block.scalars:
             self.context.rates.setdefault(block.scope, Rates()).read(block)
         found.sort(key=lambda finding: finding.step)
         self.ranks.heard(found)
         return found
+
+    def _is_on(self, kind: type[Rule]) -> bool:
+        return self.context.limits[kind.name][ENABLED]
 
     def _ask(self, kind: type[Rule], block: Block) -> list[Finding]:
         """What one rule finds. One that fails begins anew and takes no other with it."""
@@ -134,6 +137,8 @@ class RunDetector:
 
         `live`: the run may go on any moment, so that pauses nobody announced are forgiven longer.
         """
+        if not self.stall.limits[ENABLED]:
+            return []
         return self.stall.quiet_until(
             time, self.stall.limits["live_floor_s" if live else "floor_s"]
         )
@@ -145,6 +150,7 @@ class RunDetector:
             for kind in RULES:
                 records = self._records.get((kind.name, scope), 0)
                 why = "" if records else kind.missing(seen) or "its kinds never came together"
+                why = why if self._is_on(kind) else "switched off by the limits"
                 entries.append(
                     {
                         "rule": kind.name,

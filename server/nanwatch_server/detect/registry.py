@@ -71,15 +71,23 @@ RULES: tuple[type[Rule], ...] = (
 )
 
 
+ENABLED = "enabled"
+"""Limit that every rule has: `false` switches it off."""
+
+
+def packaged_text() -> str:
+    """The packaged `rules.toml`, with its comments."""
+    return resources.files("nanwatch_server.detect").joinpath("rules.toml").read_text("utf-8")
+
+
 @cache
 def _packaged() -> dict[str, dict[str, Any]]:
-    text = resources.files("nanwatch_server.detect").joinpath("rules.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(packaged_text())
 
 
 def limits(changed: dict[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
     """Limits per rule, with `changed` on top. A rule or key we do not have is an error."""
-    merged = {rule: dict(values) for rule, values in _packaged().items()}
+    merged = {rule: {ENABLED: True, **values} for rule, values in _packaged().items()}
     for rule, values in (changed or {}).items():
         if rule not in merged:
             raise ValueError(f"no rule is called {rule!r}; known: {', '.join(merged)}")

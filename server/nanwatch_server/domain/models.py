@@ -321,6 +321,17 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectRules:
+    """What a project changes of the packaged limits of the rules."""
+
+    project: str
+    text: str = ""
+    """TOML, as docs/rules.md describes it."""
+    updated_at: float = 0.0
+    updated_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunMark:
     """A mark on the time axis of a run."""
 

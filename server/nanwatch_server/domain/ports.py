@@ -21,6 +21,7 @@ from nanwatch_server.domain.models import (
     Finding,
     Incident,
     JournalRow,
+    ProjectRules,
     RankState,
     Run,
     RunMark,
@@ -94,6 +95,10 @@ class UnitOfWork(NoticeWrites, Protocol):
     def end_run(
         self, run_id: str, *, at: float | None, reason: str, exit_code: int | None
     ) -> None: ...
+    def put_rules(self, rules: ProjectRules) -> None:
+        """Limits of a project; an empty text is the packaged ones."""
+        ...
+
     def open_epoch(
         self,
         stream: Stream,
@@ -240,6 +245,10 @@ class Store(NoticeReads, Protocol):
 
     def groups(self, run_id: str) -> dict[Stream, tuple[int, int]]:
         """(world size, generation) of every process of the run."""
+        ...
+
+    def rules(self, project: str) -> ProjectRules | None:
+        """Limits of a project, if it ever had any of its own."""
         ...
 
     def marks(self, run_id: str) -> list[RunMark]: ...

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -117,8 +117,10 @@ class Judge:
         clock: Callable[[], float],
         late: Callable[[], bool],
         announce: Note = lambda uow, incident: None,
+        limits: Callable[[str], dict[str, dict[str, Any]]] = lambda project: {},
     ) -> None:
         self._store, self._tail, self._desk, self._listener = store, tail, desk, listener
+        self._limits = limits
         self._clock, self._late, self._announce = clock, late, announce
         self._lock = threading.Lock()
         self.states: OrderedDict[str, _State] = OrderedDict()
@@ -177,6 +179,24 @@ class Judge:
                 if found and (run := self._store.run(run_id)) and run.ended_at is None:
                     self._judge(state, found)
 
+    def coverage(self, run_id: str) -> list[dict[str, Any]]:
+        """Which rules ran on how many records, and why others could not."""
+        with self._lock:
+            if (state := self.states.get(run_id)) is not None:
+                return state.detector.coverage()
+        run, saved = self._store.run(run_id), self._store.rule_state(run_id)
+        if run is None or saved is None:
+            return []
+        facts, known = {**run.facts, **run.config}, msgspec.msgpack.decode(saved[1])["rules"]
+        return RunDetector.restore(run_id, facts, known, self._limits(run.project)).coverage()
+
+    def limits_changed(self, project: str) -> None:
+        """Runs of the project go on under their new limits, from where their rules stand."""
+        self.save()
+        with self._lock:
+            for run_id in [r for r, s in self.states.items() if s.run.project == project]:
+                del self.states[run_id]
+
     def forget(self, run_id: str) -> None:
         """The run was deleted: nothing of it is judged or saved any more."""
         with self._lock:
@@ -194,7 +214,7 @@ class Judge:
         facts = {**run.facts, **run.config}
         stored = self._store.incidents(run_id=run_id)
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
-        state = _State(run, RunDetector(run_id, facts), book)
+        state = _State(run, RunDetector(run_id, facts, self._limits(run.project)), book)
         self._restore(state, facts)
         state.detector.on_failure = lambda rule, error: _log.error(
             "a rule failed and begins anew", run=run_id, rule=rule, error=repr(error)[:300]
@@ -247,7 +267,9 @@ class Judge:
             return
         try:
             known = msgspec.msgpack.decode(saved[1])
-            state.detector = RunDetector.restore(state.run.id, facts, known["rules"])
+            state.detector = RunDetector.restore(
+                state.run.id, facts, known["rules"], self._limits(state.run.project)
+            )
             state.step, state.epoch = int(known["step"]), int(known.get("epoch", NO_EPOCH))
             state.upto = state.saved = saved[0]
         except Exception as error:

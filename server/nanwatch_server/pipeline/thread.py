@@ -1,7 +1,7 @@
 """The thread after COMMIT: a bounded queue, and what is shown before the rules see it.
 
-Points reach tail and browsers first, then `judge`. The intake's thread fills the queue; everything
-but `committed`, `change`, `safe_upto` and `knows` happens on the thread of its own.
+Points reach tail and browsers first, then `judge`. The intake's thread fills the queue; judging
+happens on a thread of its own, and what others may call from theirs is said at `Pipeline`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -56,10 +57,11 @@ class Pipeline:
         arrived: Callable[[str, int, int], None] = lambda run_id, points, series: None,
         clock: Callable[[], float] = time.time,
         announce: Note = lambda uow, incident: None,
+        limits: Callable[[str], dict[str, dict[str, Any]]] = lambda project: {},
     ) -> None:
         self._store, self._tail, self._hub, self._clock = store, tail, hub, clock
         self._listener, self._arrived = listener, arrived
-        self._judge = Judge(store, tail, desk, listener, clock, self._late, announce)
+        self._judge = Judge(store, tail, desk, listener, clock, self._late, announce, limits)
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUE_MAX)
         self._backlog: deque[str] = deque()
         self._stop_at = math.inf
@@ -73,6 +75,14 @@ class Pipeline:
             if run.ended_at is None and now - run.last_seen_at < REBUILD_WITHIN_S:
                 self._backlog.append(run.id)
         self._thread.start()
+
+    def coverage(self, run_id: str) -> list[dict[str, Any]]:
+        """Which rules ran on how many records, and why others could not."""
+        return self._judge.coverage(run_id)
+
+    def limits_changed(self, project: str) -> None:
+        """Other limits for the runs of a project, from the next points on."""
+        self._judge.limits_changed(project)
 
     def close(self) -> None:
         """Judge what is queued, but not for long: the rest is judged at the next start."""

@@ -19,6 +19,7 @@ from nanwatch_server.domain.models import (
     Incident,
     IncidentState,
     JournalRow,
+    ProjectRules,
     RankState,
     Run,
     RunMark,
@@ -232,6 +233,12 @@ class Reads(NoticeReads):
             Stream(run_id=run_id, rank=row.rank, epoch=row.epoch): (row.world, row.generation)
             for row in self._all(query)
         }
+
+    def rules(self, project: str) -> ProjectRules | None:
+        """Limits of a project, if it ever had any of its own."""
+        table = t.project_rules
+        row = self._first(select(table).where(table.c.project == project))
+        return None if row is None else ProjectRules(**row._mapping)
 
     def marks(self, run_id: str) -> list[RunMark]:
         """In order of arrival."""

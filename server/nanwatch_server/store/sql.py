@@ -23,12 +23,19 @@ from nanwatch_server.store.base import (
 )
 from nanwatch_server.store.lock import DirectoryLock
 from nanwatch_server.store.reads import Reads
-from nanwatch_server.store.sqlite import FILE_NAME, SqliteDatabase
+from nanwatch_server.store.sqlite import FILE_NAME, SqliteDatabase, reading
 from nanwatch_server.store.writes import SqlUnit
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "SqlStore", "migrate", "open_database"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "SqlStore",
+    "migrate",
+    "open_database",
+    "reading_database",
+]
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
 UNFINISHED = "unfinished_move"
@@ -126,6 +133,19 @@ class SqlStore(Reads):
             self._database.close()
             if self._beside:
                 self._beside.release()
+
+
+@contextmanager
+def reading_database(data_dir: Path, database: str = "") -> Iterator[Engine]:
+    """Connections for reading only, beside a server that may run. Raises `StoreError`."""
+    if not database:
+        with reading(data_dir) as engine:
+            yield engine
+        return
+    from nanwatch_server.store.postgres import reading_postgres
+
+    with reading_postgres(database) as engine:
+        yield engine
 
 
 def open_database(data_dir: Path, database: str, *, unfinished: bool = False) -> Database:

@@ -368,6 +368,16 @@ retention = Table("retention", metadata, _text("project", primary_key=True), Col
 """How long points of a project are kept one by one, where it is not the server's default; NULL:
 for ever."""
 
+project_rules = Table(
+    "project_rules",
+    metadata,
+    _text("project", primary_key=True),
+    _text("text"),
+    _time("updated_at"),
+    _text("updated_by"),
+)
+"""`rules.toml` of a project: what it changes of the packaged limits."""
+
 pins = Table("pins", metadata, _text("run_id", primary_key=True), _time("at"))
 """Runs that keep every point."""
 

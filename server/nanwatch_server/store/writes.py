@@ -18,6 +18,7 @@ from nanwatch_server.domain.models import (
     Coverage,
     Finding,
     Incident,
+    ProjectRules,
     Run,
     RunMark,
     Series,
@@ -172,6 +173,12 @@ class SqlUnit(NoticeWrites):
     def set_retention(self, project: str, days: float | None) -> None:
         """How long points of the project are kept one by one; None: for ever."""
         self._upsert(t.retention, ["project"], {"project": project, "days": days})
+
+    def put_rules(self, rules: ProjectRules) -> None:
+        """Limits of a project; an empty text is the packaged ones."""
+        values = {"project": rules.project, "text": rules.text}
+        changed = {"updated_at": rules.updated_at, "updated_by": rules.updated_by}
+        self._upsert(t.project_rules, ["project"], values | changed)
 
     def pin(self, run_id: str, now: float | None) -> None:
         """The run keeps every point; `now=None` takes that back."""
