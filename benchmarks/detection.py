@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from common import closing_line, figure, versions
+from common import closing_line, figure, spread, versions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -176,8 +175,8 @@ def table(results: Sequence[Result]) -> None:
     for tool in (OURS, *RULE_SETS):
         row = score(results, tool)
         leads = "-"
-        if len(row.leads) > 1:
-            low, middle, high = statistics.quantiles(row.leads, n=4, method="inclusive")
+        if row.leads:
+            middle, low, high = spread(row.leads)
             leads = f"{middle:.0f} ({low:.0f}-{high:.0f})"
         print(
             f"{tool:<19} {row.flagged!s:<29} {row.caught!s:<29} {leads:<18} "
@@ -186,7 +185,7 @@ def table(results: Sequence[Result]) -> None:
 
 
 def by_group(results: Sequence[Result]) -> None:
-    """One row a cause, then the kinds of healthy trainings that were warned about."""
+    """One row a cause, then the families of healthy trainings that were warned about."""
     print(f"\n{'cause':<30} {'runs':>4} {'flagged':>7} {'bad':>4} {'foretold':>8} {'caught':>6} "
           f"{'right':>5}  said")  # fmt: skip
     sick = [one for one in results if one.label.kind == "sick"]
@@ -199,8 +198,15 @@ def by_group(results: Sequence[Result]) -> None:
         said = ", ".join(f"{name} {count}" for name, count in names.most_common(3))
         print(f"{group:<30} {len(runs):>4} {row.flagged.k:>7} {bad:>4} {row.caught.n:>8} "
               f"{row.caught.k:>6} {right:>5}  {said}")  # fmt: skip
+    warned = Counter(
+        one.group
+        for one in results
+        if one.label.kind == "healthy" and one.said[OURS].warned_at is not None
+    )
+    families = ", ".join(f"{family} {count}" for family, count in warned.most_common())
+    print(f"\nhealthy runs warned about, by family: {families or 'none'}")
     left = Counter(one.label.why for one in results if one.label.kind == "left out")
-    print(f"\nleft out: {sum(left.values())}", *(f"\n  {why}: {n}" for why, n in left.items()))
+    print(f"left out: {sum(left.values())}", *(f"\n  {why}: {n}" for why, n in left.items()))
 
 
 def details(name: str) -> None:
