@@ -33,7 +33,7 @@ def busy(text: str, quiet: bool = False) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def byte_bar(text: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def byte_bar(text: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Progress over so many bytes, on stderr; nothing where there is no terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +47,7 @@ def byte_bar(text: str, total: int, shown: bool = True) -> Iterator[Callable[[in
         disable=not (shown and console.is_terminal),
     ) as bar:
         task = bar.add_task(text, total=max(total, 1))
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, of=None: bar.update(task, completed=done, total=of)
 
 
 def server_part_missing(error: ImportError) -> NoReturn:

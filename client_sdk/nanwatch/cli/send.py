@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from nanwatch.cli.output import console, fail
-from nanwatch.cli.target import Answer, Target, post, target_of
+from nanwatch.cli.target import Answer, Target, post, post_patiently, target_of
 from nanwatch.contract.lines import EVENTS, LineError, epoch_of, number_of, parse
 
 PATH = "/ingest/v1/lines"
@@ -219,20 +219,7 @@ class Stream:
     def _send(self, lines: list[str]) -> None:
         path, body = f"{self._path}&first={self._first}", "\n".join(lines).encode()
         self._asked_at = time.monotonic()
-        until, wait = self._asked_at + GIVE_UP_S, 0.5
-        while True:
-            try:
-                told = post(self._target, path, body, "application/x-ndjson")
-                break
-            except Answer as error:
-                if error.status not in (429, 503) or time.monotonic() > until:
-                    raise
-                wait = max(wait, error.retry_s)
-            except OSError:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(wait)
-            wait = min(wait * 2, 5.0)
+        told = post_patiently(self._target, path, body, "application/x-ndjson", GIVE_UP_S)
         self._asked_at = float("inf")
         self._first += len(lines)
         if why := _rejected(told):

@@ -140,26 +140,26 @@ class LongTable(_Table):
 
     def __init__(self, path: Path, name: str, options: Options, delimiter: str) -> None:
         super().__init__(path, name, options, delimiter, exact=True)
-        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._known: dict[tuple[str, ...], int] = {}
 
     def _row(self, cells: list[str], number: int) -> None:
         try:
-            stage, scope, kind, layer, rank, step, time, value = cells
+            stage, scope, kind, layer, rank, step, time, text = cells
             key = (stage, scope, kind, layer, rank)
-            ids = self._known.get(key)
-            if ids is None:
-                ids = self._known[key] = (self.rows.id_of(kind, scope, layer, stage, int(rank)),)
+            one = self._known.get(key)
+            if one is None:
+                one = self._known[key] = self.rows.id_of(kind, scope, layer, stage, int(rank))
             at = int(step)
             if not 0 <= at <= STEP_MAX:
                 raise ValueError(f"expected a step from 0 to 2^53 - 1, got {step}")
-            if ids[0] < 0:
+            if one < 0:
                 self.rows.refused += 1
                 return
             try:
-                values = (float(value),) if value[-1:].isdigit() else (number_of(value, kind),)
+                value = float(text) if text[-1:].isdigit() else number_of(text, kind)
             except LineError as error:
                 raise ValueError(str(error).partition(": ")[2]) from None
-            self.rows.add(at, float(time), ids, values, int(rank))
+            self.rows.add_one(at, float(time), one, value, int(rank))
         except ValueError as error:
             self.problems.bad(f"line {number}: {error}")
 

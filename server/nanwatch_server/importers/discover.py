@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nanwatch_server.importers import csv
 from nanwatch_server.importers.jsonl import JsonLines, is_export
+from nanwatch_server.importers.parquet import LongParquet
 from nanwatch_server.importers.source import LineReader, Options, Source, UnusableError
 from nanwatch_server.importers.tensorboard import NAME_PART, EventFolder, event_files
 from nanwatch_server.importers.trainer_state import LogHistory
@@ -20,6 +21,7 @@ HEAD_BYTES = 1 << 16
 
 _TABLES = (".csv", ".tsv")
 _LINES = (".jsonl", ".ndjson")
+_PARQUET = ".parquet"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _PLAIN = frozenset(
     {"progress", "metrics", "history", "trainer_state", "log", "logs", "train", "training"}
@@ -66,7 +68,8 @@ def run_name(path: Path, inside: str = "") -> str:
         return inside or path.resolve().name
     stem = path.name
     for _ in range(2):
-        stem = Path(stem).stem if Path(stem).suffix in (".gz", *_TABLES, *_LINES, ".json") else stem
+        known = (".gz", ".json", _PARQUET, *_TABLES, *_LINES)
+        stem = Path(stem).stem if Path(stem).suffix in known else stem
     if NAME_PART in stem:
         return run_name(path.resolve().parent)
     if stem.lower() not in _PLAIN:
@@ -84,6 +87,8 @@ def _file(path: Path, name: str, options: Options) -> list[Source]:
     if path.stat().st_size == 0 and not options.follow:
         raise UnusableError(f"{path.name} is empty")
     suffixes = [one.lower() for one in path.suffixes]
+    if _PARQUET in suffixes:
+        return [LongParquet(path, name, options)]
     if any(one in suffixes for one in _TABLES):
         return csv.sources(path, name, options)
     first = _first_line(path)
@@ -121,7 +126,7 @@ def _candidates(top: Path) -> list[Path]:
             if file.name == "trainer_state.json":
                 _newest_state(states, file)
             elif file.name == "progress.json" or any(
-                one in suffixes for one in (*_TABLES, *_LINES)
+                one in suffixes for one in (_PARQUET, *_TABLES, *_LINES)
             ):
                 chosen.append(file)
     return sorted([*chosen, *(path for _, path in states.values())])

@@ -57,6 +57,8 @@ class Rows:
         self._joined: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...] | None] = {}
         self._last: dict[tuple[int, ...], int] = {}
         self._time = math.nan
+        self._place: tuple[int, float, int] = (-1, 0.0, 0)
+        self._gathered: dict[int, float] = {}
         self.step = 0
         """Newest step."""
 
@@ -100,6 +102,20 @@ class Rows:
         self._held = Row(step, at, ids, values, rank)
         self.step = step
 
+    def add_one(self, step: int, time: float, one: int, value: float, rank: int = 0) -> None:
+        """A single value, in a format that has each by itself: gathered to a row first."""
+        place = (step, time, rank)
+        if place != self._place or one in self._gathered:
+            self._gather()
+            self._place = place
+        self._gathered[one] = value
+
+    def _gather(self) -> None:
+        if self._gathered:
+            step, time, rank = self._place
+            gathered, self._gathered = self._gathered, {}
+            self.add(step, time, tuple(gathered), list(gathered.values()), rank)
+
     def mark(self, mark: Mark) -> None:
         """A fact, behind the rows so far."""
         self._release()
@@ -124,6 +140,7 @@ class Rows:
         return 0.0 if math.isnan(self._time) else self._time
 
     def _release(self) -> None:
+        self._gather()
         if self._held is not None:
             self._out.append(self._held)
             self._held = None

@@ -18,6 +18,7 @@ from nanwatch_server.domain.models import Finding, Incident, Series
 SERIES_SHOWN = 4
 INK = "#8a8f98"
 """Grey that reads on light and on dark."""
+GRID = "rgba(128,128,128,.25)"
 LINE = "#3b82f6"
 COLORS = {"critical": "#dc2626", "warning": "#d97706", "notice": "#2563eb"}
 OVERVIEW = ("loss", "grad_norm", "q_mean", "reward")
@@ -57,8 +58,9 @@ class Judged(Protocol):
 
 def page(runs: Sequence[Judged]) -> str:
     """The whole file, about 5 MB: most of it is Plotly."""
-    body = "".join(_run(run, number) for number, run in enumerate(runs))
-    title = f"nanwatch check: {runs[0].name}" if len(runs) == 1 else "nanwatch check"
+    one = len(runs) == 1
+    body = "".join(_run(run, number, named=not one) for number, run in enumerate(runs))
+    title = f"nanwatch check: {runs[0].name}" if one else "nanwatch check"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -68,9 +70,10 @@ def page(runs: Sequence[Judged]) -> str:
     )
 
 
-def _run(run: Judged, number: int) -> str:
+def _run(run: Judged, number: int, named: bool) -> str:
     verdict, traces = run.verdict, run.traces
-    parts = [f"<h2>{escape(run.name)}</h2><p class=soft>{escape(run.about)}</p>"]
+    head = f"<h2>{escape(run.name)}</h2>" if named else ""
+    parts = [f"{head}<p class=soft>{escape(run.about)}</p>"]
     for count, incident in enumerate(verdict.incidents):
         parts.append(_incident(incident, traces, f"c{number}-{count}"))
     if not verdict.incidents:
@@ -163,8 +166,13 @@ def _figure(series: Series, traces: Traces, incident: Incident | None) -> go.Fig
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK},
         showlegend=False,
-        xaxis={"title": "step", "gridcolor": "rgba(128,128,128,.25)"},
-        yaxis={"type": "log" if log else "linear", "gridcolor": "rgba(128,128,128,.25)"},
+        xaxis={
+            "title": "step",
+            "range": [int(steps[0]), max(int(steps[-1]), int(steps[0]) + 1)],
+            "gridcolor": GRID,
+            "zerolinecolor": GRID,
+        },
+        yaxis={"type": "log" if log else "linear", "gridcolor": GRID, "zerolinecolor": GRID},
         yaxis2={"overlaying": "y", "range": [0, 1.02], "visible": False, "fixedrange": True},
     )
     return figure

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -98,6 +100,18 @@ class PostgresDatabase:
         """The lock goes with the writer's connection."""
         self.readers.dispose()
         self.writer.dispose()
+
+
+@contextmanager
+def reading_postgres(database: str) -> Iterator[Engine]:
+    """Connections for reading only, beside a server that may run. Raises `StoreError`."""
+    engine = _reading_engine(_url(database))
+    try:
+        yield engine
+    except DBAPIError as error:
+        raise StoreError(f"{shown(database)} cannot be read: {error.orig}") from error
+    finally:
+        engine.dispose()
 
 
 def _url(database: str) -> URL:
