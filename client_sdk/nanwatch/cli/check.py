@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nanwatch.cli.check_stored import check_stored
 from nanwatch.cli.output import byte_bar, console, fail, server_part_missing
 
 if TYPE_CHECKING:
@@ -104,8 +105,6 @@ def check(
     facts = _facts(config or [])
     out = Console(highlight=False, soft_wrap=False)
     if last or project or _are_runs(targets or []):
-        from nanwatch.cli.check_stored import check_stored
-
         raise SystemExit(
             check_stored(
                 out, targets or [], last, project, thresholds, data_dir, as_json=output == "json"

@@ -8,29 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nanwatch.cli.output import console, fail, server_part_missing
+from nanwatch.cli.output import console, fail, progress_bar, server_part_missing
 
 app = typer.Typer(help="Look after the database.", no_args_is_help=True)
-
-
-def progress_bar() -> Any:
-    """A bar with speed and time left, on stderr; nothing where there is no terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 @app.command("move")

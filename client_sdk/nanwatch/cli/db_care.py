@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nanwatch.cli.db import app, progress_bar
-from nanwatch.cli.output import console, fail, server_part_missing
+from nanwatch.cli.db import app
+from nanwatch.cli.output import console, fail, progress_bar, server_part_missing
 from nanwatch.config import data_directory
 
 __all__ = ["app"]

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -30,6 +30,26 @@ def busy(text: str, quiet: bool = False) -> AbstractContextManager[object]:
         console.print(f"nanwatch: {text} …", soft_wrap=True)
         return open(os.devnull)
     return console.status(text + " …")
+
+
+def progress_bar() -> Any:
+    """A bar with speed and time left, on stderr; nothing where there is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 @contextmanager

@@ -104,6 +104,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._detector = RunDetector(self.run_id, self.facts, self.thresholds)
+        self._detector.on_failure = self._failed
+        self._remarked: set[str] = set()
         self._book = IncidentBook(self.run_id, dict(self.facts), diagnose=diagnose)
         self._plans: dict[tuple[int, ...], list[Plan]] = {}
         self._findings: dict[str, Finding] = {}
@@ -112,6 +114,8 @@ class Trial:
         self._first, self._last, self._points = -1, -1, 0
         self.time = 0.0
         """Newest time that was seen."""
+        if self.facts:
+            self._fold(self._remarks(0, 0.0), [])
 
     def window(self, tables: Sequence[Points]) -> None:
         """Points that belong together: steps of each scope and stage rise within a table."""
@@ -141,7 +145,7 @@ class Trial:
             self._book.facts.update(mark.data)
         found = self._guarded(lambda: self._detector.mark(mark.what, mark.step, mark.data))
         if mark.what == "config":
-            found += lint(self.run_id, self._book.facts, mark.step, mark.time)
+            found += self._remarks(mark.step, mark.time)
         self._fold(found, [])
 
     def quiet_until(self, time: float) -> None:
@@ -169,12 +173,22 @@ class Trial:
             failures=tuple(self._failures.values()),
         )
 
+    def _remarks(self, step: int, time: float) -> list[Finding]:
+        """What the configuration lets expect, each once."""
+        found = lint(self.run_id, self._book.facts, step, time)
+        fresh = [one for one in found if one.layer not in self._remarked]
+        self._remarked.update(one.layer for one in fresh)
+        return fresh
+
+    def _failed(self, rule: str, error: Exception) -> None:
+        self._failures.setdefault(rule, f"{rule}: {type(error).__name__}: {error}")
+
     def _guarded(self, judge: Callable[[], list[Finding]]) -> list[Finding]:
         """A rule that fails takes nothing else with it, as in the pipeline."""
         try:
             return judge()
         except Exception as error:
-            self._failures.setdefault(repr(error), f"{type(error).__name__}: {error}")
+            self._failed("the rules", error)
             return []
 
     def _fold(self, found: list[Finding], steps: list[int]) -> None:
