@@ -127,6 +127,11 @@ def moment(cell: str) -> float | None:
         return None
 
 
+def is_second_clock(name: str) -> bool:
+    """True for W&B's own columns of time, which every row repeats."""
+    return name in ("_timestamp", "_runtime")
+
+
 def is_wall(name: str) -> bool:
     """True for the name of a column that may hold dates."""
     return _norm(name).rpartition("/")[2] in _WALL

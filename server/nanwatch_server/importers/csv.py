@@ -187,7 +187,8 @@ class WideTable(_Table):
         self._begun = False
         self._count = 0
         self._texts: Counter[int] = Counter()
-        self._numbers: set[int] = set()
+        self._numbers: set[tuple[int, ...]] = set()
+        """Series that came together, to tell columns of texts from those with some."""
         self._places: list[tuple[int, int]] = []
         """(column, id of its series)."""
         self._names_of = header
@@ -220,7 +221,9 @@ class WideTable(_Table):
                 value = said
             ids.append(one)
             values.append(value)
-        self.rows.add(step, self._time(cells), tuple(ids), values)
+        numbered = tuple(ids)
+        self._numbers.add(numbered)
+        self.rows.add(step, self._time(cells), numbered, values)
 
     def _word(self, column: int, cell: str) -> float | None:
         """A cell that is no plain number: a word for one, nothing, or a text."""
@@ -250,7 +253,11 @@ class WideTable(_Table):
             self.mapper.leave_out(self._clock.name, "time")
         else:
             self._dated(cells)
-        taken = (self._step, self._clock_at)
+        taken = [self._step, self._clock_at]
+        for column, name in enumerate(self._names):
+            if column not in taken and columns.is_second_clock(name):
+                taken.append(column)
+                self.mapper.leave_out(name, "time")
         mine = [(i, name) for i, name in enumerate(self._names) if name and i not in taken]
         self.mapper.declare(name for _, name in mine)
         for column, name in mine:
@@ -288,9 +295,11 @@ class WideTable(_Table):
     def finish(self) -> list[Item]:
         """The rest; columns that held nothing but texts are said to be left out."""
         rest = super().finish()
+        numbered = {one for ids in self._numbers for one in ids}
+        places = dict(self._places)
         for column, count in self._texts.items():
             name = self._names[column]
-            if count >= self._count:
+            if places[column] not in numbered:
                 self.mapper.leave_out(name, "texts, left out")
             else:
                 self.problems.bad(f"column {name}: {count} cells are no numbers")

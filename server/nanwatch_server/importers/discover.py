@@ -74,11 +74,10 @@ def run_name(path: Path, inside: str = "") -> str:
         return run_name(path.resolve().parent)
     if stem.lower() not in _PLAIN:
         return str(Path(inside).parent / stem) if inside else stem
-    parent = path.resolve().parent
+    parent, within = path.resolve().parent, Path(inside).parent
     if _CHECKPOINT.fullmatch(parent.name):
-        parent = parent.parent
-    within = str(Path(inside).parent) if inside else "."
-    return parent.name if within == "." else within
+        parent, within = parent.parent, within.parent
+    return parent.name if str(within) == "." else str(within)
 
 
 def _file(path: Path, name: str, options: Options) -> list[Source]:

@@ -204,7 +204,8 @@ class JsonLines(LineSource):
         if self._step_name is None:
             self._step_name = columns.step_name(flat) or ""
             self._clock = columns.clock_of(flat)
-            for name in (self._step_name, self._clock.name if self._clock else ""):
+            times = [name for name in flat if columns.is_second_clock(name)]
+            for name in (self._step_name, self._clock.name if self._clock else "", *times):
                 if name:
                     self.mapper.leave_out(name, "step" if name == self._step_name else "time")
         step = self._count

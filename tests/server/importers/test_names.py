@@ -1,0 +1,109 @@
+"""Which kind a column is, from its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanwatch.contract.kinds import KINDS
+from nanwatch_server.importers.names import MapError, Mapper, Place, given, infer
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "scope", "layer", "stage"),
+    [
+        ("loss", "loss", "", "", "train"),
+        ("train/loss", "loss", "", "", "train"),
+        ("train_loss_step", "loss", "", "", "train"),
+        ("Loss/train", "loss", "", "", "train"),
+        ("lm loss", "loss", "", "", "train"),
+        ("val_loss", "loss", "", "", "val"),
+        ("val.loss", "loss", "", "", "val"),
+        ("eval_loss", "loss", "", "", "val"),
+        ("loss/test", "loss", "", "", "test"),
+        ("train/critic_loss", "loss", "critic", "", "train"),
+        ("losses/qf1_loss", "loss", "qf1", "", "train"),
+        ("train/policy_gradient_loss", "loss", "policy", "", "train"),
+        ("ppo/loss/value", "loss", "value", "", "train"),
+        ("ppo/loss/total", "loss", "", "", "train"),
+        ("loss_D", "loss", "d", "", "train"),
+        ("grad_norm", "grad_norm", "", "", "train"),
+        ("grad-norm", "grad_norm", "", "", "train"),
+        ("train/policy_grad_norm", "grad_norm", "policy", "", "train"),
+        ("grad_norm/policy", "grad_norm", "policy", "", "train"),
+        ("grad_norm/total", "grad_norm", "", "", "train"),
+        ("gradients/encoder.weight", "grad_norm_layer", "", "encoder.weight", "train"),
+        ("grad_2.0_norm/fc1.weight", "grad_norm_layer", "", "fc1.weight", "train"),
+        ("grad_2.0_norm_total", "grad_norm", "", "", "train"),
+        ("grad_norm_layer.gru", "grad_norm_layer", "", "gru", "train"),
+        ("q1.grad_norm_layer/gru", "grad_norm_layer", "q1", "gru", "train"),
+        ("learning_rate", "lr", "", "", "train"),
+        ("lr-Adam", "lr", "", "", "train"),
+        ("actor_lr", "lr", "actor", "", "train"),
+        ("rollout/ep_rew_mean", "reward", "", "", "train"),
+        ("eval/mean_reward", "reward", "", "", "val"),
+        ("charts/episodic_return", "reward", "", "", "train"),
+        ("train/approx_kl", "kl", "", "", "train"),
+        ("train/explained_variance", "explained_variance", "", "", "train"),
+        ("losses/entropy", "entropy", "", "", "train"),
+        ("q_mean", "q_mean", "", "", "train"),
+        ("q1.q_mean", "q_mean", "q1", "", "train"),
+        ("losses/qf1_values", "q_mean", "qf1", "", "train"),
+        ("loss_scale", "loss_scale", "", "", "train"),
+        ("params-norm", "param_norm", "", "", "train"),
+    ],
+)
+def test_known_names(name: str, kind: str, scope: str, layer: str, stage: str) -> None:
+    assert infer(name)[1][0] == Place(kind, scope, layer, stage)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train/ent_coef", "train/ent_coef_loss", "train/entropy_loss", "accuracy", "epoch"),
+        *("charts/SPS", "loss/aux", "loss/regularizer", "train/clip_fraction", "reward_std"),
+        *("gradients/fc.weight/std", "losses/old_approx_kl", "mean_grad_norm", "rewards/chosen"),
+        *("memory", "throughput", "step_time", "perf/gpu_memory", "time/fps", "kl_coef"),
+    ],
+)
+def test_what_is_not_known_is_kept_as_it_is(name: str) -> None:
+    """A part of a loss may rise while the whole falls; others' memory has other units."""
+    (place,) = infer(name)[1]
+    assert place.kind == "custom" and place.layer
+
+
+def test_two_columns_never_become_one_series() -> None:
+    mapper = Mapper()
+    mapper.declare(["train_loss_epoch", "loss/train", "train_loss_step", "lr-Adam", "lr-Adam-1"])
+    places = mapper.places
+    assert places["loss/train"] == Place("loss"), "the surer name, whatever the order"
+    assert places["train_loss_step"] == Place("custom", "", "train_loss_step")
+    assert places["train_loss_epoch"] == Place("custom", "", "train_loss_epoch")
+    assert "loss/train" in mapper.notes["train_loss_epoch"]
+    assert (places["lr-Adam"], places["lr-Adam-1"]) == (Place("lr"), Place("lr", "Adam-1"))
+
+
+def test_what_a_person_says_wins() -> None:
+    told = ["train/mse=loss:decoder", "grads/*=grad_norm_layer", "loss=ignore", "kl=loss@val"]
+    mapper = Mapper(map(given, [*told, "absent=lr"]))
+    mapper.declare(["loss", "train/mse", "grads/a", "grads/b", "kl"])
+    assert mapper.places == {
+        "loss": None,
+        "train/mse": Place("loss", "decoder"),
+        "grads/a": Place("grad_norm_layer", "", "grads/a"),
+        "grads/b": Place("grad_norm_layer", "", "grads/b"),
+        "kl": Place("loss", "", "", "val"),
+    }
+    assert mapper.unused == ["absent"]
+
+
+@pytest.mark.parametrize("said", ["loss", "=loss", "a=", "a=los", "a=loss@later"])
+def test_what_cannot_be_meant_is_said(said: str) -> None:
+    with pytest.raises(MapError, match="expected"):
+        given(said)
+
+
+def test_every_kind_is_its_own_name_unless_others_use_other_units() -> None:
+    units = {"memory", "throughput", "nonfinite", "step_time", "data_time", "sdk_overhead"}
+    for kind, known in KINDS.items():
+        if not known.per_layer and kind not in units and not kind.startswith("gpu_"):
+            assert infer(kind)[1][0].kind == kind
