@@ -15,8 +15,8 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="speech", sick=True, cause="bad-batch")
-CONFIG = {"lr": 3e-3, "zero_infinity": False, "short_share": 4e-4, "batch_size": 8}
-CONFIG |= {"frames": 24, "letters": 5, "steps": 700}
+CONFIG = {"lr": 3e-3, "zero_infinity": False, "short_share": 3e-4, "batch_size": 8}
+CONFIG |= {"frames": 24, "letters": 5, "steps": 900}
 
 
 def utterances(config: dict, alphabet: torch.Tensor) -> tuple[torch.Tensor, ...]:
