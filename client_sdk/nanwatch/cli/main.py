@@ -7,7 +7,21 @@ import sys
 import typer
 
 import nanwatch
-from nanwatch.cli import db_care, demo, doctor, launch, login, runs, send, serve, sync
+from nanwatch.cli import (
+    check,
+    db_care,
+    demo,
+    diagnose,
+    doctor,
+    export,
+    import_runs,
+    launch,
+    login,
+    runs,
+    send,
+    serve,
+    sync,
+)
 from nanwatch.cli.output import fail
 from nanwatch.config import BadDirectory
 
@@ -23,7 +37,11 @@ app.command("serve")(serve.serve)
 app.command("run", context_settings={"allow_interspersed_args": False})(launch.run)
 app.command("sync")(sync.sync)
 app.command("send")(send.send)
+app.command("check")(check.check)
+app.command("import")(import_runs.import_)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
+app.command("diagnose")(diagnose.diagnose)
 app.command("demo")(demo.demo)
 app.command("login")(login.login)
 app.add_typer(db_care.app, name="db")

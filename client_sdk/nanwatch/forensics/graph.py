@@ -56,7 +56,7 @@ def first_bad(roots: list[Any], layers: dict[int, str], order: list[str]) -> Fou
     `layers` maps `id(parameter)` to its layer's name; `order` lists the layers in use, as
     registered.
     """
-    nodes = _in_forward_order(roots)
+    nodes = in_forward_order(roots)
     if not nodes:
         return None
     last: dict[Any, str] = {}
@@ -92,7 +92,8 @@ def first_bad(roots: list[Any], layers: dict[int, str], order: list[str]) -> Fou
     return found
 
 
-def _in_forward_order(roots: list[Any]) -> list[Any]:
+def in_forward_order(roots: list[Any]) -> list[Any]:
+    """Operations of the graphs of `roots`, at most NODES_MAX, in the order they were made."""
     seen: set[Any] = set()
     stack = [r.node if hasattr(r, "node") else getattr(r, "grad_fn", None) for r in roots]
     while stack and len(seen) < NODES_MAX:

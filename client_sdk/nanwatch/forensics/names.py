@@ -45,11 +45,12 @@ def names_of(registry: Registry) -> Names:
         if alone and scopes:
             scope = registry.known[next(iter(numbers))].scope
             prefix = f"{scope}." if scope else ""
-        _add(names, name, prefix, root)
+        add_root(names, name, prefix, root)
     return names
 
 
-def _add(names: Names, root_name: str, prefix: str, root: Any) -> None:
+def add_root(names: Names, root_name: str, prefix: str, root: Any) -> None:
+    """Add everything in one root module; `root_name` stands for a root without `prefix`."""
     for path, module in root.named_modules():
         plain = clean(f"{path}.").rstrip(".") if path else ""
         names.modules.setdefault(
