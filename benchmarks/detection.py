@@ -27,10 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rule_sets import RULE_SETS
 from scenarios.corpus import traces
 from scenarios.corpus.causes import CAUSES
-from scenarios.corpus.judged import Judged, judge
+from scenarios.corpus.judged import judge, warned_at, worst
 from scenarios.corpus.labels import Label, label
 from scenarios.corpus.reading import Reading
 
+from nanwatch_server.backtest.trial import Verdict
 from nanwatch_server.diagnose.syndromes import SYNDROMES
 
 NAME = "healthy runs with any warning"
@@ -59,8 +60,8 @@ class Result(NamedTuple):
     """Cause of a sick program, family of a healthy one."""
     label: Label
     said: dict[str, Said]
-    failures: list[str]
-    """Tracebacks of our rules."""
+    failures: tuple[str, ...]
+    """Errors of our rules."""
 
 
 def measure(name: str, seeds: int | None) -> list[Result]:
@@ -70,21 +71,21 @@ def measure(name: str, seeds: int | None) -> list[Result]:
 
 def _result(trace: traces.Trace) -> Result:
     found = label(trace)
-    judged = judge(trace)
+    verdict = judge(trace)
     reading = Reading(trace)
-    worst = judged.worst
+    incident = worst(verdict)
     said = {
         OURS: Said(
-            judged.warned_at,
-            bool(judged.incidents),
-            worst.diagnosis.syndrome if worst else "",
-            tuple(one.diagnosis.syndrome for one in judged.incidents),
+            warned_at(verdict),
+            bool(verdict.incidents),
+            incident.diagnosis.syndrome if incident else "",
+            tuple(one.diagnosis.syndrome for one in verdict.incidents),
         )
     }
     said |= {tool: Said(rules(reading)) for tool, rules in RULE_SETS.items()}
     about = trace.about
     group = about.cause if about.sick else about.family
-    return Result(trace.name, trace.seed, group, found, said, judged.failures)
+    return Result(trace.name, trace.seed, group, found, said, verdict.failures)
 
 
 # --- shares --------------------------------------------------------------------------------------
@@ -212,23 +213,22 @@ def by_group(results: Sequence[Result]) -> None:
 def details(name: str) -> None:
     """Everything that is said of one program."""
     for trace in traces.load(name):
-        found, judged = label(trace), judge(trace)
+        found, verdict = label(trace), judge(trace)
         print(f"\n{name} seed {trace.seed}: {found.kind} {found.why} onset {found.onset} "
               f"first bad {found.first_bad} precursor {found.precursor}")  # fmt: skip
-        _findings(judged)
+        _findings(verdict)
         said = {tool: rules(Reading(trace)) for tool, rules in RULE_SETS.items()}
         print("  others:", ", ".join(f"{tool} {step}" for tool, step in said.items()))
 
 
-def _findings(judged: Judged) -> None:
-    for text in judged.failures[:1]:
-        print(f"  a rule failed {len(judged.failures)} times: {text}")
-    for one in judged.findings:
-        cleared = " cleared" if one.cleared else ""
+def _findings(verdict: Verdict) -> None:
+    for text in verdict.failures:
+        print(f"  a rule failed: {text}")
+    for one in verdict.findings:
         where = " ".join(filter(None, (one.scope, one.kind, one.layer)))
-        print(f"  {one.step:>6} {one.severity.word:<8} {one.rule}{cleared} [{where}] since "
+        print(f"  {one.step:>6} {one.severity.word:<8} {one.rule} [{where}] since "
               f"{one.onset_step}: {one.title}")  # fmt: skip
-    for one in judged.incidents:
+    for one in verdict.incidents:
         print(f"  = {one.severity.word} {one.diagnosis.syndrome} "
               f"({one.diagnosis.confidence:.2f}), since {one.onset_step}, fired {one.fired_step}, "
               f"{one.state}: {one.diagnosis.title}")  # fmt: skip

@@ -7,7 +7,7 @@ from scenarios.corpus.about import About
 from scenarios.corpus.traces import Trace
 
 from nanwatch_server.domain.models import Series
-from nanwatch_server.store.replay import Points
+from nanwatch_server.domain.points import Points
 
 SICK = About(family="regression", sick=True, cause="exploding-rnn")
 HEALTHY = About(family="regression", sick=False)

@@ -21,23 +21,21 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-# Before nanwatch is imported. The SDK thins out its series to keep to its budget of time; counted
-# in this thread's CPU time, other work on the machine cannot change what is recorded.
-time.perf_counter = time.thread_time
-
-from nanwatch.contract.frames import Mark, Table  # noqa: E402
-from nanwatch.link.box import Box, boxes  # noqa: E402
-from nanwatch_server.domain.models import Series  # noqa: E402
-from nanwatch_server.store.replay import Points, points_of  # noqa: E402
-from scenarios.corpus import traces  # noqa: E402
-from scenarios.corpus.about import About  # noqa: E402
-from scenarios.corpus.traces import Trace  # noqa: E402
+from nanwatch.contract.frames import Mark, Table
+from nanwatch.link.box import Box, boxes
+from nanwatch_server.domain.models import Series
+from nanwatch_server.domain.points import Points
+from nanwatch_server.store.replay import points_of
+from scenarios.corpus import traces
+from scenarios.corpus.about import About
+from scenarios.corpus.traces import Trace
 
 PROGRAMS = Path(__file__).parent / "programs"
 CPU_LIMIT_S = 60
@@ -124,6 +122,10 @@ def _train(name: str, seed: int, directory: Path) -> None:
     from nanwatch.probes import observer
 
     torch.set_num_threads(1)
+    # The SDK thins out its series to keep to its budget of time; counted in this thread's CPU
+    # time, other work on the machine cannot change what is recorded.
+    time.perf_counter = time.thread_time
+    observer.Overhead = partial(observer.Overhead, time.thread_time)
     observer.BUDGET_LEAST_S = NORMS_LEAST_S
     program = importlib.import_module(f"scenarios.corpus.programs.{name}")
     try:
@@ -271,6 +273,7 @@ def record(names: Sequence[str], seeds: int | None, at_once: int, into: Path = t
                 f"{size:>9}  {trace.ending.splitlines()[0][:60] if trace.ending else ''}",
                 flush=True,
             )
+    gc.unfreeze()
     return failed
 
 

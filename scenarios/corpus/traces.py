@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from nanwatch.contract.frames import Mark
 from nanwatch_server.domain.models import Series
+from nanwatch_server.domain.points import Points
 from nanwatch_server.store.codec import F64, I64, pack, pack_axis, unpack, unpack_axis
-from nanwatch_server.store.replay import Points, joined
+from nanwatch_server.store.replay import joined
 from scenarios.corpus.about import About
 
 HERE = Path(__file__).parent / "traces"

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scenarios.corpus import record, traces
 from scenarios.corpus.about import About
-from scenarios.corpus.judged import judge
+from scenarios.corpus.judged import judge, warned_at
 from scenarios.corpus.labels import label
 from scenarios.corpus.traces import Trace, kept, rounded
 
 from nanwatch.contract.frames import Mark
 from nanwatch_server.domain.models import Series
-from nanwatch_server.store.replay import Points
+from nanwatch_server.domain.points import Points
 
 ABOUT = About(family="regression", sick=False, seeds=1)
 
@@ -134,5 +134,5 @@ def test_a_program_is_recorded_by_the_real_sdk(
     assert loss[0].tolist() == list(range(1, 1201)) == norm[0].tolist()
     assert trace.marks[0].what == "config" and trace.facts["hidden"] == "32"
     assert label(trace).kind == "healthy"
-    judged = judge(trace)
-    assert judged.warned_at is None and not judged.failures
+    verdict = judge(trace)
+    assert warned_at(verdict) is None and not verdict.failures
