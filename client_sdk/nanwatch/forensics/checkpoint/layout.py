@@ -161,7 +161,7 @@ def _leaf(layout: Layout, tensor: Any, path: tuple[str, ...]) -> None:
     joined = ".".join(path)
     if _RANDOM.search(joined):
         return
-    counter = bool(path) and len(path) <= 2 and path[-1] in _COUNTERS
+    counter = 0 < len(path) <= 2 and path[len(path) - 1] in _COUNTERS
     if counter and not isinstance(tensor, Stored) and tensor.ndim == 0:
         _number(layout, float(tensor), path)
         return
