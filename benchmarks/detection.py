@@ -3,7 +3,7 @@
 Replays the traces of `scenarios/corpus` through the real rules and incidents. What a run was is
 told by labels that no rule has a part in; docs/corpus.md has the rules, the split and the words.
 
-    python benchmarks/detection.py [--half tuned|scored|both] [--quick] [--program NAME]
+    python benchmarks/detection.py [--half tuned|scored|both] [--causes] [--quick] [--program NAME]
 
 `--quick` takes two runs of each program. The closing line is the share of healthy runs with any
 warning (at most 2 %), its `also` the other targets.
@@ -277,6 +277,12 @@ def main() -> None:
     """Print the tables and the closing line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--half", choices=(*traces.HALVES, "both"), default="scored")
+    parser.add_argument(
+        "--causes",
+        action="store_true",
+        help="a row for each cause; always shown for the half that rules are tuned on, and else not "
+        "for those who change rules",
+    )
     parser.add_argument("--quick", action="store_true", help="two runs of each program")
     parser.add_argument("--program", metavar="NAME", help="all that is said of one program")
     given = parser.parse_args()
@@ -292,7 +298,8 @@ def main() -> None:
     counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("sick", "healthy", "left out"))
     print(f"half: {given.half}; {len(chosen)} programs, {len(results)} runs: {counts}\n")
     table(results)
-    by_group(results)
+    if given.causes or given.half == "tuned":
+        by_group(results)
     targets(results, given.half)
 
 
