@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument(
         "--causes",
         action="store_true",
-        help="a row for each cause; always shown for the half that rules are tuned on, and else not "
+        help="a row for each cause; always shown for the tuned half, and of the scored one nothing "
         "for those who change rules",
     )
     parser.add_argument("--quick", action="store_true", help="two runs of each program")
