@@ -99,7 +99,7 @@ class JsonLines(LineSource):
                     data=texts,
                 )
             )
-        if isinstance(found.get("config"), dict):
+        elif isinstance(found.get("config"), dict):
             self.config.update({str(k): str(v) for k, v in found["config"].items()})
 
     # --- points -------------------------------------------------------------------------------

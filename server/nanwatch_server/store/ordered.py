@@ -157,4 +157,7 @@ class OrderedRun:
 
     def _values(self, refs: Sequence[ChunkRef]) -> np.ndarray:
         blobs = chunks.blobs(self._db, t.chunks.c.data, [ref.n for ref in refs])
-        return np.stack([unpack_values(blobs[ref.n]) for ref in refs])
+        values = np.empty((len(refs), refs[0].points))
+        for row, ref in enumerate(refs):
+            values[row] = unpack_values(blobs[ref.n])
+        return values
