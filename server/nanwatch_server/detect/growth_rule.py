@@ -110,6 +110,10 @@ class GrowthRule(SpeakingRule):
         """True if the training shows that the growth does no harm."""
         return False
 
+    def sign(self) -> str:
+        """`-` where the series is below 0."""
+        return ""
+
     def _say(self, row: int, step: int) -> Said:
         level = math.exp(min(700.0, float(self.bank.level()[row])))
         doubling = float(self.bank.doubling[row]) * self.bank.steps_per_record()
@@ -118,15 +122,17 @@ class GrowthRule(SpeakingRule):
         where = f" of {layer[-40:]}" if layer else ""
         begin = math.exp(min(700.0, float(self.start[row])))
         return Said(
-            title=f"{self.what}{where} doubles every {short(doubling)} steps: {short(level)}",
+            title=f"{self.what}{where} doubles every {short(doubling)} steps: "
+            f"{self.sign()}{short(level)}",
             message=(
-                f"{self.what}{where} is {number(level)} at step {step}, began at {number(begin)}, "
+                f"{self.what}{where} is {self.sign()}{number(level)} at step {step}, began at "
+                f"{number(begin)}, "
                 f"and grew {short(reach)}x, ever faster, since step {self.bank.onset(row)}."
             ),
             evidence=(
                 Evidence(
                     label=self.what,
-                    value=number(level),
+                    value=self.sign() + number(level),
                     limit=number(self.limits["critical"]),
                     kind=self.kind,
                     scope=self.scope,

@@ -19,6 +19,8 @@ AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "
 REWARD_LARGE = 100.0
 RATE_LABEL = "Learning rate rose"
 """Label of the evidence that every finding carries after a rise (R rule 17)."""
+_CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
+_ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
 """Names of modules that carry a state through time; short ones only as whole words."""
 
@@ -123,6 +125,22 @@ class Case:
         stored = fact(self.facts, *names) is not None or (memory is not None and mixed is not None)
         # off-policy reinforcement learning has a buffer too, but stores what happened
         return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
+
+    @property
+    def unbounded(self) -> bool:
+        """The loss grows below 0: nothing bounds what is optimised."""
+        found = self.of("loss_growth")
+        return found is not None and any(item.value.startswith("-") for item in found.evidence)
+
+    @property
+    def critics(self) -> bool:
+        """Trouble in the optimizer of a value function."""
+        return self.values and any(_CRITIC.search(f.scope.lower()) for f in self.findings)
+
+    @property
+    def adversarial(self) -> bool:
+        """A generator and a discriminator that play against each other."""
+        return any(_ADVERSARY.search(f.scope.lower()) for f in self.findings)
 
     @property
     def half_precision(self) -> bool:

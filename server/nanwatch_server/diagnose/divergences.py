@@ -13,8 +13,8 @@ from nanwatch_server.domain.models import Suggestion
 
 OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike")
 """Rules on the loss."""
-EARLY_STEPS = 30
-"""Trouble that begins before this step owes nothing to what was learnt."""
+EARLY_STEPS, SOON_STEPS = 30, 150
+"""Trouble that begins and is seen before these steps owes nothing to what was learnt."""
 
 # --- signs: evidence for and against beyond the findings -----------------------------------------
 
@@ -183,6 +183,15 @@ def _score_gradient(case: Case) -> float:
     return 0.75 if case.has("grad_explosion") else 0.0
 
 
+def _score_bootstrap(case: Case) -> float:
+    if case.large_rewards:
+        return 0.0
+    if case.has("q_growth"):
+        return 0.8
+    grown = any(case.has(rule) for rule in ("grad_explosion", "clip_saturation", *OF_LOSS))
+    return 0.76 if case.critics and grown else 0.0
+
+
 def _score_replay(case: Case) -> float:
     if case.has("replay_health"):
         return 0.82
@@ -198,9 +207,12 @@ def _score_rate(case: Case) -> float:
     through_time = case.recurrent or case.untruncated or case.values
     if through_time and not case.rate_rise:
         return 0.0
+    if case.unbounded:
+        return 0.0
     if (grown or thrown) and case.rate_rise:
         return 0.79
-    early = min(f.onset_step for f in case.findings) <= EARLY_STEPS
+    first = min(case.findings, key=lambda f: f.step)
+    early = case.onset <= EARLY_STEPS and first.step <= SOON_STEPS
     return 0.77 if thrown or (grown and early) else 0.0
 
 
@@ -258,8 +270,8 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "bootstrap-divergence",
-        lambda case: 0.8 if case.has("q_growth") and not case.large_rewards else 0.0,
-        ("q_growth",),
+        _score_bootstrap,
+        ("q_growth", "grad_explosion", "clip_saturation"),
         "Q-values exceed what the rewards can ever pay, so the critic is learning from its own "
         "errors: each target is built on an overestimate and the next one is larger.",
         _signs_bootstrap,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.divergences import OF_LOSS
 from nanwatch_server.diagnose.syndrome import Syndrome
 from nanwatch_server.domain.facts import fact_number, number
 from nanwatch_server.domain.models import Suggestion
@@ -36,6 +37,11 @@ def _try_shift(case: Case) -> list[Suggestion]:
 
 def _try_value(case: Case) -> list[Suggestion]:
     return [do.normalise_returns(case), do.clip(case), do.scale_lr(case), do.checkpoint(case)]
+
+
+def _score_adversaries(case: Case) -> float:
+    rules = ("grad_explosion", "clip_saturation", "weight_growth", *OF_LOSS)
+    return 0.81 if case.adversarial and any(case.has(rule) for rule in rules) else 0.0
 
 
 def _try_adversary(case: Case) -> list[Suggestion]:
@@ -76,6 +82,15 @@ POLICIES: tuple[Syndrome, ...] = (
         ("adversary",),
         "A discriminator that is always right has a flat loss, so its gradient tells the generator "
         "nothing about which way is better.",
+        lambda case: ([], []),
+        _try_adversary,
+    ),
+    Syndrome(
+        "gan-divergence",
+        _score_adversaries,
+        ("grad_explosion", "loss_growth", "clip_saturation", "weight_growth"),
+        "Each side drives the other to larger outputs and nothing bounds them: the losses run away "
+        "from each other and the gradients grow with them.",
         lambda case: ([], []),
         _try_adversary,
     ),

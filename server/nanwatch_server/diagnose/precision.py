@@ -89,6 +89,15 @@ PRECISIONS: tuple[Syndrome, ...] = (
         _try_scale,
     ),
     Syndrome(
+        "half-precision-overflow",
+        lambda case: 0.66 if case.has("nonfinite") and case.half_precision else 0.0,
+        ("nonfinite",),
+        "fp16 ends at 65504: activations or gradients that fp32 would carry become infinite, and "
+        "NaN one operation later.",
+        _signs_scale,
+        _try_scale,
+    ),
+    Syndrome(
         "attention-logit-growth",
         lambda case: 0.79 if case.has("attention_growth") else 0.0,
         ("attention_growth",),
@@ -117,8 +126,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "weight-growth",
-        lambda case: 0.58 if case.has("weight_growth") else 0.0,
-        ("weight_growth",),
+        lambda case: 0.8 if case.unbounded else 0.58 if case.has("weight_growth") else 0.0,
+        ("weight_growth", "loss_growth"),
         "The weights grow without end: each step adds to them and nothing takes away.",
         lambda case: ([], []),
         _try_weights,

@@ -88,6 +88,7 @@ CASES = [
     ("replay-corruption", [finding("replay_health")], {}),
     ("sanitised-numbers", [finding("constant_loss"), finding("skip_streak", W)], {}),
     ("sanitised-numbers", [finding("repaired")], {}),
+    ("half-precision-overflow", [finding("nonfinite", C, kind="loss")], {"amp": "float16"}),
     ("loss-scale-collapse", [finding("loss_scale", C)], {"amp": "1"}),
     ("all-updates-skipped", [finding("loss_scale", C), finding("skip_streak", C)], {"amp": "1"}),
     ("logit-growth", [finding("logit_growth")], {}),
@@ -104,6 +105,8 @@ CASES = [
     ("not-learning", [finding("plateau")], {}),
     ("stall", [finding("stall")], {}),
     ("gan-collapse", [finding("adversary")], {}),
+    ("gan-divergence", [growth(scope="generator")], {}),
+    ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 

@@ -103,9 +103,11 @@ class ClipSaturation(Rule):
         learning = improving(losses) and not rising
         if ratio >= limits["critical"]:
             return 2 if learning else 3
-        if (ratio >= limits["warning"] and not learning) or rising:
+        if ratio >= limits["warning"] and not learning:
             return 2
-        return KEEP
+        if rising and not self.context.learns_values():
+            return 2
+        return KEEP  # gradients of critics rise with their values in good health
 
     def _say(self) -> Said:
         logs, _ = self._window()

@@ -18,6 +18,7 @@ from nanwatch_server.detect.robust import (
     hold_last,
     improving,
     log_or_nan,
+    median,
 )
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -44,7 +45,7 @@ class GradExplosion(Rule):
     name = "grad_explosion"
     reads = ("grad_norm",)
     STATE = ("names", "alarm", "bank", "last", "reference", "start", "hits", "losses", "clip",
-             "base")  # fmt: skip
+             "base", "loss_usual")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -59,6 +60,8 @@ class GradExplosion(Rule):
         self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
         """Which of the last 4 records stood far above the reference."""
         self.losses = Ring(1, 256)
+        self.loss_usual = float("nan")
+        """Median of the last 64 losses as of the last tick; the first one until then."""
         self.clip = float("nan")
         self.base = float("nan")
         """Logarithm of the level before the trouble, frozen when the alarm went up."""
@@ -127,8 +130,9 @@ class GradExplosion(Rule):
     ) -> list[Finding]:
         """The known records `start` to `stop`: attempts `done` to `end` of the block."""
         logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
-        self.losses.push(inputs.loss[None, start:stop])
-        jumps, held = self._jumps(logs, inputs.floor[start:stop])
+        losses = inputs.loss[start:stop]
+        self.losses.push(losses[None, :])
+        jumps, held = self._jumps(logs, inputs.floor[start:stop], self._risen(losses))
         words: dict[int, tuple[Said, int, float]] = {}
         if jumps.any():
             # worded from what was known at that record, whatever came with it in the batch
@@ -152,6 +156,7 @@ class GradExplosion(Rule):
             elif not jumps[-1] and self.alarm.level and self._still_high():
                 severities[-1] = KEEP
             self.reference = self.bank.reference()
+            self.loss_usual = median(self.losses.window(64)[0])
         return self._sweep(block, severities, done, words)
 
     def _speaking(self, jumps: NDArray[np.int8]) -> list[int]:
@@ -183,12 +188,24 @@ class GradExplosion(Rule):
             found.append(finding(self.context, self.name, block, at, self.alarm.onset, said))
         return found
 
-    def _jumps(self, logs: F64, floor: F64) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Severity per record of "3 of the last 5 stand 100 times above the window's median",
-        or one a million times.
+    def _risen(self, losses: F64) -> NDArray[np.bool_]:
+        """Records whose loss confirms a jump: it has doubled, or nobody knows."""
+        known = losses[np.isfinite(losses)]
+        if math.isnan(self.loss_usual) and known.size:
+            self.loss_usual = float(known[0])
+        if not self.loss_usual > 0:
+            return np.ones(len(losses), bool)
+        return ~(losses < self.limits["loss_rose"] * self.loss_usual)
+
+    def _jumps(
+        self, logs: F64, floor: F64, risen: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Severity per record of "3 of the last 5 stand 1000 times above the window's median",
+        100 times where the loss confirms it, or one a million times.
 
         Also which rows show it. Before there is a median the first record stands in, with
-        limits a hundred and a thousand times higher: untrained models move a lot.
+        limits a hundred and a thousand times higher: untrained models move a lot, and whose loss
+        falls all the while are well.
         """
         n = logs.shape[1]
         limits = self.limits
@@ -198,7 +215,11 @@ class GradExplosion(Rule):
         above = logs - base[:, None]
         floor = floor[None, :] + np.where(early, math.log(limits["early_floor"]), 0.0)[:, None]
         absolute = math.log(limits["absolute"])
-        far = (above >= math.log(limits["jump"])) & (logs >= floor)
+        jump = np.where(risen, math.log(limits["jump"]), math.log(limits["jump_alone"]))
+        far = (above >= jump) & (logs >= floor) & self._weighty(logs)
+        # before there is a median only the total tells anything, and only beside the loss
+        far[0] &= ~early[0] | risen
+        far[1:, :] &= ~early[1:, None]
         far |= logs >= absolute
         if not far.any() and not self.hits.any():
             return np.zeros(n, np.int8), far
@@ -216,13 +237,17 @@ class GradExplosion(Rule):
         severities[(held & huge).any(axis=0)] = 3
         return severities, held
 
+    def _weighty(self, logs: F64) -> NDArray[np.bool_]:
+        """Rows that make up a part of the total: of the others nothing comes yet."""
+        return ~(logs < logs[0] + math.log(self.limits["part"]))
+
     def _growth(self, floor: float) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
         growing = np.isfinite(self.bank.doubling)
         if not growing.any():
             return 0, 0
         level = self.bank.level()
-        rows = np.flatnonzero(growing & (level >= floor))
+        rows = np.flatnonzero(growing & (level >= floor) & self._weighty(level[:, None])[:, 0])
         if not rows.size:
             return 0, 0
         row = int(rows[0])
@@ -326,7 +351,7 @@ class GradExplosion(Rule):
         self.reference = np.full(len(self.names), np.nan)
         self.start = np.full(len(self.names), np.nan)
         self.hits = np.zeros((len(self.names), 4), np.int8)
-        self.losses = Ring(1, 256)
+        self.losses, self.loss_usual = Ring(1, 256), float("nan")
 
 
 def _exp(log: float) -> float:

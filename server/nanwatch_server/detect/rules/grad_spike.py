@@ -1,7 +1,8 @@
 """Rule 4 on the total gradient norm: spikes against the last 128 records. Marks, not alarms.
 
-A warning needs spikes that have become the rule while the loss has got worse; growth and jumps
-that are larger belong to `grad_explosion`.
+Spikes that become the rule are what new tasks, penalties that rise and heavy tails show in good
+health (R asks for a warning at 5 of 20); those that are harm show in the loss or grow further,
+which `loss_spike` and `grad_explosion` tell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import deviation, log_or_nan, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
@@ -43,12 +43,10 @@ class GradSpike(TickRule):
         )
         hits = int(far.sum())
         if not far[-8:].any():
-            return Verdict(KEEP) if hits >= limits["often"] else QUIET
+            return QUIET
         top = float(np.exp(min(700.0, recent.max())))
-        worse = hits >= limits["often"] and self.progress.rising(self.step, 12, 0.2)
-        severe = worse and not self.context.competes(self.scope)
         onset = int(self.steps(RECENT)[int(np.argmax(far))])
-        return Verdict(2 if severe else 1, onset, self._say(top, math.exp(level), hits))
+        return Verdict(1, onset, self._say(top, math.exp(level), hits))
 
     def _say(self, top: float, usual: float, hits: int) -> Said:
         many = f"{hits} of the last {RECENT} records" if hits > 1 else "one record"

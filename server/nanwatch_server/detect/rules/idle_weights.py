@@ -47,8 +47,8 @@ class IdleWeights(Rule):
     def restart(self) -> None:
         self.streaks = [0] * len(SIGNS)
         self.begins = [-1] * len(SIGNS)
-        self.moved = [0] * len(SIGNS)
-        """Records that were not zero."""
+        self.moved = [-1] * len(SIGNS)
+        """Step of the first record that was not zero."""
 
     def update(self, block: Block) -> list[Finding]:
         found: list[Finding] = []
@@ -60,7 +60,8 @@ class IdleWeights(Rule):
             alarm = self.alarms[index]
             if not zero.any() and not alarm.level:
                 self.streaks[index] = 0
-                self.moved[index] += len(block)
+                if self.moved[index] < 0:
+                    self.moved[index] = int(block.steps[0])
                 alarm.seen += len(block)
                 continue
             severities, begins = self._severities(index, zero, block)
@@ -78,21 +79,25 @@ class IdleWeights(Rule):
         applied = block.scalars.get("update_applied")
         severities = np.zeros(len(zero), np.int8)
         begins = np.zeros(len(zero), np.int64)
-        limit = self.limits["records"]
         for at in range(len(zero)):
+            step = int(block.steps[at])
             if not zero[at]:
                 self.streaks[index] = 0
-                self.moved[index] += 1
+                self.moved[index] = self.moved[index] if self.moved[index] >= 0 else step
                 continue
             if applied is not None and applied[at] == 0:
                 continue  # skipped: `skip_streak` speaks of that
             if not self.streaks[index]:
-                self.begins[index] = int(block.steps[at])
+                self.begins[index] = step
             self.streaks[index] += 1
             begins[at] = self.begins[index]
             # a schedule that ends at 0 after thousands of steps has done its work
-            patience = max(limit, self.limits["share"] * self.moved[index])
-            if self.streaks[index] >= patience:
+            began = self.moved[index] if self.moved[index] >= 0 else self.begins[index]
+            patience = max(
+                self.limits["steps"], self.limits["share"] * (self.begins[index] - began)
+            )
+            lasted = step - self.begins[index] + 1
+            if lasted >= patience and self.streaks[index] >= self.limits["records"]:
                 severities[at] = 2
         return severities, begins
 

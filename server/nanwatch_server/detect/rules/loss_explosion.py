@@ -122,6 +122,22 @@ class LossGrowth(GrowthRule):
     kind = "loss"
     what = "Loss"
     calm = "Loss no longer grows"
+    STATE = (*GrowthRule.STATE, "negative")
+
+    def restart(self) -> None:
+        super().restart()
+        self.negative = False
+        """The loss runs to minus infinity: nothing bounds what is optimised."""
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these attempts."""
+        losses = block.scalars["loss"]
+        self.negative = bool((losses[np.isfinite(losses)] < 0).all())
+        return super().update(block)
+
+    def sign(self) -> str:
+        """`-` for a loss below 0."""
+        return "-" if self.negative else ""
 
     def pardoned(self, step: int) -> bool:
         """Losses of competitors and critics may rise in good health."""

@@ -23,7 +23,7 @@ class QGrowth(Rule):
     """Growth alone is a notice: every Q grows while it learns. Beyond the bound it is an alarm."""
 
     name = "q_growth"
-    any_of = ("q_min", "q_max", "q_mean")
+    any_of = ("q_min", "q_max", "q_mean", "q_target_mean")
     STATE = ("alarm", "bank", "last", "beyond", "spread", "reward", "crossed")
 
     def __init__(self, context: Context, scope: str) -> None:
@@ -114,16 +114,17 @@ class QGrowth(Rule):
 
     def _judge(self) -> int:
         limits = self.limits
-        if self.bank.count < limits["warmup"]:
+        if self.bank.count < limits["warmup_bound"]:
             return 0
         level, bound = self._level(), self._bound(self.reward)
         doubling = float(self.bank.doubling[0])
         growing = math.isfinite(doubling)
         moving = growing or self._rising()
-        over = self.beyond >= limits["records"]
+        over = self.beyond >= limits["records_far"]
         far = over and level >= math.log(limits["beyond_critical"] * bound)
-        large = self._large(level)
-        if not ((over and (moving or far)) or (large and moving)):
+        over = self.beyond >= limits["records"]
+        large = self.bank.count >= limits["warmup"] and self._large(level)
+        if not (far or (over and moving) or (large and moving)):
             if growing and level > math.log(limits["notice_floor"]):
                 return 1
             return KEEP if over or (large and self.alarm.level >= 2) else 0
