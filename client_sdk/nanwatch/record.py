@@ -6,11 +6,14 @@ thread. Knows nothing of sockets or files; `link.worker` calls it.
 
 from __future__ import annotations
 
+import struct
+import sys
 import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from nanwatch.contract.frames import Mark, NonFinite, Record, SeriesDecl, Table
@@ -26,7 +29,10 @@ from nanwatch.guard import GUARD, guarded
 PENDING_MAX = 100_000
 """Observations waiting for the background thread; beyond that the newest are dropped, counted."""
 
+QUEUE_FULL = "queue full"
 TOO_MANY_SERIES = "too many series"
+
+TOP_BYTE = 7 if sys.byteorder == "little" else 0
 
 TABLE_VALUES_MAX = 1 << 15
 """Values in one table: 256 KiB, so that a frame stays well below its limit."""
@@ -110,7 +116,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.catalog = Catalog()
-        self._pending: deque[Observation | tuple[Any, ...]] = deque()
+        self.pending: deque[Observation | tuple[Any, ...]] = deque()
+        """Seen and not yet drained; whoever appends looks at `PENDING_MAX`, as `put` does."""
         self.samplers: list[Callable[[], None]] = []
         """Called before each drain, on its thread: they look whether it is time to `put`."""
         self.taps: list[Callable[[list[Record]], list[Record]]] = []
@@ -120,10 +127,10 @@ class Recorder:
 
     def put(self, observation: Observation | tuple[Any, ...], points: int = 1) -> None:
         """Append an observation of `points` points. Never blocks or raises."""
-        if len(self._pending) >= PENDING_MAX:
-            self.count_drop("queue full", points)
+        if len(self.pending) >= PENDING_MAX:
+            self.count_drop(QUEUE_FULL, points)
             return
-        self._pending.append(observation)
+        self.pending.append(observation)
 
     def count_drop(self, reason: str, points: int = 1) -> None:
         """Count points that will never be sent."""
@@ -133,7 +140,7 @@ class Recorder:
     @property
     def backlog(self) -> int:
         """Observations not yet turned into records."""
-        return len(self._pending)
+        return len(self.pending)
 
     def drain(self, final: bool = False) -> list[Record]:
         """Everything seen so far as records, in order. Background thread only.
@@ -143,15 +150,18 @@ class Recorder:
         """
         for sample in tuple(self.samplers):
             guarded("sampler", sample)
+        pending = self.pending
+        if not pending and not final:
+            return []
         segment = _Segment(self)
-        while self._pending:
-            head = self._pending[0]
+        while pending:
+            head = pending[0]
             if type(head) is tuple:
-                segment.entries.append(self._pending.popleft())  # type: ignore[arg-type]
+                segment.entries.append(pending.popleft())  # type: ignore[arg-type]
                 continue
             if not final and not head.ready():  # type: ignore[union-attr]
                 break
-            self._pending.popleft()
+            pending.popleft()
             try:
                 for item in head.rows(self.catalog):  # type: ignore[union-attr]
                     if isinstance(item, Row):
@@ -219,39 +229,39 @@ def _consecutive(rows: list[Row]) -> list[Table]:
 
 def _tables_of(rows: list[Row]) -> Iterable[Table]:
     """Rows with the same series as one table, or several if there are very many series."""
-    ids = rows[0].ids
-    steps = [row.step for row in rows]
-    return tables_of(ids, steps, [row.time for row in rows], [row.values for row in rows])
+    pack = row_of(len(rows[0].ids)).pack
+    return tables_of(rows[0].ids, [pack(row.step, row.time, *row.values) for row in rows])
 
 
-def tables_of(
-    ids: tuple[int, ...], steps: list[int], times: list[float], rows: list[list[float]]
-) -> Iterable[Table]:
-    """One table of n rows with k values each, or several if there are very many series.
+@lru_cache(maxsize=1024)
+def row_of(k: int) -> struct.Struct:
+    """One packed row: step i64, time f64, k values f64. Packing is one call for all of them, and
+    raises `struct.error` for a whole number beyond float64."""
+    return struct.Struct(f"qd{k}d")
 
-    Raises `OverflowError` if a value is a whole number beyond float64.
+
+def surely_finite(rows: list[bytes]) -> bool:
+    """False if a value of these packed rows is NaN or infinite, or might be: beyond 1e303."""
+    tops = b"".join(rows)[TOP_BYTE::8]  # sign and the first seven bits of the exponent
+    return b"\x7f" not in tops and b"\xff" not in tops
+
+
+def tables_of(ids: tuple[int, ...], rows: list[bytes]) -> Iterable[Table]:
+    """Rows packed by `row_of(k)` as one table, or several if there are very many series.
+
+    No Python per point: the interpreter belongs to the training thread meanwhile.
     """
-    n = len(rows)
-    if n == 1:
-        block = array("d", rows[0])
-    else:
-        block = array("d")
-        # No Python per point: the interpreter belongs to the training thread meanwhile.
-        for column in zip(*rows, strict=True):
-            block.extend(column)
+    k, width = len(ids), len(ids) + 2
+    raw = array("d", b"".join(rows))  # the steps are bits of i64 here, and stay that
+    steps, times = raw[0::width].tobytes(), raw[1::width].tobytes()
     made: list[Table] = []
-    packed_steps, packed_times = array("q", steps).tobytes(), array("d", times).tobytes()
-    for low in range(0, len(ids), TABLE_SERIES_MAX):
-        high = min(low + TABLE_SERIES_MAX, len(ids))
-        part = block[low * n : high * n] if len(ids) > TABLE_SERIES_MAX else block
-        made.append(
-            Table(
-                ids=list(ids[low:high]),
-                steps=packed_steps,
-                times=packed_times,
-                values=part.tobytes(),
-            )
-        )
+    for low in range(0, k, TABLE_SERIES_MAX):
+        high = min(low + TABLE_SERIES_MAX, k)
+        if len(rows) == 1:
+            values = raw[2 + low : 2 + high].tobytes()
+        else:
+            values = b"".join([raw[2 + column :: width].tobytes() for column in range(low, high)])
+        made.append(Table(ids=list(ids[low:high]), steps=steps, times=times, values=values))
     return made
 
 

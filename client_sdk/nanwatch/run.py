@@ -197,10 +197,11 @@ class Run(NullRun):
         else is kept under its own name. `scope=` and `stage=` ("train", "val", "test") apply to
         all names of the call. Tensors are reduced to mean, std, min and max.
         """
-        if not self.observer.enabled:
+        observer = self.observer
+        if not observer.enabled:
             return
         try:
-            self.observer.intake.log(values, named)
+            observer.intake.log(values, named)
         except Exception as error:
             GUARD.note("log", error)
 

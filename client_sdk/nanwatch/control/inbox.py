@@ -137,6 +137,8 @@ class Inbox:
 
     def take_frames(self) -> list[Accepted]:
         """Answers to send."""
+        if not self._frames:
+            return []
         with self._lock:
             frames = list(self._frames)
             self._frames.clear()
@@ -144,13 +146,11 @@ class Inbox:
 
     def take_results(self) -> list[Record]:
         """Results to record; runs what was left to the background (hashing a checkpoint)."""
-        self._expire()
+        if self._armed:
+            self._expire()
         records: list[Record] = []
-        while True:
-            with self._lock:
-                if not self._results:
-                    return records
-                item = self._results.popleft()
+        while self._results:
+            item = self._results.popleft()  # nobody else takes any
             if isinstance(item, CommandResult):
                 records.append(item)
                 continue
@@ -158,6 +158,7 @@ class Inbox:
                 records.extend(item())
             except Exception as error:
                 GUARD.note("command", error)
+        return records
 
     def _expire(self) -> None:
         """An armed command whose attempt never closes must not wait for ever."""

@@ -38,7 +38,8 @@ class FlightRecorder:
     def __init__(self) -> None:
         self.directory: Path | None = None
         self.run_id = ""
-        self._tables: deque[Table] = deque()
+        self._tables: deque[tuple[int, Table]] = deque()
+        """(last step, table)"""
         self._values = 0
         self._events: deque[Mark | NonFinite] = deque(maxlen=EVENTS_KEPT)
         self._files = 0
@@ -46,24 +47,25 @@ class FlightRecorder:
 
     def saw(self, record: Record) -> None:
         """Keep a table or an event that goes out. Background thread."""
-        if isinstance(record, Mark | NonFinite):
-            self._events.append(record)
-        if not isinstance(record, Table) or not record.steps:
+        kind = type(record)
+        if kind is Mark or kind is NonFinite:
+            self._events.append(record)  # type: ignore[arg-type]
+        if kind is not Table or not record.steps:  # type: ignore[union-attr]
             return
-        self._tables.append(record)
-        self._values += len(record.values) // 8
-        self._newest = max(self._newest, _last_step(record))
-        while self._tables and (
-            self._values > VALUES_MOST
-            or _last_step(self._tables[0]) <= self._newest - ATTEMPTS_KEPT
-        ):
-            self._values -= len(self._tables.popleft().values) // 8
+        table: Any = record
+        last = _last_step(table)
+        self._tables.append((last, table))
+        self._values += len(table.values) // 8
+        self._newest = max(self._newest, last)
+        oldest = self._newest - ATTEMPTS_KEPT
+        while self._tables and (self._values > VALUES_MOST or self._tables[0][0] <= oldest):
+            self._values -= len(self._tables.popleft()[1].values) // 8
 
     def latest(self, catalog: Catalog, scope: str, step: int) -> dict[str, float]:
         """Newest value at or before `step` of every kind that has no layer, of one scope."""
         names = {number: key for key, number in catalog.ids.items()}
         found: dict[str, float] = {}
-        for table in self._tables:
+        for _, table in self._tables:
             steps, values = array("q", table.steps), array(_code(table.dtype), table.values)
             rows = [n for n, at in enumerate(steps) if at <= step]
             if not rows:
@@ -94,7 +96,7 @@ class FlightRecorder:
                 [n, kind, scope, layer, stage]
                 for (kind, scope, layer, stage), n in catalog.ids.items()
             ],
-            "tables": list(self._tables),
+            "tables": [table for _, table in self._tables],
             "events": list(self._events),
             "state": state,
         }

@@ -1,15 +1,17 @@
 """One WebSocket to the server, with the timeouts and refusals that a guest needs.
 
-`websockets` is imported here on first use, on the background thread. Knows frames, not what they
-mean: `link.worker` decides.
+`websockets` speaks the protocol and does no I/O: its threaded client would wake two threads of its
+own for every acknowledgement, in the interpreter that the training needs. It is imported here on
+first use, on the background thread. Knows frames, not what they mean: `link.worker` decides.
 """
 
 from __future__ import annotations
 
 import random
+import selectors
 import socket
-import struct
-import sys
+import time
+from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,93 +19,231 @@ from nanwatch.contract.frames import ClientFrame, ServerFrame, decode_server, en
 from nanwatch.contract.limits import FRAME_BYTES_MAX, INGEST_PATH, PROTOCOL
 
 OPEN_TIMEOUT_S = 2.0
-SEND_TIMEOUT_S = 1
+SEND_TIMEOUT_S = 1.0
 """Without any progress for this long the connection is given up: data is safe in the spool, and
 the process may be about to end (`stop` waits two seconds)."""
+CLOSE_TIMEOUT_S = 0.5
 
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 60.0
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 30.0
 RETRY_REFUSED_S = 300.0
+READ_BYTES = 1 << 16
 
 
 class Refused(Exception):
     """The server answered and will not have us: wrong token, wrong version. Retry rarely."""
 
 
+class Closed(OSError):
+    """The server closed the connection, or it broke."""
+
+
 class Connection:
     """A live socket. All methods are called from the background thread."""
 
     def __init__(self, server: str, token: str) -> None:
-        from websockets.exceptions import InvalidStatus
-        from websockets.sync.client import connect
+        from websockets.client import ClientProtocol
+        from websockets.protocol import State
+        from websockets.uri import parse_uri
 
         parts = urlsplit(server)
         scheme = "wss" if parts.scheme == "https" else "ws"
-        address = f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}{INGEST_PATH}"
+        uri = parse_uri(f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}{INGEST_PATH}")
+        until = time.monotonic() + OPEN_TIMEOUT_S
+        self._protocol: Any = ClientProtocol(
+            uri,
+            subprotocols=[PROTOCOL],  # type: ignore[list-item]
+            max_size=FRAME_BYTES_MAX,
+        )
+        self._state: Any = State
+        self._frames: deque[bytes] = deque()
+        self._parts: list[bytes] = []
+        """Of a message that came in pieces."""
+        self._blocked: tuple[type[Exception], ...] = (BlockingIOError,)
+        self._heard_at = self._pinged_at = time.monotonic()
+        self._socket: Any = socket.create_connection((uri.host, uri.port), OPEN_TIMEOUT_S)
+        self._readable = selectors.DefaultSelector()
         try:
-            opened = connect(
-                address,
-                subprotocols=[PROTOCOL],  # type: ignore[list-item]
-                additional_headers={"Authorization": f"Bearer {token}"},
-                compression=None,
-                proxy=None,
-                open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=0.5,
-                ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_TIMEOUT_S,
-                max_size=FRAME_BYTES_MAX,
-            )
-        except InvalidStatus as error:
-            status = error.response.status_code
-            if status in (401, 403, 404, 426):
-                raise Refused(
-                    f"the server at {server} refused the connection: HTTP {status}"
-                ) from None
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if uri.secure:
+                self._secure(uri.host, until)
+            self._socket.setblocking(False)
+            self._readable.register(self._socket, selectors.EVENT_READ)
+            self._open(server, token, until)
+        except BaseException:
+            self._let_go()
             raise
-        # Entered by hand and left by `close`: used without `with` it is deprecated since 17.
-        self._socket: Any = opened.__enter__()
-        _limit_sending(self._socket.socket)
+
+    def _secure(self, host: str, until: float) -> None:
+        import ssl
+
+        self._blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        self._socket.settimeout(max(0.01, until - time.monotonic()))
+        context = ssl.create_default_context()
+        self._socket = context.wrap_socket(self._socket, server_hostname=host)
+
+    def _open(self, server: str, token: str, until: float) -> None:
+        """The opening handshake."""
+        from websockets.exceptions import InvalidStatus
+
+        protocol = self._protocol
+        request = protocol.connect()
+        request.headers["Authorization"] = f"Bearer {token}"
+        protocol.send_request(request)
+        self._flush()
+        while protocol.state is self._state.CONNECTING and protocol.handshake_exc is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out during the opening handshake")
+            self._read(left)
+        error = protocol.handshake_exc
+        if error is None:
+            return
+        if isinstance(error, InvalidStatus):
+            status = error.response.status_code
+            moved = error.response.headers.get("Location", "")
+            if status in (401, 403, 404, 426) or moved:
+                to = f", moved to {moved}: name that one" if moved else ""
+                raise Refused(
+                    f"the server at {server} refused the connection: HTTP {status}{to}"
+                ) from None
+        raise error
+
+    # --- sending ---------------------------------------------------------------------------------
 
     def send(self, frame: ClientFrame) -> None:
-        """Send one frame. Raises OSError or websockets' ConnectionClosed."""
-        self._socket.send(encode(frame))
+        """Send one frame. Raises OSError."""
+        self.send_bytes(encode(frame))
 
     def send_bytes(self, frame: bytes) -> None:
-        """Send a frame that is encoded already."""
-        self._socket.send(frame)
+        """Send a frame that is encoded already. Raises OSError."""
+        if self._protocol.state is not self._state.OPEN:
+            raise self._closed()
+        self._protocol.send_binary(frame)
+        self._flush()
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._write(data)
+            # Else: the end of the stream. `close` does that.
+
+    def _write(self, data: bytes) -> None:
+        sent, left = 0, len(data)
+        view = memoryview(data)
+        while left:
+            try:
+                n = self._socket.send(view[sent:] if sent else data)
+            except self._blocked:
+                self._wait_until_writable()
+                continue
+            sent, left = sent + n, left - n
+
+    def _wait_until_writable(self) -> None:
+        with selectors.DefaultSelector() as writable:
+            writable.register(self._socket, selectors.EVENT_WRITE)
+            if not writable.select(SEND_TIMEOUT_S):
+                raise TimeoutError(f"the server read nothing for {SEND_TIMEOUT_S:g} s")
+
+    # --- receiving -------------------------------------------------------------------------------
 
     def receive(self, timeout_s: float) -> ServerFrame | None:
-        """The next frame, or None if none came in time."""
+        """The next frame, or None if none came in time. Raises OSError."""
+        if not self._frames:
+            self._read(timeout_s)
+            if not self._frames:
+                if self._protocol.state is not self._state.OPEN:
+                    raise self._closed()
+                self._keep_alive()
+                return None
+        return decode_server(self._frames.popleft())
+
+    def _read(self, timeout_s: float) -> None:
+        """Take in what has come; wait for it if there is nothing."""
         try:
-            data = self._socket.recv(timeout=timeout_s)
-        except TimeoutError:
-            return None
-        return decode_server(data if isinstance(data, bytes) else data.encode())
+            data = self._socket.recv(READ_BYTES)
+        except self._blocked:
+            if timeout_s <= 0 or not self._readable.select(timeout_s):
+                return
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except self._blocked:
+                return  # half a record of TLS
+        protocol = self._protocol
+        if data:
+            self._heard_at = time.monotonic()
+            protocol.receive_data(data)
+        else:
+            protocol.receive_eof()
+        for event in protocol.events_received():
+            self._take(event)
+        self._flush()  # answers to pings
+
+    def _take(self, event: Any) -> None:
+        opcode = getattr(event, "opcode", None)  # the response of the handshake has none
+        if opcode is None or opcode > 2:
+            return
+        if event.fin and not self._parts:
+            self._frames.append(event.data)
+            return
+        self._parts.append(event.data)
+        if event.fin:
+            self._frames.append(b"".join(self._parts))
+            self._parts.clear()
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if now - self._pinged_at < PING_INTERVAL_S:
+            return
+        if now - self._heard_at > PING_TIMEOUT_S:
+            raise TimeoutError(f"the server said nothing for {PING_TIMEOUT_S:.0f} s")
+        self._pinged_at = now
+        self._protocol.send_ping(b"")
+        self._flush()
+
+    # --- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close, without waiting long."""
+        """Close, without waiting long; what was sent has been read then."""
+        protocol = self._protocol
+        try:
+            if protocol.state is self._state.OPEN:
+                protocol.send_close(1000)
+                self._flush()
+                until = time.monotonic() + CLOSE_TIMEOUT_S
+                while protocol.state is not self._state.CLOSED:
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._read(left)
+        except OSError:
+            pass  # it is closed already
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._readable.close()
         self._socket.close()
 
     def abort(self) -> None:
         """Cut the line under a send that hangs. The one method for other threads."""
         try:
-            self._socket.socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
     def close_code(self) -> int | None:
         """Close code that the server sent, if any."""
-        return getattr(self._socket, "close_code", None)
+        received = self._protocol.close_rcvd
+        return received.code if received is not None else None
 
-
-def _limit_sending(sock: socket.socket) -> None:
-    """A server that stops reading must not hold the background thread for ever."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if sys.platform != "win32":
-        timeval = struct.pack("ll", SEND_TIMEOUT_S, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+    def _closed(self) -> Closed:
+        received = self._protocol.close_rcvd
+        if received is None:
+            return Closed("the connection broke")
+        return Closed(f"closed by the server: {received.code} {received.reason}".rstrip())
 
 
 class Backoff:

@@ -33,11 +33,12 @@ EVENT_SHARE = 10
 """One tenth of the spool's bound is kept for events."""
 
 
+EVENTS = frozenset({CheckpointSaved, CommandResult, Forensics, NonFinite, Problem})
+
+
 def lane_of(record: Record) -> Lane:
     """Points and the marks that rules consume are scalars; everything else is an event."""
-    if isinstance(record, CheckpointSaved | CommandResult | Forensics | NonFinite | Problem):
-        return "events"
-    return "scalars"
+    return "events" if type(record) in EVENTS else "scalars"
 
 
 def record_bytes(record: Record) -> int:
@@ -90,12 +91,13 @@ class Outbox:
 
     def put(self, records: list[Record]) -> None:
         """Number the records and keep them."""
-        for lane in self.spools:
+        found: dict[Lane, list[Record]] = {"events": [], "scalars": []}
+        for record in records:
+            found[lane_of(record)].append(record)
+        for lane, mine in found.items():
             batch: list[Record] = []
             size = 0
-            for record in records:
-                if lane_of(record) != lane:
-                    continue
+            for record in mine:
                 more = record_bytes(record)
                 if batch and (size + more > FRAME_BYTES_AIM or len(batch) >= BATCH_RECORDS_MAX):
                     self._put_batch(lane, batch)
@@ -147,9 +149,19 @@ class Outbox:
         """True if everything was acknowledged."""
         return all(spool.first_held is None for spool in self.spools.values())
 
+    @property
+    def unsent(self) -> bool:
+        """True if a frame waits to be sent on this connection."""
+        return any(spool.unsent for spool in self.spools.values())
+
     def queued(self) -> int:
         """Frames not acknowledged yet."""
         return sum(spool.in_flight + spool.unsent for spool in self.spools.values())
+
+    def secure(self) -> None:
+        """Make what has waited for its acknowledgement since the last call survive a power cut."""
+        for spool in self.spools.values():
+            spool.secure()
 
     def sync(self) -> None:
         """Make both spools survive a power cut."""

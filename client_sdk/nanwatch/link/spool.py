@@ -73,6 +73,10 @@ class Spool:
         self._written = 0
         self._sizes: dict[int, int] = {}
         self._unsynced = False
+        self._secured = -1
+        """Last sequence number that was here when `secure` looked."""
+        self._newest: tuple[Entry, bytes] | None = None
+        """The newest frame, so that one that is sent at once is not read back from the disk."""
         self.memory_only = False
         self.lost: deque[Lost] = deque()
         self.bytes = 0
@@ -86,7 +90,7 @@ class Spool:
         if not self.memory_only:
             try:
                 entry.segment, entry.offset = self._write(BATCH, first, last, payload)
-                entry.payload = None
+                entry.payload, self._newest = None, (entry, payload)
             except OSError as failure:
                 error = failure
                 self.memory_only = True
@@ -103,12 +107,13 @@ class Spool:
 
     def _write_entry(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
         assert self._file is not None
-        body = HEADER.pack(len(payload), kind, first, last) + payload
-        data = CHECKSUM.pack(zlib.crc32(body)) + body
+        head = HEADER.pack(len(payload), kind, first, last)
+        checksum = CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(head)))
+        data = b"".join((checksum, head, payload))
         offset = self._written + HEAD_BYTES
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        written = os.write(self._file, data)
+        while written < len(data):
+            written += os.write(self._file, memoryview(data)[written:])
         self._written += len(data)
         self._sizes[self._number] = self._written
         self._unsynced = True
@@ -135,6 +140,12 @@ class Spool:
         except OSError:
             self.memory_only = True
             self._close()
+
+    def secure(self) -> None:
+        """Sync if something was here at the last call already: the server has the rest soon."""
+        if self._entries and self._entries[0].last <= self._secured:
+            self.sync()
+        self._secured = self._entries[-1].last if self._entries else -1
 
     def sync(self) -> None:
         """Make what was written survive a power cut."""
@@ -182,6 +193,9 @@ class Spool:
         return None
 
     def _read(self, entry: Entry) -> bytes | None:
+        newest, self._newest = self._newest, None
+        if newest is not None and newest[0] is entry:
+            return newest[1]
         try:
             if entry.segment == self._number and self._file is not None:
                 # Also when someone deleted the file under us.

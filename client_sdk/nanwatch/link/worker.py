@@ -17,12 +17,18 @@ import msgspec
 from nanwatch.contract import frames
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import Lane, Record
-from nanwatch.contract.limits import BEAT_INTERVAL_S, CREDIT_BATCHES, PROTOCOL_VERSION
+from nanwatch.contract.limits import (
+    BEAT_INTERVAL_S,
+    CREDIT_BATCHES,
+    GO_WINDOW_S,
+    PROTOCOL_VERSION,
+)
 from nanwatch.control.inbox import Inbox
 from nanwatch.guard import GUARD
 from nanwatch.link.box import Box, End
 from nanwatch.link.connection import Backoff, Connection, Refused
 from nanwatch.link.outbox import Outbox
+from nanwatch.link.pace import INTERVAL_S, Alarm, Pace
 from nanwatch.link.upload import Leftovers
 from nanwatch.local_server import Finder
 from nanwatch.ranks import Agreement, Identity
@@ -30,8 +36,12 @@ from nanwatch.record import Recorder
 
 logger = logging.getLogger("nanwatch")
 
-INTERVAL_S = 0.05
 INTERVAL_OFFLINE_S = 0.5
+DEAF_MOST_S = 0.05
+"""While an ack is due nobody listens: waking up for it would cost as much as a frame. A command
+must not wait longer than this for being heard."""
+UNCOMMANDED_S = 0.25
+"""A run that takes no commands reads its acks this often."""
 FSYNC_INTERVAL_S = 1.0
 SETTLE_LAST_S = 0.7
 """What the ranks have not agreed on this long before the end stays open."""
@@ -79,10 +89,13 @@ class Worker:
         self._retry_at = 0.0
         self._credit = CREDIT_BATCHES
         self._hold_until = 0.0
-        self._interval = INTERVAL_S
+        self._pace = Pace()
+        self._listened_at = 0.0
+        self._listen_until = 0.0
+        """A command was offered, and its `go` follows soon."""
         self._collected_at = self._beat_at = self._synced_at = 0.0
         self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._alarm = Alarm()
         self._deadline = float("inf")
         self._bye: tuple[str, int | None] | None = None
         self._told: set[str] = set()
@@ -102,7 +115,7 @@ class Worker:
         self._deadline = time.monotonic() + timeout_s - 0.3
         self._bye = (reason, exit_code)
         self._stop.set()
-        self._wake.set()
+        self._alarm.ring()
         self.thread.join(timeout_s * 0.4)
         connection = self._connection
         if self.thread.is_alive() and self._sending and connection is not None:
@@ -119,19 +132,20 @@ class Worker:
 
     def _round(self) -> None:
         try:
+            self._pace.begin()
             self._sending = True
             self._collect(final=False)
             self._sending = False
             if self._connection is None and self._settle():
                 self._try_connect()
             if self._connection is None:
-                self._wake.wait(min(INTERVAL_OFFLINE_S, self._interval * 4))
-                self._wake.clear()
+                self._alarm.sleep(min(INTERVAL_OFFLINE_S, self._pace.interval_s * 4))
                 return
             self._sending = True
-            self._send()
+            if self._send():
+                self._pace.sent()
             self._sending = False
-            self._receive(self._interval)
+            self._rest()
         except Exception as error:
             self._lose(error)
 
@@ -199,12 +213,12 @@ class Worker:
 
     def _collect(self, final: bool) -> None:
         now = time.monotonic()
-        if not final and now - self._collected_at < self._interval:
+        if not final and now - self._collected_at < self._pace.interval_s:
             return
         self._collected_at = now
         records: list[Record] = list(self._recorder.drain(final))
         records.extend(self._inbox.take_results())
-        for kind, count, text, at in GUARD.take_changed():
+        for kind, count, text, at in GUARD.take_changed() if GUARD.changed else ():
             records.append(frames.Problem(time=at, kind=kind, count=count, text=text[:2000]))
         declared = self.outbox.declare(self._recorder.catalog.take_fresh())
         if records:
@@ -215,7 +229,7 @@ class Worker:
                 self._connection.send_bytes(frame)
         if now - self._synced_at >= FSYNC_INTERVAL_S:
             self._synced_at = now
-            self.outbox.sync()
+            self.outbox.secure()
             self._box.owner.touch()
 
     # --- connection ------------------------------------------------------------------------------
@@ -326,7 +340,7 @@ class Worker:
             connection.close()
             raise
         self._credit = welcome.credit
-        self._interval = min(INTERVAL_OFFLINE_S, max(0.01, welcome.interval))
+        self._pace.wish(welcome.interval)
         self._hold_until = 0.0
         self._beat_at = 0.0
         self.connected.set()
@@ -350,7 +364,7 @@ class Worker:
         connection, self._connection = self._connection, None
         if connection is None:
             GUARD.note("worker", error)
-            self._wake.wait(INTERVAL_OFFLINE_S)
+            self._alarm.sleep(INTERVAL_OFFLINE_S)
             return
         code = connection.close_code()
         try:
@@ -376,8 +390,9 @@ class Worker:
 
     # --- traffic ---------------------------------------------------------------------------------
 
-    def _send(self) -> None:
-        connection = self._connection
+    def _send(self) -> bool:
+        """Send what is due; True if there was a frame with data."""
+        connection, sent = self._connection, False
         assert connection is not None
         for gap, points in self.outbox.gaps():
             self._recorder.count_drop(gap.reason, points)
@@ -385,11 +400,12 @@ class Worker:
         now = time.monotonic()
         if now >= self._hold_until:
             for spool in self.outbox.spools.values():
-                while spool.in_flight < self._credit:
+                while spool.unsent and spool.in_flight < self._credit:
                     found = spool.next()
                     if found is None:
                         break
                     connection.send_bytes(found[1])
+                    sent = True
         for frame in self._inbox.take_frames():
             connection.send(frame)
         if now - self._beat_at >= BEAT_INTERVAL_S:
@@ -403,6 +419,21 @@ class Worker:
                     overhead=self._overhead(),
                 )
             )
+        return sent
+
+    def _rest(self) -> None:
+        """Until the next frame is due. Whoever waits for an ack alone sleeps, and reads it then."""
+        now = time.monotonic()
+        rest_s = self._collected_at + self._pace.interval_s - now
+        if not self.outbox.empty and not self.outbox.unsent and now >= self._listen_until:
+            commanded = self._offer is not None
+            deaf_s = min(rest_s, DEAF_MOST_S) if commanded else rest_s
+            self._alarm.sleep(deaf_s)
+            if not commanded and now < self._listened_at + UNCOMMANDED_S:
+                return  # acks alone are to be read, and there is credit for many frames
+            rest_s -= deaf_s
+        self._listened_at = now
+        self._receive(max(0.0, rest_s))
 
     def _receive(self, timeout_s: float) -> None:
         connection = self._connection
@@ -422,7 +453,7 @@ class Worker:
         elif isinstance(frame, frames.Slow):
             self._credit = frame.credit
             self._hold_until = time.monotonic() + (frame.retry if 0 <= frame.retry <= 60 else 1.0)
-            self._interval = min(INTERVAL_OFFLINE_S, max(INTERVAL_S, frame.interval))
+            self._pace.wish(frame.interval, INTERVAL_S)
             for spool in self.outbox.spools.values():
                 spool.rewind()
         elif isinstance(frame, frames.Reject):
@@ -435,4 +466,6 @@ class Worker:
                 frame.message,
             )
         elif isinstance(frame, frames.Command | frames.Go | frames.Revoke):
+            if isinstance(frame, frames.Command):
+                self._listen_until = time.monotonic() + GO_WINDOW_S
             self._inbox.receive(frame)

@@ -8,6 +8,7 @@ arrays change in place, so they are reduced at once, on their device. `run` call
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ from nanwatch.probes.attempts import AttemptClock
 from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
 from nanwatch.probes.tensors import CAPTURE, Numbers, is_tensor, moments
 from nanwatch.record import (
+    PENDING_MAX,
+    QUEUE_FULL,
     TABLE_VALUES_MAX,
     Catalog,
     Recorder,
     Row,
+    row_of,
     series_key,
+    surely_finite,
     tables,
     tables_of,
 )
@@ -66,9 +71,8 @@ class _Batch:
     layout: LogLayout
     scope: str
     stage: str
-    steps: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    rows: list[list[float]] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)
+    """Calls as `record.row_of` packs them."""
 
 
 @dataclass(slots=True)
@@ -133,10 +137,12 @@ class Intake:
             self.own.add("entropy")
         if "kl" in named:
             self.own.add("kl")
-        if PLAIN.issuperset(map(type, named.values())):
-            self.recorder.put((self, step, time.time(), scope, stage, named), len(named))
-        else:
+        if not PLAIN.issuperset(map(type, named.values())):
             self._reduce(step, scope, stage, named)
+        elif len(self.recorder.pending) < PENDING_MAX:  # `Recorder.put` without the call
+            self.recorder.pending.append((self, step, time.time(), scope, stage, named))
+        else:
+            self.recorder.count_drop(QUEUE_FULL, len(named))
 
     def _texts(self, values: dict[Any, Any]) -> dict[str, Any]:
         """The same with text as keys."""
@@ -173,37 +179,54 @@ class Intake:
         and values apart."""
         batches: dict[str, _Batch] = {}
         made: list[Table | NonFinite] = []
+        batch: Any = None
         key: Any = None
+        pack: Any = None
+        rows: list[bytes] = []
         room = 0
-        steps: list[int] = []
-        times: list[float] = []
-        rows: list[list[float]] = []
         for entry in entries:
             if len(entry) == 6:
                 _, step, at, scope, stage, by_name = entry
-                names, values = tuple(by_name), list(by_name.values())
+                names, row = tuple(by_name), by_name.values()
             else:
-                _, step, at, scope, stage, names, values = entry
+                _, step, at, scope, stage, names, row = entry
+            # No more Python per call than this: the interpreter belongs to the training thread.
             found = (scope, stage, names)
             if found != key or room <= 0:
                 key = found
-                layout = self._layouts.get(key) or self._lay_out(catalog, scope, stage, names)
-                batch = batches.get(layout.source)
-                if batch is None or batch.layout is not layout or len(batch.steps) >= layout.most:
-                    if batch is not None:
-                        made.extend(self._close(catalog, batch))
-                    batch = batches[layout.source] = _Batch(layout, scope, stage)
-                steps, times, rows = batch.steps, batch.times, batch.rows
-                room = layout.most - len(steps)
-            steps.append(step)
-            times.append(at)
-            rows.append(values)
+                batch = self._batch(batches, made, catalog, key)
+                room = batch.layout.most - len(batch.rows)
+                pack = row_of(len(names)).pack
+                rows = batch.rows
+            try:
+                rows.append(pack(step, at, *row))
+            except struct.error:  # a whole number beyond float64
+                made.extend(self._close(catalog, batch))
+                made.extend(self._row_by_row(catalog, batch, [(step, at, *row)]))
+                room = 0
+                continue
             room -= 1
-        for batch in batches.values():
-            made.extend(self._close(catalog, batch))
+        for one in batches.values():
+            made.extend(self._close(catalog, one))
         if self._counts:
             made.extend(tables(self._counted(catalog)))
         return made
+
+    def _batch(
+        self,
+        batches: dict[str, _Batch],
+        made: list[Table | NonFinite],
+        catalog: Catalog,
+        key: tuple[str, str, tuple[Any, ...]],
+    ) -> _Batch:
+        """The open batch of these names, one for each source; the one before it is closed."""
+        layout = self._layouts.get(key) or self._lay_out(catalog, *key)
+        batch = batches.get(layout.source)
+        if batch is None or batch.layout is not layout or len(batch.rows) >= layout.most:
+            if batch is not None:
+                made.extend(self._close(catalog, batch))
+            batch = batches[layout.source] = _Batch(layout, key[0], key[1])
+        return batch
 
     def _counted(self, catalog: Catalog) -> list[Row]:
         """Non-finite values of each stage, step by step, and the first step without any."""
@@ -229,21 +252,27 @@ class Intake:
         return False
 
     def _close(self, catalog: Catalog, batch: _Batch) -> Iterable[Table | NonFinite]:
-        """Tables of a batch; row by row only if something is out of the ordinary."""
-        layout = batch.layout
-        if layout.simple:
-            try:
-                if math.isfinite(sum(map(sum, batch.rows))):
-                    made = tables_of(layout.ids, batch.steps, batch.times, batch.rows)
-                    if self.health.bad:
-                        self._turned_bad(batch, batch.steps[0], batch.times[0], 0)
-                    return made
-            except OverflowError:  # a whole number beyond float64
-                pass
+        """Tables of a batch, which is empty then; row by row only if something is out of the
+        ordinary."""
+        layout, rows = batch.layout, batch.rows
+        if not rows:
+            return ()
+        batch.rows = []
+        opened = row_of(len(layout.ids)).unpack
+        if layout.simple and surely_finite(rows):
+            if self.health.bad:
+                step, at, *_ = opened(rows[0])
+                self._turned_bad(batch, step, at, 0)
+            return tables_of(layout.ids, rows)
+        return self._row_by_row(catalog, batch, map(opened, rows))
+
+    def _row_by_row(
+        self, catalog: Catalog, batch: _Batch, calls: Iterable[tuple[Any, ...]]
+    ) -> Iterable[Table | NonFinite]:
         rows: list[Row] = []
         reports: list[NonFinite] = []
-        for step, at, values in zip(batch.steps, batch.times, batch.rows, strict=True):
-            ids, kept, bad = self._with_care(catalog, layout, values)
+        for step, at, *values in calls:
+            ids, kept, bad = self._with_care(catalog, batch.layout, values)
             if ids:
                 rows.append(Row(step, at, ids, kept))
             if self._turned_bad(batch, step, at, len(bad)):
