@@ -7,7 +7,7 @@ transaction that ended before the call; numbers come back bit for bit, NaN inclu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -124,6 +124,10 @@ class UnitOfWork(NoticeWrites, Protocol):
 
     def rank_bad(self, stream: Stream, *, step: int, at: float, where: str) -> None:
         """A rank of several met a value that is not finite; the smallest step is kept."""
+        ...
+
+    def expect(self, streams: Iterable[Stream]) -> None:
+        """`high_water` of these will be asked for: look them up together."""
         ...
 
     def high_water(self, stream: Stream, lane: str) -> int:
@@ -259,8 +263,10 @@ class Store(NoticeReads, Protocol):
         """Wire id → Series, as declared so far."""
         ...
 
-    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
-        """Rows with `id` > `after`, in commit order."""
+    def journal(
+        self, run_id: str, *, after: int = 0, before: int | None = None, limit: int = 256
+    ) -> list[JournalRow]:
+        """Rows with `after` < `id` < `before`, in commit order."""
         ...
 
     def rule_state(self, run_id: str) -> tuple[int, bytes] | None:

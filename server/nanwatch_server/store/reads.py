@@ -144,8 +144,10 @@ class Reads(NoticeReads):
         row = self._first(select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane))
         return -1 if row is None else row.high
 
-    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
-        """Rows with `id` > `after`, in commit order."""
+    def journal(
+        self, run_id: str, *, after: int = 0, before: int | None = None, limit: int = 256
+    ) -> list[JournalRow]:
+        """Rows with `after` < `id` < `before`, in commit order."""
         place = t.journal.c
         query = (
             select(t.journal)
@@ -153,6 +155,8 @@ class Reads(NoticeReads):
             .order_by(place.n)
             .limit(limit)
         )
+        if before is not None:
+            query = query.where(place.n < before)
         return [to_journal(row) for row in self._all(query)]
 
     def runs_with_journal(self) -> list[str]:
