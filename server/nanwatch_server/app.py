@@ -198,11 +198,21 @@ class Server:
         self.nightly.start()
         self.notifications.start()
         self.live.start()
+        warming = asyncio.create_task(asyncio.to_thread(self._warm))
         try:
             yield
         finally:
             self.live.stop()
+            await warming
             await asyncio.to_thread(self.stop)
+
+    def _warm(self) -> None:
+        """The first chart of a restarted server need not wait for what can be made ready now."""
+        try:
+            self.history.warm()
+            self.vitals.series_ids("")
+        except Exception as error:
+            _log.warning("the first query will be slower", error=repr(error)[:300])
 
     def stop(self) -> None:
         """Commit and judge what has arrived, then let go of the data directory."""
@@ -229,6 +239,7 @@ class Server:
         self.gateway.drop(run_id)
         self.pipeline.forget(run_id)
         self.tail.forget(run_id)
+        self.vitals.forget(run_id)
         self.nightly.wake()
         self.live.changed(run_id)
 

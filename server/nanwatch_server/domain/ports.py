@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -214,6 +215,18 @@ class UnitOfWork(NoticeWrites, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Signs of life that runs of a list must have."""
+
+    ended: bool = False
+    seen_since: float | None = None
+    """Last seen not before this…"""
+    or_these: Sequence[str] = ()
+    """…or one of these."""
+    seen_before: float | None = None
+
+
 class Store(NoticeReads, Protocol):
     """Reads, and `write()` for transactions."""
 
@@ -223,7 +236,13 @@ class Store(NoticeReads, Protocol):
 
     def run(self, run_id: str) -> Run | None: ...
     def runs(
-        self, *, query: str = "", project: str = "", limit: int = 50, after: str = ""
+        self,
+        *,
+        query: str = "",
+        project: str = "",
+        limit: int = 50,
+        after: str = "",
+        signs: Signs | None = None,
     ) -> tuple[list[Run], str | None]: ...
     def series_of(self, run_id: str) -> list[Series]: ...
     def series_page(

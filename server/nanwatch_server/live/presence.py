@@ -90,6 +90,11 @@ class PresenceBook:
                 },
             )
 
+    def connected_runs(self) -> list[str]:
+        """Runs that have a connection now."""
+        with self._lock:
+            return [run_id for run_id, one in self._runs.items() if one.connections]
+
     @property
     def version(self) -> int:
         """Grows with every change."""

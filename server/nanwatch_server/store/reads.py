@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, Select, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, select
 from sqlalchemy.exc import DataError, StatementError
 
 from nanwatch.contract.commands import TERMINAL
@@ -25,6 +25,7 @@ from nanwatch_server.domain.models import (
     Series,
     Stream,
 )
+from nanwatch_server.domain.ports import Signs
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.notices import NoticeReads
 from nanwatch_server.store.rows import (
@@ -42,6 +43,16 @@ ROW_MOST = (1 << 63) - 1
 def _cannot_exist(error: StatementError) -> bool:
     """True if rows were asked for by a value that no row can hold, like text with NUL."""
     return isinstance(error, DataError) or isinstance(error.orig, ValueError)
+
+
+def _signs(signs: Signs) -> list[ColumnElement[bool]]:
+    run = t.runs.c
+    found = [run.ended_at.is_not(None) if signs.ended else run.ended_at.is_(None)]
+    if signs.seen_before is not None:
+        found.append(run.last_seen_at < signs.seen_before)
+    if signs.seen_since is not None:
+        found.append((run.last_seen_at >= signs.seen_since) | run.id.in_(signs.or_these))
+    return found
 
 
 class Reads(NoticeReads):
@@ -85,7 +96,13 @@ class Reads(NoticeReads):
         return None if row is None else to_run(row)
 
     def runs(
-        self, *, query: str = "", project: str = "", limit: int = 50, after: str = ""
+        self,
+        *,
+        query: str = "",
+        project: str = "",
+        limit: int = 50,
+        after: str = "",
+        signs: Signs | None = None,
     ) -> tuple[list[Run], str | None]:
         """Newest first; the second value continues the list when given as `after`."""
         run = t.runs.c
@@ -98,6 +115,8 @@ class Reads(NoticeReads):
             )
         if project:
             wanted = wanted.where(run.project == project)
+        if signs is not None:
+            wanted = wanted.where(*_signs(signs))
         if after:
             wanted = wanted.where(
                 run.n < (min(int(after[:19]), ROW_MOST) if after.isdecimal() else 0)

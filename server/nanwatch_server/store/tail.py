@@ -206,7 +206,7 @@ class Tail:
             with self._loaded(run_id) as run:
                 series = run.series(self._series_max).get(series_id)
                 columns = _NOTHING.columns if series is None else series.columns(count)
-                index = self._history.index([series_id])[series_id]
+                index = self._history.index([series_id], run_id)[series_id]
             missing = series is not None and series.missing
             if len(columns.steps) >= count or missing or not index.chunks:
                 return columns
@@ -276,7 +276,7 @@ class Tail:
     def _snapshot(self, run_id: str, series_ids: Sequence[int]) -> dict[int, tuple[Index, Newest]]:
         """What is in chunks and what is not, at one moment."""
         with self._loaded(run_id) as run:
-            index, known = self._history.index(series_ids), run.series(self._series_max)
+            index, known = self._history.index(series_ids, run_id), run.series(self._series_max)
             return {
                 one: (index[one], self._newest(run_id, run.base, one, known.get(one)))
                 for one in series_ids
