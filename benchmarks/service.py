@@ -127,8 +127,8 @@ def service() -> Iterator[Service]:
     """A server with an empty data directory of its own."""
     with tempfile.TemporaryDirectory(prefix="nanwatch-bench-") as directory:
         one = Service(Path(directory) / "data")
-        one.start()
         try:
+            one.start()
             yield one
         finally:
             one.stop()

@@ -13,8 +13,8 @@ from fastapi import Depends, Request
 from nanwatch_server.api.ranks import ranks_json
 from nanwatch_server.api.schemas import incident_json, run_detail, run_summary, stored_report
 from nanwatch_server.api.vitals import Vitals
-from nanwatch_server.domain.models import Incident, Run
-from nanwatch_server.domain.ports import Store
+from nanwatch_server.domain.models import LOST_AFTER_S, Incident, Run, RunStatus
+from nanwatch_server.domain.ports import Signs, Store
 from nanwatch_server.incidents.grouping import explains
 from nanwatch_server.live.frames import FrameWriter
 from nanwatch_server.live.presence import PresenceBook
@@ -53,16 +53,31 @@ class Views:
     def page(
         self, *, query: str, project: str, status: str, limit: int, after: str
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """A page of the list of runs. The status is not stored, so it is sieved here."""
+        """A page of the list of runs.
+
+        The status is not stored: the database sorts out most, and the rest is sieved here.
+        """
         found: list[dict[str, Any]] = []
         more: str | None = after
+        signs = self._signs(status)
         while more is not None and len(found) < limit:
             runs, more = self._store.runs(
-                query=query, project=project, limit=limit - len(found), after=more
+                query=query, project=project, limit=limit - len(found), after=more, signs=signs
             )
             summaries = self.summaries(runs)
             found += [one for one in summaries if not status or one["status"] == status]
         return found, more
+
+    def _signs(self, status: str) -> Signs | None:
+        """What the database can tell of runs of this status."""
+        if not status:
+            return None
+        if status == RunStatus.ENDED:
+            return Signs(ended=True)
+        since = self._clock() - LOST_AFTER_S
+        if status == RunStatus.LOST:
+            return Signs(seen_before=since)
+        return Signs(seen_since=since, or_these=self._presence.connected_runs())
 
     def detail(self, run: Run) -> dict[str, Any]:
         """RunDetail."""

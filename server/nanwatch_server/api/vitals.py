@@ -31,17 +31,31 @@ class Vitals:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._tail, self._presence, self._clock = store, tail, presence, clock
-        self._series: dict[str, tuple[float, list[Series]]] = {}
+        self._series: dict[str, tuple[float, list[Series], frozenset[int]]] = {}
         self._wall_rows: dict[str, tuple[tuple, np.ndarray, np.ndarray]] = {}
 
     def series(self, run_id: str) -> list[Series]:
         """All series of the run, at most a second old."""
+        return self._known(run_id)[1]
+
+    def series_ids(self, run_id: str) -> frozenset[int]:
+        """Their numbers."""
+        return self._known(run_id)[2]
+
+    def forget(self, run_id: str) -> None:
+        """The run was deleted."""
+        self._series.pop(run_id, None)
+
+    def _known(self, run_id: str) -> tuple[float, list[Series], frozenset[int]]:
         known = self._series.get(run_id)
         if known is None or time.monotonic() - known[0] > SERIES_TTL_S:
             if len(self._series) >= SERIES_RUNS_MAX:
                 self._series.clear()
-            known = self._series[run_id] = (time.monotonic(), self._store.series_of(run_id))
-        return known[1]
+            # The series of a deleted run go in the background.
+            found = self._store.series_of(run_id) if self._store.run(run_id) else []
+            known = (time.monotonic(), found, frozenset(one.id for one in found))
+            self._series[run_id] = known
+        return known
 
     def main_scope(self, run: Run, series: list[Series]) -> str:
         """The scope whose attempts are the run's clock."""

@@ -7,8 +7,9 @@ transaction that ended before the call; numbers come back bit for bit, NaN inclu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,6 +132,10 @@ class UnitOfWork(NoticeWrites, Protocol):
         """A rank of several met a value that is not finite; the smallest step is kept."""
         ...
 
+    def expect(self, streams: Iterable[Stream]) -> None:
+        """`high_water` of these will be asked for: look them up together."""
+        ...
+
     def high_water(self, stream: Stream, lane: str) -> int:
         """Highest contiguous sequence number stored; -1 if none."""
         ...
@@ -215,6 +220,18 @@ class UnitOfWork(NoticeWrites, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Signs of life that runs of a list must have."""
+
+    ended: bool = False
+    seen_since: float | None = None
+    """Last seen not before this…"""
+    or_these: Sequence[str] = ()
+    """…or one of these."""
+    seen_before: float | None = None
+
+
 class Store(NoticeReads, Protocol):
     """Reads, and `write()` for transactions."""
 
@@ -224,7 +241,13 @@ class Store(NoticeReads, Protocol):
 
     def run(self, run_id: str) -> Run | None: ...
     def runs(
-        self, *, query: str = "", project: str = "", limit: int = 50, after: str = ""
+        self,
+        *,
+        query: str = "",
+        project: str = "",
+        limit: int = 50,
+        after: str = "",
+        signs: Signs | None = None,
     ) -> tuple[list[Run], str | None]: ...
     def series_of(self, run_id: str) -> list[Series]: ...
     def series_page(
@@ -268,8 +291,10 @@ class Store(NoticeReads, Protocol):
         """Wire id → Series, as declared so far."""
         ...
 
-    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
-        """Rows with `id` > `after`, in commit order."""
+    def journal(
+        self, run_id: str, *, after: int = 0, before: int | None = None, limit: int = 256
+    ) -> list[JournalRow]:
+        """Rows with `after` < `id` < `before`, in commit order."""
         ...
 
     def rule_state(self, run_id: str) -> tuple[int, bytes] | None:

@@ -7,6 +7,7 @@ thread, so everything sent back goes through `send`, which any thread may call.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,14 +41,18 @@ from nanwatch_server.domain.models import Checkpoint, Coverage, RunMark, Series,
 from nanwatch_server.domain.ports import CommandDesk, UnitOfWork
 from nanwatch_server.ingest import checks
 from nanwatch_server.ingest.intake import BUSY_JOBS, Intake, Job
+from nanwatch_server.ingest.outbox import Outbox, Postbox
 from nanwatch_server.ingest.shards import ShardBook
 from nanwatch_server.store.replay import Committed, tables_of
 
 _log = structlog.get_logger()
 
-OUTBOX_MAX = 1024
 BYTES_WAITING_MAX = 8 << 20
 """Bytes a client may have between socket and COMMIT before we stop reading from it."""
+
+SEEN_EVERY_S = 1.0
+"""Batches write down how far their run is this often, and its end does; a restarted server learns
+it from there."""
 
 JOB_BYTES = 1024
 """About what a job costs besides its frame."""
@@ -77,14 +82,15 @@ class Connection:
         committed: Callable[[Committed], None],
         clock: Callable[[], float] = time.time,
         shards: ShardBook | None = None,
+        postbox: Postbox | None = None,
     ) -> None:
         self._shards = shards if hello.world > 1 else None
         self.stream = Stream(run_id=hello.run.id, rank=hello.rank, epoch=hello.epoch)
         self.hello = hello
         self.live = False
         """False: an older process that only hands in what it still holds."""
-        self.outbox: asyncio.Queue[ServerFrame | tuple[int, str]] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox()
+        self._post = postbox or Postbox(asyncio.get_running_loop())
         self._room = asyncio.Event()
         self._room.set()
         self._intake, self._desk, self._committed = intake, desk, committed
@@ -95,6 +101,7 @@ class Connection:
         self._series: dict[int, Series] = {}
         self._waiting = 0
         self._touching = False
+        self._seen_at = -math.inf
         self.last_step = -1
 
     @property
@@ -111,24 +118,11 @@ class Connection:
 
     def send(self, frame: ServerFrame) -> None:
         """Queue a frame for the client. Safe from any thread; dropped if it has gone."""
-        self._post(frame)
+        self._post.send(self.outbox.put, frame)
 
     def shut(self, code: int, reason: str) -> None:
         """Close the connection after what is queued. Safe from any thread."""
-        self._post((code, reason))
-
-    def _post(self, item: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._enqueue, item)
-        except RuntimeError:
-            pass  # the loop is closed: the server is stopping
-
-    def _enqueue(self, item: Any) -> None:
-        if self.outbox.qsize() < OUTBOX_MAX:
-            self.outbox.put_nowait(item)
-        elif self.outbox.qsize() == OUTBOX_MAX:
-            # The client does not read: let it come back and resume from `welcome`.
-            self.outbox.put_nowait((limits.CLOSE_TOO_MANY, "acks are not read"))
+        self._post.send(self.outbox.put, (code, reason))
 
     def credit(self) -> int:
         """Batches the client may have in flight now."""
@@ -232,12 +226,16 @@ class Connection:
 
         def write(uow: UnitOfWork) -> None:
             self._touching = False
-            step = min(self.last_step, limits.STEP_MAX)
-            self._seen(uow, self._clock(), step)
+            self._seen(uow, self._clock())
 
         self._submit(write, lambda _: None, lambda _: None, 0)
 
-    def _seen(self, uow: UnitOfWork, now: float, step: int) -> None:
+    def _seen(self, uow: UnitOfWork, now: float, every_s: float = 0.0) -> None:
+        """Write down when and where the run was, if `every_s` have passed since the last time."""
+        if 0 <= now - self._seen_at < every_s:
+            return
+        self._seen_at = now
+        step = min(self.last_step, limits.STEP_MAX)
         uow.touch_run(self.run_id, last_seen_at=now, last_step=step)
         if self.live and self.hello.world > 1:
             uow.touch_rank(self.stream, last_seen_at=now, last_step=step)
@@ -260,24 +258,22 @@ class Connection:
         if self._waiting > BYTES_WAITING_MAX:
             self._room.clear()
 
-        def release() -> None:
-            self._waiting -= size
-            if self._waiting <= BYTES_WAITING_MAX:
-                self._room.set()
-
         def after(call):
             def run(value: Any) -> None:
                 try:
                     call(value)
                 finally:
-                    try:
-                        self._loop.call_soon_threadsafe(release)
-                    except RuntimeError:
-                        pass
+                    self._post.send(self._release, size)
 
             return run
 
-        self._intake.submit(Job(write, after(done), after(failed), bury, self._slow))
+        job = Job(write, after(done), after(failed), bury, self._slow, self.stream)
+        self._intake.submit(job)
+
+    def _release(self, size: int) -> None:
+        self._waiting -= size
+        if self._waiting <= BYTES_WAITING_MAX:
+            self._room.set()
 
     def _slow(self) -> None:
         self.send(Slow(credit=2, retry=1.0))
@@ -305,7 +301,7 @@ class Connection:
             uow.set_high_water(self.stream, lane, last)
             for record in kept.records:
                 self._write_record(uow, record, now)
-            self._seen(uow, now, self._newest(kept))
+            self._seen(uow, now, SEEN_EVERY_S)
             committed = Committed(row, self.stream, lane, kept.records, self._series)
             return [committed, *self._combine(uow, committed, now)]
 

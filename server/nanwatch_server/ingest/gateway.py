@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.ingest import checks
 from nanwatch_server.ingest.connection import Connection, ProtocolError
 from nanwatch_server.ingest.intake import Intake, Job
+from nanwatch_server.ingest.outbox import Postbox
 from nanwatch_server.ingest.shards import ShardBook
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.store.base import RunRemovedError
@@ -45,6 +47,8 @@ _log = structlog.get_logger()
 router = APIRouter()
 
 CONNECTIONS_MAX = 2048
+FRAMES_AT_ONCE = 8
+"""Frames of one connection that are read before others have their turn."""
 REMOVED = "this run was deleted from this server"
 
 
@@ -77,6 +81,7 @@ class Gateway:
         self._live: dict[tuple[str, int], Connection] = {}
         self._open: set[Connection] = set()
         self._shards = ShardBook(store)
+        self._postbox: Postbox | None = None
 
     def shut(self) -> None:
         """Ask all clients to come back later (the server stops)."""
@@ -146,7 +151,13 @@ class Gateway:
             committed=self._committed,
             clock=self._clock,
             shards=self._shards,
+            postbox=self._postbox_here(),
         )
+
+    def _postbox_here(self) -> Postbox:
+        if self._postbox is None:
+            self._postbox = Postbox(asyncio.get_running_loop())
+        return self._postbox
 
     async def opened(self, connection: Connection) -> Welcome:
         """Register a stream that no command can reach. Raises `ProtocolError`."""
@@ -165,6 +176,7 @@ class Gateway:
     async def settled(self, connection: Connection) -> dict[str, int]:
         """High-water marks once everything that was taken is durable or refused."""
         loop = asyncio.get_running_loop()
+        connection.touch()
         done: asyncio.Future[dict[str, int]] = loop.create_future()
 
         def settle(method: str, value: object) -> None:
@@ -232,6 +244,7 @@ class Gateway:
     def _leave(self, connection: Connection) -> None:
         place = (connection.run_id, connection.stream.rank)
         self._open.discard(connection)
+        connection.touch()
         if self._live.get(place) is connection:
             del self._live[place]
         self._presence.gone(connection.run_id, self._clock(), connection.stream.rank)
@@ -305,9 +318,10 @@ class Gateway:
         )
 
     async def _read(self, socket: WebSocket, connection: Connection) -> None:
-        while True:
+        for number in itertools.count(1):
             await self.take(connection, await _receive(socket))
-            await asyncio.sleep(0)  # frames that wait already would be read without a pause
+            if number % FRAMES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # frames that wait already are read without a pause
 
     async def _frame(self, connection: Connection, frame: object, data: bytes) -> None:
         if isinstance(frame, Batch):

@@ -163,8 +163,7 @@ class Post:
         self._drain()
 
     def _drain(self) -> None:
-        while not self.connection.outbox.empty():
-            item = self.connection.outbox.get_nowait()
+        while (item := self.connection.outbox.take()) is not None:
             if isinstance(item, f.Reject):
                 self.rejected.append(
                     {name: getattr(item, name) for name in f.Reject.__struct_fields__}

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from nanwatch_server.domain.models import Stream
 from nanwatch_server.domain.ports import Store, UnitOfWork
 from nanwatch_server.store.base import StoreUnavailableError
 
@@ -23,6 +24,10 @@ _log = structlog.get_logger()
 
 GROUP_WINDOW_S = 0.005
 """While the disk syncs the next group gathers; this adds a little when the server is idle."""
+GROUP_GROWS = 4
+"""A window in which so many jobs came is followed by another…"""
+GROUP_MOST_S = 0.02
+"""…up to this (design 4): fewer commits for many trainings with small batches."""
 GROUP_JOBS_MAX = 256
 RETRY_S = 0.5
 BUSY_JOBS = 1024
@@ -41,6 +46,8 @@ class Job:
     """What is written at once instead, before any later job, if this one fails."""
     wait: Callable[[], None] = lambda: None
     """The database cannot be written now; the job stays."""
+    stream: Stream | None = None
+    """Whose high-water mark `write` will ask for."""
     result: Any = None
 
 
@@ -90,16 +97,27 @@ class Intake:
         first = self._jobs.get()
         if first is None:
             return [], True
-        jobs, until = [first], time.monotonic() + GROUP_WINDOW_S
+        self._let_come()
+        jobs = [first]
         while len(jobs) < GROUP_JOBS_MAX:
             try:
-                job = self._jobs.get(timeout=max(until - time.monotonic(), 0))
+                job = self._jobs.get_nowait()
             except queue.Empty:
                 break
             if job is None:
                 return jobs, True
             jobs.append(job)
         return jobs, False
+
+    def _let_come(self) -> None:
+        """Wait as long as it is worth waiting for more."""
+        until, known = time.monotonic() + GROUP_MOST_S, 0
+        while known < GROUP_JOBS_MAX:
+            time.sleep(GROUP_WINDOW_S)
+            here = self._jobs.qsize()
+            if here < known + GROUP_GROWS or time.monotonic() >= until:
+                return
+            known = here
 
     def _commit(self, jobs: list[Job]) -> bool:
         """Write all jobs; False if the database cannot be written now."""
@@ -141,6 +159,7 @@ class Intake:
 
     def _write(self, jobs: list[Job]) -> None:
         with self._store.write(bulk=True) as uow:
+            uow.expect([job.stream for job in jobs if job.stream is not None])
             for job in jobs:
                 job.result = job.write(uow)
 

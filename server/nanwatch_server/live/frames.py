@@ -15,14 +15,15 @@ class FrameWriter:
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytes | memoryview] = []
         self._size = 0
 
     def add(self, values: ArrayLike) -> int:
         """Append a block of little-endian float64; returns its offset in bytes."""
-        block = np.ascontiguousarray(values, "<f8").tobytes()
-        offset, self._size = self._size, self._size + len(block)
-        self._blocks.append(block)
+        # Without a copy where they are as they shall be: the frame is joined once.
+        block = np.ascontiguousarray(values, "<f8")
+        offset, self._size = self._size, self._size + block.nbytes
+        self._blocks.append(block.data if block.ndim == 1 else block.tobytes())
         return offset
 
     def finish(self, **header: Any) -> bytes:

@@ -48,6 +48,12 @@ SAVE_S = 10.0
 SAVE_SHARE = 0.02
 """…so that saving takes at most this part of the time."""
 
+SAVE_BYTES = 1 << 20
+"""States that are saved in one transaction, about: commits of trainings wait for it."""
+
+SAVE_ROUND_S = 1.0
+"""Due states are looked for this often."""
+
 LISTEN_S = 5.0
 """Silence shorter than this needs no thought."""
 
@@ -87,6 +93,7 @@ class _State:
     """Journal row the rules have seen."""
     saved: int = 0
     """Journal row up to which that is on disk."""
+    saved_at: float = field(default_factory=time.monotonic)
     step: int = -1
     epoch: int = NO_EPOCH
     """Process whose points the rules saw last."""
@@ -150,7 +157,7 @@ class Judge:
         while not self._late():
             try:
                 with self._lock:
-                    state = self._state(run_id)
+                    state = self._state(run_id, shown[0][0].row if shown else None)
                     fresh = [one for one in shown if state and one[0].row > state.upto]
                     if state is not None and fresh:
                         self._judge(state, self._through(state, fresh))
@@ -202,8 +209,11 @@ class Judge:
         with self._lock:
             self.states.pop(run_id, None)
 
-    def _state(self, run_id: str) -> _State | None:
-        """The run's rules, rebuilt from the journal if they are not in memory."""
+    def _state(self, run_id: str, before: int | None) -> _State | None:
+        """The run's rules, rebuilt from the journal if they are not in memory.
+
+        `before`: a journal row at hand, so that it and what follows need not be read.
+        """
         state = self.states.get(run_id)
         if state is not None:
             self.states.move_to_end(run_id)
@@ -220,7 +230,7 @@ class Judge:
             "a rule failed and begins anew", run=run_id, rule=rule, error=repr(error)[:300]
         )
         findings = state.remarks(0, run.started_at)
-        findings += self._through(state, self._since(state))
+        findings += self._through(state, self._since(state, before))
         if findings:
             self._judge(state, findings)
         self.states[run_id] = state
@@ -240,25 +250,45 @@ class Judge:
         return SAFE if asleep and run_id not in self.states else 0
 
     def save_when_due(self) -> None:
-        if time.monotonic() >= self._save_at:
-            self.save()
+        """Save some of the states that were not saved for `SAVE_S`."""
+        started = time.monotonic()
+        if started < self._save_at:
+            return
+        with self._lock:
+            due = [one for one in self.states.values() if one.upto > one.saved]
+            due = [one for one in due if started - one.saved_at >= SAVE_S]
+            left = self._save_some(sorted(due, key=lambda one: one.saved_at))
+        ended = time.monotonic()
+        wait = (ended - started) / SAVE_SHARE if due else 0.0
+        self._save_at = ended + max(wait, 0.0 if left else SAVE_ROUND_S)
 
     def save(self) -> None:
-        started = time.monotonic()
+        """Save all that changed."""
         with self._lock:
-            changed = [state for state in self.states.values() if state.upto > state.saved]
-            for state in changed:
-                known = {"step": state.step, "epoch": state.epoch, "rules": state.detector.state()}
-                data = msgspec.msgpack.encode(known)
+            left = [one for one in self.states.values() if one.upto > one.saved]
+            while left:
+                left = self._save_some(left)
+
+    def _save_some(self, states: list[_State]) -> list[_State]:
+        """Save as many as go into one transaction; the others."""
+        saved: list[tuple[_State, bytes]] = []
+        size = 0
+        while states and size < SAVE_BYTES:
+            state, *states = states
+            known = {"step": state.step, "epoch": state.epoch, "rules": state.detector.state()}
+            data = msgspec.msgpack.encode(known)
+            size += len(data)
+            saved.append((state, data))
+        with self._store.write(bulk=True) as uow:
+            for state, data in saved:
                 try:
-                    with self._store.write(bulk=True) as uow:
-                        uow.put_rule_state(state.run.id, state.upto, data, self._clock())
+                    uow.put_rule_state(state.run.id, state.upto, data, self._clock())
                 except RunRemovedError:
-                    del self.states[state.run.id]
-                    continue
-                state.saved = state.upto
-        ended = time.monotonic()
-        self._save_at = ended + max(SAVE_S, (ended - started) / SAVE_SHARE)
+                    self.states.pop(state.run.id, None)
+        now = time.monotonic()
+        for state, _ in saved:
+            state.saved, state.saved_at = state.upto, now
+        return states
 
     def _restore(self, state: _State, facts: dict[str, str]) -> None:
         """Go on where an earlier server saved; from what the journal still has if that fails."""
@@ -292,9 +322,9 @@ class Judge:
                 values = {kind: columns.values for kind, columns in found.items()}
                 self._desk.observe(run_id, scope, found["lr"].steps, values)
 
-    def _since(self, state: _State) -> Iterator[tuple[Committed, list[Points]]]:
+    def _since(self, state: _State, before: int | None) -> Iterator[tuple[Committed, list[Points]]]:
         """What the journal holds beyond what the rules know."""
-        for committed in replay(self._store, state.run.id, state.upto):
+        for committed in replay(self._store, state.run.id, state.upto, before):
             if self._late():
                 raise StoppedError
             yield committed, tables_of(committed)

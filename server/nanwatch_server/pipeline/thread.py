@@ -1,7 +1,10 @@
 """The thread after COMMIT: a bounded queue, and what is shown before the rules see it.
 
-Points reach tail and browsers first, then `judge`. The intake's thread fills the queue; judging
-happens on a thread of its own, and what others may call from theirs is said at `Pipeline`.
+Everything that waits reaches tail and browsers first; then one run is judged, the one that waits
+longest, and so on. While many runs wait it rests in between: so the threads on the way to an
+acknowledgement have the interpreter to themselves most of the time, and what comes meanwhile is
+judged together, which is quicker. The intake's thread fills the queue; judging happens on a thread
+of its own, and what others may call from theirs is said at `Pipeline`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from nanwatch_server.domain.models import Incident
 from nanwatch_server.domain.ports import CommandDesk, Store
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.pipeline.judge import (
+    LISTEN_S,
     REBUILD_WITHIN_S,
-    SAVE_S,
     Judge,
     Listener,
     Note,
@@ -35,17 +38,29 @@ from nanwatch_server.store.tail import Tail
 
 _log = structlog.get_logger()
 
-QUEUE_MAX = 512
-"""Journal rows between COMMIT and rules; when it is full, commits wait and credit falls."""
+BYTES_MAX = 64 << 20
+"""Values between COMMIT and rules; when there are so many, commits wait and credit falls."""
 
-TOGETHER = 32
-"""Journal rows that are judged together when many wait."""
+ROW_BYTES = 4096
+"""About what a journal row takes beside its values."""
+
+FULL_S = 0.01
+
+SHOWN_BYTES = 4 << 20
+"""Values that are shown before the next run is judged, about."""
+
+MANY_RUNS = 8
+"""So many runs that wait for the rules are many."""
+
+REST_SHARE = 2.0
+REST_MOST_S = 0.005
+"""Rest after each of many runs: twice as long as it took, at most this."""
 
 CLOSE_S = 2.0
 
 
 class Pipeline:
-    """Owns the detection thread. `change` may be called from any thread."""
+    """Owns the detection thread. Its public methods may be called from any thread."""
 
     def __init__(
         self,
@@ -62,7 +77,11 @@ class Pipeline:
         self._store, self._tail, self._hub, self._clock = store, tail, hub, clock
         self._listener, self._arrived = listener, arrived
         self._judge = Judge(store, tail, desk, listener, clock, self._late, announce, limits)
-        self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUE_MAX)
+        self._queue: queue.SimpleQueue[Committed | None] = queue.SimpleQueue()
+        self._bytes_in = self._bytes_out = 0
+        """Of everything that came, and of what the rules have seen of it."""
+        self._shown: dict[str, list[tuple[Committed, list[Points]]]] = {}
+        """By run, the one that waits longest first: what the rules are still to see."""
         self._backlog: deque[str] = deque()
         self._stop_at = math.inf
         self._ended = False
@@ -88,21 +107,22 @@ class Pipeline:
         """Judge what is queued, but not for long: the rest is judged at the next start."""
         self._stop_at = time.monotonic() + CLOSE_S
         self._backlog.clear()
-        with suppress(queue.Full):
-            self._queue.put(None, timeout=CLOSE_S)
+        self._queue.put(None)
         self._thread.join(timeout=2 * CLOSE_S)
 
     @property
-    def depth(self) -> int:
-        """Journal rows that wait for the rules."""
-        return self._queue.qsize()
+    def behind(self) -> float:
+        """Part of the room for what waits for the rules that is taken: 0 to about 1."""
+        return (self._bytes_in - self._bytes_out) / BYTES_MAX
 
     def committed(self, committed: Committed) -> None:
         """Records that are on disk. Called by the intake's thread, in commit order."""
-        while not self._late():
-            with suppress(queue.Full):
-                self._queue.put(committed, timeout=0.5)
+        while self._bytes_in - self._bytes_out > BYTES_MAX:
+            if self._late():
                 return
+            time.sleep(FULL_S)
+        self._bytes_in += _size(committed)
+        self._queue.put(committed)
 
     def change(
         self, incident_id: str, edit: Callable[[Incident], Incident], note: Note
@@ -128,53 +148,68 @@ class Pipeline:
         return time.monotonic() > self._stop_at
 
     def _run(self) -> None:
-        while not self._ended and (item := self._next()) is not None and not self._late():
+        while self._wait_for_some() and not self._late():
+            began = time.monotonic()
             try:
-                if isinstance(item, str):
-                    self._judge.learn(item, [])
-                else:
-                    for alike in self._more(item):
-                        shown = [(one, self._show(one)) for one in alike]
-                        self._judge.learn(alike[0].stream.run_id, shown)
+                self._show_waiting()
+                many = len(self._shown) >= MANY_RUNS
+                self._judge_one()
                 self._judge.save_when_due()
                 self._judge.listen()
             except StoppedError:
                 break  # judged at the next start
             except Exception:
-                _log.exception("the pipeline failed on one item")
+                _log.exception("the pipeline failed on one run")
+            else:
+                if many:
+                    time.sleep(min(REST_SHARE * (time.monotonic() - began), REST_MOST_S))
         with suppress(StoreUnavailableError):
             self._judge.save()
 
-    def _next(self) -> Committed | str | None:
-        """What came from a training before what an earlier server left."""
-        try:
-            return self._queue.get_nowait()
-        except queue.Empty:
-            with suppress(IndexError):
-                return self._backlog.popleft()
-            return self._wait()
-
-    def _wait(self) -> Committed | str | None:
-        while True:
+    def _wait_for_some(self) -> bool:
+        """Wait until there is something to do; False if there will be no more."""
+        while not (self._shown or self._backlog) and not self._ended:
             try:
-                return self._queue.get(timeout=SAVE_S)
+                self._take(self._queue.get(timeout=LISTEN_S))
             except queue.Empty:
                 with suppress(StoreUnavailableError):
                     self._judge.save()
+                    self._judge.listen()
+        return bool(self._shown or self._backlog)
 
-    def _more(self, item: Committed) -> list[list[Committed]]:
-        """What waits behind it too, by run: rules are quicker over long tables."""
-        runs = {item.stream.run_id: [item]}
-        for _ in range(TOGETHER - 1):
+    def _show_waiting(self) -> None:
+        """What has come, to tail and browsers; then it waits for the rules, by run."""
+        size = 0
+        while not self._ended and size < SHOWN_BYTES:
             try:
-                following = self._queue.get_nowait()
+                size += self._take(self._queue.get_nowait())
             except queue.Empty:
-                break
-            if following is None:
-                self._ended = True
-                break
-            runs.setdefault(following.stream.run_id, []).append(following)
-        return list(runs.values())
+                return
+
+    def _take(self, item: Committed | None) -> int:
+        if item is None:
+            self._ended = True
+            return 0
+        tables: list[Points] = []
+        try:
+            tables = self._show(item)
+        except Exception:
+            _log.exception("the pipeline failed on one item")
+        self._shown.setdefault(item.stream.run_id, []).append((item, tables))
+        return _size(item)
+
+    def _judge_one(self) -> None:
+        """The run that waits longest: what came from trainings before what an earlier server
+        left."""
+        if self._shown:
+            run_id = next(iter(self._shown))
+            shown = self._shown.pop(run_id)
+            try:
+                self._judge.learn(run_id, shown)
+            finally:
+                self._bytes_out += sum(_size(committed) for committed, _ in shown)
+        elif self._backlog:
+            self._judge.learn(self._backlog.popleft(), [])
 
     def _show(self, committed: Committed) -> list[Points]:
         """To the tail and the browsers; the decoded tables."""
@@ -191,3 +226,9 @@ class Pipeline:
             if not isinstance(record, Table):
                 self._listener.record(committed.stream, record)
         return tables
+
+
+def _size(committed: Committed) -> int:
+    """Bytes it takes while it waits, about."""
+    tables = (one for one in committed.records if isinstance(one, Table))
+    return ROW_BYTES + sum(len(one.values) for one in tables)

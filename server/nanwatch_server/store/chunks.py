@@ -1,7 +1,8 @@
 """Rows of chunks, axes and spans: what `compactor` writes and `history` reads. SQL only.
 
 A chunk is never changed. One that was not full is replaced by a fuller one under the same number
-`seq`, in the transaction that takes the points out of the journal.
+`seq`, in the transaction that takes the points out of the journal. Who names the run of what is
+read lets PostgreSQL look into one partition only (decision 0023).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, delete, select
 
 from nanwatch_server.store import tables as t
 
@@ -42,6 +43,8 @@ class ChunkRef:
     axis: int
     width: int
     """Steps per bucket of its summary."""
+    run_id: str = ""
+    """Empty if whoever asked did not say."""
 
     @property
     def dropped(self) -> bool:
@@ -65,6 +68,7 @@ class SpanRef:
     low: int
     high: int
     width: int
+    run_id: str = ""
 
 
 @dataclass(slots=True)
@@ -109,9 +113,13 @@ _REF = (
 )
 
 
-def _ref(row: Row) -> ChunkRef:
+def _ref(row: Row, run_id: str) -> ChunkRef:
     n, series_id, seq, points, low, high, in_order, axis, width = row
-    return ChunkRef(n, series_id, seq, points, low, high, bool(in_order), axis, width)
+    return ChunkRef(n, series_id, seq, points, low, high, bool(in_order), axis, width, run_id)
+
+
+def _of_run(table: FromClause, run_id: str) -> list[ColumnElement[bool]]:
+    return [table.c.run_id == run_id] if run_id else []
 
 
 def batches(ids: Sequence[T]) -> list[Sequence[T]]:
@@ -119,47 +127,54 @@ def batches(ids: Sequence[T]) -> list[Sequence[T]]:
     return [ids[i : i + IDS_A_QUERY] for i in range(0, len(ids), IDS_A_QUERY)]
 
 
-def refs_of(db: Connection, series_ids: Sequence[int]) -> list[ChunkRef]:
+def refs_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list[ChunkRef]:
     """Chunks of these series, by series and then in order."""
     found: list[ChunkRef] = []
     for ids in batches(series_ids):
-        query = select(*_REF).where(t.chunks.c.series_n.in_(ids))
+        query = select(*_REF).where(t.chunks.c.series_n.in_(ids), *_of_run(t.chunks, run_id))
         rows = db.execute(query.order_by(t.chunks.c.series_n, t.chunks.c.seq))
-        found += [_ref(row) for row in rows]
+        found += [_ref(row, run_id) for row in rows]
     return found
 
 
-def last_refs(db: Connection, series_ids: Sequence[int]) -> dict[int, ChunkRef]:
+def last_refs(db: Connection, series_ids: Sequence[int], run_id: str = "") -> dict[int, ChunkRef]:
     """Series → its newest chunk."""
     newest = t.chunks.alias()
     later = select(newest.c.n).where(
-        newest.c.series_n == t.chunks.c.series_n, newest.c.seq > t.chunks.c.seq
+        newest.c.series_n == t.chunks.c.series_n,
+        newest.c.seq > t.chunks.c.seq,
+        newest.c.run_id == t.chunks.c.run_id,
+        *_of_run(newest, run_id),
     )
     found: dict[int, ChunkRef] = {}
     for ids in batches(series_ids):
-        query = select(*_REF).where(t.chunks.c.series_n.in_(ids), ~later.exists())
-        found.update((row.series_n, _ref(row)) for row in db.execute(query))
+        mine = _of_run(t.chunks, run_id)
+        query = select(*_REF).where(t.chunks.c.series_n.in_(ids), ~later.exists(), *mine)
+        found.update((row.series_n, _ref(row, run_id)) for row in db.execute(query))
     return found
 
 
-def spans_of(db: Connection, series_ids: Sequence[int]) -> list[SpanRef]:
+def spans_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list[SpanRef]:
     """Spans of these series."""
     span = t.spans.c
     found: list[SpanRef] = []
     for ids in batches(series_ids):
         query = select(
             span.n, span.series_n, span.level, span.first, span.low, span.high, span.width
-        ).where(span.series_n.in_(ids))
-        found += [SpanRef(*row) for row in db.execute(query)]
+        ).where(span.series_n.in_(ids), *_of_run(t.spans, run_id))
+        found += [SpanRef(*row, run_id) for row in db.execute(query)]
     return found
 
 
-def blobs(db: Connection, column: Any, numbers: Sequence[int]) -> dict[int, bytes]:
+def blobs(
+    db: Connection, column: Any, numbers: Sequence[int], run_id: str = ""
+) -> dict[int, bytes]:
     """Row number → blob, of those that still exist. `column` names table and column."""
     key = column.table.c.n
     found: dict[int, bytes] = {}
     for some in batches(numbers):
-        found.update((n, data) for n, data in db.execute(select(key, column).where(key.in_(some))))
+        query = select(key, column).where(key.in_(some), *_of_run(column.table, run_id))
+        found.update((n, data) for n, data in db.execute(query))
     return found
 
 
@@ -172,10 +187,14 @@ def replace(
 ) -> None:
     """Take `old` chunks away, with axes that no chunk needs any more, and put `fresh` ones in."""
     for numbers in batches([chunk.n for chunk in old]):
-        db.execute(delete(t.chunks).where(t.chunks.c.n.in_(numbers)))
+        mine = (t.chunks.c.n.in_(numbers)) & (t.chunks.c.run_id == run_id)
+        db.execute(delete(t.chunks).where(mine))
     for numbers in batches(sorted({chunk.axis for chunk in old})):
-        used = select(t.chunks.c.n).where(t.chunks.c.axis_n == t.axes.c.n)
-        db.execute(delete(t.axes).where(t.axes.c.n.in_(numbers), ~used.exists()))
+        used = select(t.chunks.c.n).where(
+            t.chunks.c.axis_n == t.axes.c.n, t.chunks.c.run_id == run_id
+        )
+        mine = (t.axes.c.n.in_(numbers)) & (t.axes.c.run_id == run_id)
+        db.execute(delete(t.axes).where(mine, ~used.exists()))
     numbers_of = [
         db.execute(t.axes.insert().values(run_id=run_id, data=data)).inserted_primary_key[0]  # type: ignore[index]
         for data in axes

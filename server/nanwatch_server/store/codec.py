@@ -93,5 +93,7 @@ def unpack_axis(blob: bytes) -> tuple[I64, F64]:
 
 def milliseconds(times: F64) -> I64:
     """Seconds as whole milliseconds; a time that is no number becomes 0."""
-    bounded = np.clip(np.nan_to_num(times * 1000.0, nan=0.0), -(2.0**62), 2.0**62)
-    return np.rint(bounded).astype(np.int64)
+    scaled = np.rint(times * 1000.0)
+    if not (np.abs(scaled) <= 2.0**62).all():  # NaN compares false, too
+        scaled = np.clip(np.nan_to_num(scaled, nan=0.0), -(2.0**62), 2.0**62)
+    return scaled.astype(np.int64)

@@ -7,7 +7,7 @@ loses and doubles nothing. Rows that the rules have not safely seen stay (`safe_
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 from nanwatch_server.store.buckets import F64, I64
 from nanwatch_server.store.chunks import CHUNK_POINTS, ChunkRef, FreshChunk, FreshSpan
 from nanwatch_server.store.codec import pack_axis, pack_values
-from nanwatch_server.store.history import Columns, History
+from nanwatch_server.store.history import Columns, History, Index
 from nanwatch_server.store.pyramid import (
     FAN,
     Summary,
@@ -69,7 +69,7 @@ def compact(
         work.upto = committed.row
     if not work.rows:
         return 0, False
-    _fill(work, history, joined(tables))
+    _fill(work, history, joined(tables), run_id)
 
     def commit() -> None:
         with store.write(bulk=True) as uow:
@@ -82,13 +82,13 @@ def compact(
 # --- chunks ------------------------------------------------------------------------------------
 
 
-def _fill(work: _Work, history: History, tables: list[Points]) -> None:
+def _fill(work: _Work, history: History, tables: list[Points], run_id: str) -> None:
     parts: dict[int, list[tuple[I64, F64, F64]]] = {}
     for points in tables:
         for one, values in zip(points.series, points.values, strict=True):
             parts.setdefault(one.id, []).append((points.steps, points.times, values))
     work.series = set(parts)
-    last = history.last(sorted(parts))
+    last = history.last(sorted(parts), run_id)
     opened = [ref for ref in last.values() if not ref.full]
     held = dict(zip((ref.series_id for ref in opened), history.points(opened), strict=True))
     work.old = opened
@@ -100,7 +100,7 @@ def _fill(work: _Work, history: History, tables: list[Points]) -> None:
         alike.setdefault((axis, *(id(steps) for steps, _, _ in mine)), []).append(series_id)
     for members in alike.values():
         _chunk_group(work, members, parts, held, last)
-    _span_group(work, history)
+    _span_group(work, history, run_id)
 
 
 def _chunk_group(
@@ -164,21 +164,22 @@ class _Piece:
     load: Callable[[], Summary]
 
 
-def _span_group(work: _Work, history: History) -> None:
+def _span_group(work: _Work, history: History, run_id: str) -> None:
     """Spans that the fresh full chunks complete."""
     fresh: dict[int, dict[int, FreshChunk]] = {}
     for chunk in work.chunks:
         if chunk.points >= CHUNK_POINTS:
             fresh.setdefault(chunk.series_id, {})[chunk.seq] = chunk
     wanted = {one: s for one, s in fresh.items() if any((seq + 1) % FAN == 0 for seq in s)}
+    indexes = history.index(list(wanted), run_id)
     for series_id, ours in wanted.items():
-        pieces = _chunk_pieces(history, series_id, ours)
+        pieces = _chunk_pieces(history, indexes[series_id], ours)
         made: dict[tuple[int, int], _Piece] = {}
         for seq in sorted(ours):
             level = 0
             while (seq + 1) % FAN ** (level + 1) == 0:
                 first = seq + 1 - FAN ** (level + 1)
-                inner = _inner(history, series_id, level, first, pieces, made)
+                inner = _inner(history, indexes[series_id], level, first, pieces, made)
                 span = _span(series_id, level, first, inner)
                 if span is None:
                     break
@@ -188,9 +189,8 @@ def _span_group(work: _Work, history: History) -> None:
 
 
 def _chunk_pieces(
-    history: History, series_id: int, fresh: dict[int, FreshChunk]
+    history: History, index: Index, fresh: dict[int, FreshChunk]
 ) -> dict[int, _Piece]:
-    known: Iterable[ChunkRef] = history.index([series_id])[series_id].chunks
     first = min(fresh) - min(fresh) % FAN
     pieces = {
         ref.seq: _Piece(
@@ -200,7 +200,7 @@ def _chunk_pieces(
             ref.in_order,
             lambda ref=ref: history.summaries([ref])[0],
         )
-        for ref in known
+        for ref in index.chunks
         if ref.full and ref.seq >= first
     }
     for seq, chunk in fresh.items():
@@ -216,7 +216,7 @@ def _chunk_pieces(
 
 def _inner(
     history: History,
-    series_id: int,
+    index: Index,
     level: int,
     first: int,
     pieces: dict[int, _Piece],
@@ -226,10 +226,9 @@ def _inner(
     if level == 0:
         return [pieces.get(first + i) for i in range(FAN)]
     reach = FAN**level
-    spans = history.index([series_id])[series_id].spans
     found: list[_Piece | None] = []
     for place in range(first, first + FAN * reach, reach):
-        piece, known = made.get((level - 1, place)), spans.get((level - 1, place))
+        piece, known = made.get((level - 1, place)), index.spans.get((level - 1, place))
         if piece is None and known is not None:
             piece = _Piece(
                 known.low,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Engine, select
@@ -22,7 +22,7 @@ from nanwatch_server.store.codec import unpack_axis, unpack_values
 from nanwatch_server.store.pyramid import Summary, unpack_summary
 
 CACHE_BYTES = 192 << 20
-"""Decoded axes and summaries that are kept."""
+"""Decoded axes and summaries that are kept, and answers made of them."""
 
 INDEX_SERIES_MAX = 50_000
 """Series whose chunks are known by heart."""
@@ -55,9 +55,8 @@ class Index(NamedTuple):
     """Levels of spans there are."""
     clean: bool
     """Steps rise from each chunk to the next and within."""
-
-
-NO_INDEX = Index([], {}, 0, True)
+    number: int
+    """No two have the same: what was worked out from this one is kept under it."""
 
 
 class _Cache:
@@ -94,6 +93,16 @@ class History:
         self._cache = _Cache(cache_bytes)
         self._lock = threading.Lock()
         self._index: OrderedDict[int, Index] = OrderedDict()
+        self._numbers = itertools.count()
+
+    def warm(self) -> None:
+        """Open a connection and prepare the statements of a query, before someone waits for it."""
+        self.upto("")
+        self.index([-1], "-")
+        self.forget([-1])
+        with self._readers.connect() as db:
+            for column in (t.chunks.c.summary, t.chunks.c.data, t.spans.c.data, t.axes.c.data):
+                chunks.blobs(db, column, [-1], "-")
 
     # --- index --------------------------------------------------------------------------------
 
@@ -103,34 +112,34 @@ class History:
         with self._readers.connect() as db:
             return db.execute(query).scalar() or 0
 
-    def index(self, series_ids: Sequence[int]) -> dict[int, Index]:
+    def index(self, series_ids: Sequence[int], run_id: str = "") -> dict[int, Index]:
         """Index of each series. Ask while nothing can be compacted: `Tail` holds its run."""
         with self._lock:
             known = {one: self._index[one] for one in series_ids if one in self._index}
         missing = [one for one in series_ids if one not in known]
         if missing:
-            known |= self._load(missing)
+            known |= self._load(missing, run_id)
         return known
 
-    def _load(self, series_ids: list[int]) -> dict[int, Index]:
+    def _load(self, series_ids: list[int], run_id: str) -> dict[int, Index]:
         refs: dict[int, list[ChunkRef]] = {one: [] for one in series_ids}
         spans: dict[int, dict[tuple[int, int], SpanRef]] = {one: {} for one in series_ids}
         with self._readers.connect() as db:
-            for ref in chunks.refs_of(db, series_ids):
+            for ref in chunks.refs_of(db, series_ids, run_id):
                 refs[ref.series_id].append(ref)
-            for span in chunks.spans_of(db, series_ids):
+            for span in chunks.spans_of(db, series_ids, run_id):
                 spans[span.series_id][span.level, span.first] = span
-        found = {one: _index_of(refs[one], spans[one]) for one in series_ids}
+        found = {one: _index_of(refs[one], spans[one], next(self._numbers)) for one in series_ids}
         with self._lock:
             self._index.update(found)
             while len(self._index) > INDEX_SERIES_MAX:
                 self._index.popitem(last=False)
         return found
 
-    def last(self, series_ids: Sequence[int]) -> dict[int, ChunkRef]:
+    def last(self, series_ids: Sequence[int], run_id: str = "") -> dict[int, ChunkRef]:
         """Newest chunk of each series that has one."""
         with self._readers.connect() as db:
-            return chunks.last_refs(db, series_ids)
+            return chunks.last_refs(db, series_ids, run_id)
 
     def forget(self, series_ids: Iterable[int]) -> None:
         """These series have new chunks."""
@@ -149,18 +158,29 @@ class History:
         return [found["chunk" if isinstance(ref, ChunkRef) else "span", ref.n] for ref in refs]
 
     def _summaries(self, column: Any, refs: Sequence[Any]) -> dict[int, Summary]:
-        return self._held(column, [ref.n for ref in refs], unpack_summary, _summary_size)
+        run_id = refs[0].run_id if refs else ""
+        return self._held(column, [ref.n for ref in refs], unpack_summary, _summary_size, run_id)
 
     def points(self, refs: Sequence[ChunkRef]) -> list[Columns]:
         """Their points, in the order asked. Raises `ReplacedError`."""
-        axes = self._held(
-            t.axes.c.data, sorted({ref.axis for ref in refs}), unpack_axis, _axis_size
-        )
+        if not refs:
+            return []
+        run_id, numbers = refs[0].run_id, sorted({ref.axis for ref in refs})
+        axes = self._held(t.axes.c.data, numbers, unpack_axis, _axis_size, run_id)
         with self._readers.connect() as db:
-            data = chunks.blobs(db, t.chunks.c.data, [ref.n for ref in refs])
+            data = chunks.blobs(db, t.chunks.c.data, [ref.n for ref in refs], run_id)
         if len(data) < len({ref.n for ref in refs}) or not all(data.values()):
             raise ReplacedError  # replaced, or its points were dropped just now
         return [Columns(*axes[ref.axis], unpack_values(data[ref.n])) for ref in refs]
+
+    def kept(self, index: Index, what: Hashable, make: Callable[[], Summary]) -> Summary:
+        """What was made of this index under this name; made now if it is not in memory."""
+        key = ("made", index.number, what)
+        found = self._cache.get(key)
+        if found is None:
+            found = make()
+            self._cache.put(key, found, _summary_size(found))
+        return found
 
     def _held(
         self,
@@ -168,6 +188,7 @@ class History:
         numbers: Sequence[int],
         unpack: Callable[[bytes], V],
         size: Callable[[V], int],
+        run_id: str,
     ) -> dict[int, V]:
         """Row number → decoded blob, from the cache where possible."""
         table = column.table.name
@@ -175,7 +196,7 @@ class History:
         missing = [n for n in dict.fromkeys(numbers) if n not in found]
         if missing:
             with self._readers.connect() as db:
-                data = chunks.blobs(db, column, missing)
+                data = chunks.blobs(db, column, missing, run_id)
             if len(data) < len(missing):
                 raise ReplacedError
             for n, blob in data.items():
@@ -184,12 +205,12 @@ class History:
         return found
 
 
-def _index_of(refs: list[ChunkRef], spans: dict[tuple[int, int], SpanRef]) -> Index:
+def _index_of(refs: list[ChunkRef], spans: dict[tuple[int, int], SpanRef], number: int) -> Index:
     clean = all(ref.in_order for ref in refs) and all(
         after.low >= before.high for before, after in itertools.pairwise(refs)
     )
     levels = 1 + max((level for level, _ in spans), default=-1)
-    return Index(refs, spans, levels, clean)
+    return Index(refs, spans, levels, clean, number)
 
 
 def _summary_size(summary: Summary) -> int:

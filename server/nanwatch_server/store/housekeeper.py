@@ -39,6 +39,11 @@ QUIET_S = 120.0
 REST_S = 30.0
 """What a pass left because the rules were not saved yet follows within this, if no more comes."""
 
+MANY_RUNS = 4
+REST_MOST_S = 0.1
+"""Between so many runs there is a rest as long as each took, at most this: trainings wait for
+their acknowledgements meanwhile."""
+
 ROUND_S = 1.0
 VACUUM_PAGES = 256
 """Free pages given back to the disk in one round, 1 MiB: a short pause for the writer."""
@@ -114,13 +119,17 @@ class Housekeeper:
     def _run(self) -> None:
         while not self._stop.wait(ROUND_S):
             try:
-                for run_id in self._due():
+                due = self._due()
+                for run_id in due:
                     if self._stop.is_set():
                         return
+                    began = time.monotonic()
                     try:
                         self._settle(run_id, self.compact(run_id))
                     except RunRemovedError:  # deleted while it was being compacted
                         self._settle(run_id, 0)
+                    if len(due) >= MANY_RUNS:
+                        self._stop.wait(min(time.monotonic() - began, REST_MOST_S))
                 self._store.give_back(VACUUM_PAGES)
             except StoreUnavailableError as error:
                 _log.error("points stay in the journal for now", error=str(error))

@@ -125,6 +125,24 @@ def _cut(columns: Columns, low: int, high: int) -> Columns:
 def _bucketed(
     history: History, index: Index, segments: list[Segment], low: int, high: int, width: int
 ) -> Summary:
+    """Buckets of all segments; what comes of the chunks is remembered, for the next reload."""
+    newest = [one for one in segments if isinstance(one, Newest)]
+    past: list[Segment] = [one for one in segments if isinstance(one, ChunkRef)]
+    if not past or any(new.low < one.high for new in newest for one in past):
+        return merged(_parts(history, index, segments, low, high, width), width)
+    kept = history.kept(
+        index,
+        (low, high, width),
+        lambda: merged(_parts(history, index, past, low, high, width), width),
+    )
+    if not newest:
+        return kept
+    return merged([kept, *_from_points(history, list(newest), low, high, width)], width)
+
+
+def _parts(
+    history: History, index: Index, segments: list[Segment], low: int, high: int, width: int
+) -> list[Summary]:
     parts: list[Summary] = []
     clean: list[ChunkRef | SpanRef] = []
     # A span must not reach over newest points that went back among its chunks.
@@ -145,7 +163,7 @@ def _bucketed(
         flush()
         parts += _from_points(history, cluster, low, high, width)
     flush()
-    return merged(parts, width)
+    return parts
 
 
 def _clusters(segments: list[Segment]) -> list[list[Segment]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, Select, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, select
 from sqlalchemy.exc import DataError, StatementError
 
 from nanwatch.contract.commands import TERMINAL
@@ -26,6 +26,7 @@ from nanwatch_server.domain.models import (
     Series,
     Stream,
 )
+from nanwatch_server.domain.ports import Signs
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.notices import NoticeReads
 from nanwatch_server.store.rows import (
@@ -43,6 +44,16 @@ ROW_MOST = (1 << 63) - 1
 def _cannot_exist(error: StatementError) -> bool:
     """True if rows were asked for by a value that no row can hold, like text with NUL."""
     return isinstance(error, DataError) or isinstance(error.orig, ValueError)
+
+
+def _signs(signs: Signs) -> list[ColumnElement[bool]]:
+    run = t.runs.c
+    found = [run.ended_at.is_not(None) if signs.ended else run.ended_at.is_(None)]
+    if signs.seen_before is not None:
+        found.append(run.last_seen_at < signs.seen_before)
+    if signs.seen_since is not None:
+        found.append((run.last_seen_at >= signs.seen_since) | run.id.in_(signs.or_these))
+    return found
 
 
 class Reads(NoticeReads):
@@ -86,7 +97,13 @@ class Reads(NoticeReads):
         return None if row is None else to_run(row)
 
     def runs(
-        self, *, query: str = "", project: str = "", limit: int = 50, after: str = ""
+        self,
+        *,
+        query: str = "",
+        project: str = "",
+        limit: int = 50,
+        after: str = "",
+        signs: Signs | None = None,
     ) -> tuple[list[Run], str | None]:
         """Newest first; the second value continues the list when given as `after`."""
         run = t.runs.c
@@ -99,6 +116,8 @@ class Reads(NoticeReads):
             )
         if project:
             wanted = wanted.where(run.project == project)
+        if signs is not None:
+            wanted = wanted.where(*_signs(signs))
         if after:
             wanted = wanted.where(
                 run.n < (min(int(after[:19]), ROW_MOST) if after.isdecimal() else 0)
@@ -145,8 +164,10 @@ class Reads(NoticeReads):
         row = self._first(select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane))
         return -1 if row is None else row.high
 
-    def journal(self, run_id: str, *, after: int = 0, limit: int = 256) -> list[JournalRow]:
-        """Rows with `id` > `after`, in commit order."""
+    def journal(
+        self, run_id: str, *, after: int = 0, before: int | None = None, limit: int = 256
+    ) -> list[JournalRow]:
+        """Rows with `after` < `id` < `before`, in commit order."""
         place = t.journal.c
         query = (
             select(t.journal)
@@ -154,6 +175,8 @@ class Reads(NoticeReads):
             .order_by(place.n)
             .limit(limit)
         )
+        if before is not None:
+            query = query.where(place.n < before)
         return [to_journal(row) for row in self._all(query)]
 
     def runs_with_journal(self) -> list[str]:

@@ -85,13 +85,16 @@ def _one(parts: list[Points]) -> Points:
     )
 
 
-def replay(store: Store, run_id: str, after: int = 0) -> Iterator[Committed]:
-    """Everything stored for the run behind journal row `after`, in commit order.
+def replay(
+    store: Store, run_id: str, after: int = 0, before: int | None = None
+) -> Iterator[Committed]:
+    """Everything stored for the run behind journal row `after`, in commit order, up to the row
+    ahead of `before`.
 
     A row that cannot be read (the disk has changed it) is left out with a line in the log.
     """
     known: dict[Stream, dict[int, Series]] = {}
-    while rows := store.journal(run_id, after=after):
+    while rows := store.journal(run_id, after=after, before=before):
         for row in rows:
             after = row.id
             if row.stream not in known:

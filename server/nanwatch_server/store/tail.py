@@ -14,39 +14,31 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from nanwatch_server.domain.models import Series
 from nanwatch_server.domain.ports import Store
 from nanwatch_server.store.buckets import F64, I64
 from nanwatch_server.store.history import Columns, History, Index, ReplacedError
 from nanwatch_server.store.query import Answer, Newest, answer
-from nanwatch_server.store.replay import Points, replay, tables_of
+from nanwatch_server.store.replay import Points, joined, replay, tables_of
 
 SERIES_POINTS_MAX = 1 << 20
 """Points of one series kept in memory; when it is full the older half goes."""
 
-NOTED_MOST = 4_096
-"""Tables that wait to be put into the columns of a series."""
+NOTED_MOST = 1_024
+NOTED_STEPS_MOST = 1 << 16
+"""Tables, and their rows, that wait to be put into columns."""
+
+LOOKS = 64
+"""Memory is looked at when a 64th of what it may hold has come."""
 
 ATTEMPTS = 20
 """A query that meets a compaction begins again; more often than this nobody is so unlucky."""
 
 
 class _Series:
-    """Growing columns. What was handed out as a view is never written again.
+    """Growing columns. What was handed out as a view is never written again."""
 
-    What comes is only noted (`note`); it is put into the columns when someone looks, so that a
-    table of a hundred series costs a hundred list entries and not three hundred copies.
-    """
-
-    __slots__ = (
-        "_n",
-        "_noted",
-        "_noted_points",
-        "_sorted",
-        "_steps",
-        "_times",
-        "_values",
-        "missing",
-    )
+    __slots__ = ("_n", "_steps", "_times", "_values", "missing", "sorted")
 
     def __init__(self) -> None:
         self._steps = np.empty(64, np.int64)
@@ -55,42 +47,21 @@ class _Series:
         self._n = 0
         self.missing = 0
         """Older points that lie in the journal only."""
-        self._sorted = True
-        self._noted: list[tuple[I64, F64, F64]] = []
-        self._noted_points = 0
+        self.sorted = True
+        """The steps never fall."""
 
     def __len__(self) -> int:
-        return self._n + self._noted_points
+        return self._n
 
-    @property
-    def sorted(self) -> bool:
-        """True if the steps never fall."""
-        self._absorb(0)
-        return self._sorted
-
-    def note(self, steps: I64, times: F64, values: F64, most: int) -> None:
+    def append(self, steps: I64, times: F64, values: F64, most: int) -> None:
         """Points in order of arrival; at most about `most` of them are kept in memory."""
-        self._noted.append((steps, times, values))
-        self._noted_points += len(steps)
-        if len(self._noted) >= NOTED_MOST or len(self) > most:
-            self._absorb(most)
-
-    def _absorb(self, most: int) -> None:
-        if self._noted:
-            noted, self._noted, self._noted_points = self._noted, [], 0
-            steps, times, values = (
-                noted[0]
-                if len(noted) == 1
-                else tuple(np.concatenate(column) for column in zip(*noted, strict=True))
-            )
-            self._append(steps, times, values, most or self._n + SERIES_POINTS_MAX)
-
-    def _append(self, steps: I64, times: F64, values: F64, most: int) -> None:
         n, end = self._n, self._n + len(steps)
         if end > most:
-            keep = min(n, most // 2)
-            self.missing += n - keep
-            self._move(n - keep, keep, max(most, keep + len(steps)))
+            cut = max(0, len(steps) - most)
+            steps, times, values = steps[cut:], times[cut:], values[cut:]
+            keep = min(n, most // 2, most - len(steps))
+            self.missing += n - keep + cut
+            self._move(n - keep, keep, most)
             n, end = keep, keep + len(steps)
         elif end > len(self._steps):
             self._move(0, n, max(end, 2 * len(self._steps)))
@@ -98,8 +69,8 @@ class _Series:
         self._times[n:end] = times
         self._values[n:end] = values
         low = max(n - 1, 0)
-        if self._sorted and len(steps):
-            self._sorted = bool((np.diff(self._steps[low:end]) >= 0).all())
+        if self.sorted and len(steps):
+            self.sorted = bool((np.diff(self._steps[low:end]) >= 0).all())
         self._n = end
 
     def _move(self, start: int, count: int, size: int) -> None:
@@ -111,38 +82,72 @@ class _Series:
 
     def drop(self, count: int) -> None:
         """Forget the oldest `count` points: they are in chunks now."""
-        self._absorb(0)
         kept = self._n - min(max(count, 0), self._n)
         self._move(self._n - kept, kept, max(64, kept))
         self._n = kept
-        self._sorted = bool((np.diff(self._steps[:kept]) >= 0).all())
+        self.sorted = bool((np.diff(self._steps[:kept]) >= 0).all())
 
     def columns(self, newest: int | None = None) -> Columns:
         """All points, or the last `newest`."""
-        self._absorb(0)
         start = 0 if newest is None else max(self._n - newest, 0)
         part = slice(start, self._n)
         return Columns(self._steps[part], self._times[part], self._values[part])
 
 
 class _Run:
-    """The series of one run and the journal row up to which they are complete."""
+    """The series of one run and the journal row up to which they are complete.
+
+    What comes is only noted; it is put into the columns when someone looks, so that a table of a
+    hundred series costs one list entry and not three hundred copies.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.series: dict[int, _Series] = {}
+        self._series: dict[int, _Series] = {}
+        self._noted: list[Points] = []
+        self._noted_steps = 0
         self.base = 0
         """Journal row up to which points are in chunks."""
         self.upto = -1
         """-1: not loaded yet."""
         self.points = 0
-        self.rows: deque[tuple[int, tuple[int, ...], int]] = deque()
+        self.rows: deque[tuple[int, tuple[Series, ...], int]] = deque()
         """(journal row, series of a table, its points), oldest first."""
+
+    def note(self, row: int, tables: Sequence[Points], most: int) -> None:
+        """Tables of a journal row; of a series at most about `most` points are kept."""
+        for points in tables:
+            self._noted.append(points)
+            self._noted_steps += len(points.steps)
+            self.points += points.values.size
+            self.rows.append((row, points.series, len(points.steps)))
+        if len(self._noted) >= NOTED_MOST or self._noted_steps > min(most, NOTED_STEPS_MOST):
+            self.series(most)
+
+    def series(self, most: int) -> dict[int, _Series]:
+        """All series by number, with everything that was noted."""
+        noted, self._noted, self._noted_steps = self._noted, [], 0
+        for points in joined(noted):
+            for one, values in zip(points.series, points.values, strict=True):
+                series = self._series.get(one.id)
+                if series is None:
+                    series = self._series[one.id] = _Series()
+                whole = len(series) + len(values)
+                series.append(points.steps, points.times, values, most)
+                self.points -= whole - len(series)
+        return self._series
+
+    def take(self, other: _Run) -> None:
+        """Become what another one is."""
+        self._series, self._noted = other._series, other._noted
+        self._noted_steps, self.points, self.rows = other._noted_steps, other.points, other.rows
+        self.base, self.upto = other.base, other.upto
 
     def clear(self) -> None:
         """Forget everything; the next use loads it again."""
-        self.series, self.rows = {}, deque()
-        self.points, self.upto = 0, -1
+        base = self.base
+        self.take(_Run())
+        self.base = base
 
 
 class Tail:
@@ -160,13 +165,14 @@ class Tail:
         self._points_max, self._series_max = points_max, series_points_max
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self._grown = 0
+        """Points that came since memory was last looked at, about."""
 
     def append(self, run_id: str, row: int, tables: Sequence[Points]) -> None:
         """Points of a journal row that was just committed."""
-        with self._loaded(run_id) as run:
+        with self._loaded(run_id, before=row) as run:
             if row > run.upto:
-                self._add(run, tables)
-                _note(run, row, tables)
+                run.note(row, tables, self._series_max)
                 run.upto = row
 
     def query(
@@ -198,9 +204,9 @@ class Tail:
         while True:
             left -= 1
             with self._loaded(run_id) as run:
-                series = run.series.get(series_id)
+                series = run.series(self._series_max).get(series_id)
                 columns = _NOTHING.columns if series is None else series.columns(count)
-                index = self._history.index([series_id])[series_id]
+                index = self._history.index([series_id], run_id)[series_id]
             missing = series is not None and series.missing
             if len(columns.steps) >= count or missing or not index.chunks:
                 return columns
@@ -251,15 +257,15 @@ class Tail:
             with run.lock:
                 run.clear()
 
-    @staticmethod
-    def _trim(run: _Run, upto: int) -> None:
+    def _trim(self, run: _Run, upto: int) -> None:
+        known = run.series(self._series_max)
         gone: dict[int, int] = {}
         while run.rows and run.rows[0][0] <= upto:
-            _, ids, count = run.rows.popleft()
-            for one in ids:
-                gone[one] = gone.get(one, 0) + count
+            _, several, count = run.rows.popleft()
+            for one in several:
+                gone[one.id] = gone.get(one.id, 0) + count
         for one, count in gone.items():
-            series = run.series.get(one)
+            series = known.get(one)
             if series is not None:
                 before = len(series)
                 # Of a series that was cut, the oldest points were gone already.
@@ -270,16 +276,18 @@ class Tail:
     def _snapshot(self, run_id: str, series_ids: Sequence[int]) -> dict[int, tuple[Index, Newest]]:
         """What is in chunks and what is not, at one moment."""
         with self._loaded(run_id) as run:
-            index = self._history.index(series_ids)
-            return {one: (index[one], self._newest(run_id, run, one)) for one in series_ids}
+            index, known = self._history.index(series_ids, run_id), run.series(self._series_max)
+            return {
+                one: (index[one], self._newest(run_id, run.base, one, known.get(one)))
+                for one in series_ids
+            }
 
-    def _newest(self, run_id: str, run: _Run, series_id: int) -> Newest:
-        series = run.series.get(series_id)
+    def _newest(self, run_id: str, base: int, series_id: int, series: _Series | None) -> Newest:
         if series is None:
             return _NOTHING
         if not series.missing:
             return Newest(series.columns(), series.sorted)
-        columns = self._from_journal(run_id, run.base, series_id)
+        columns = self._from_journal(run_id, base, series_id)
         return Newest(columns, bool((np.diff(columns.steps) >= 0).all()))
 
     def _from_journal(self, run_id: str, after: int, series_id: int) -> Columns:
@@ -294,48 +302,39 @@ class Tail:
         return Columns(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @contextmanager
-    def _loaded(self, run_id: str) -> Iterator[_Run]:
-        """The run, filled and locked; afterwards others make room for what has come."""
+    def _loaded(self, run_id: str, before: int | None = None) -> Iterator[_Run]:
+        """The run, filled and locked; afterwards others make room for what has come.
+
+        `before`: a journal row at hand, so that it and what follows need not be read.
+        """
         with self._lock:
             run = self._runs.setdefault(run_id, _Run())
             self._runs.move_to_end(run_id)
         with run.lock:
-            before = run.points
-            self._load(run_id, run)
+            points = run.points
+            self._load(run_id, run, before)
             yield run
-            grown = run.points > before
-        if grown:
-            self._evict(run_id)
+            grown = run.points - points
+        if grown > 0:
+            self._grown += grown
+            if self._grown > self._points_max // LOOKS:
+                self._evict(run_id)
 
-    def _load(self, run_id: str, run: _Run) -> None:
+    def _load(self, run_id: str, run: _Run, before: int | None) -> None:
         """Fill a run from the journal; all or nothing."""
         if run.upto >= 0:
             return
         fresh = _Run()
         base = upto = self._history.upto(run_id)
-        for committed in replay(self._store, run_id, base):
-            tables = tables_of(committed)
-            self._add(fresh, tables)
-            _note(fresh, committed.row, tables)
+        for committed in replay(self._store, run_id, base, before):
+            fresh.note(committed.row, tables_of(committed), self._series_max)
             upto = committed.row
-        run.series, run.points, run.rows = fresh.series, fresh.points, fresh.rows
-        run.base, run.upto = base, upto
-
-    def _add(self, run: _Run, tables: Sequence[Points]) -> None:
-        most, known = self._series_max, run.series
-        for points in tables:
-            steps, times = points.steps, points.times
-            run.points += points.values.size
-            for one, values in zip(points.series, points.values, strict=True):
-                series = known.get(one.id)
-                if series is None:
-                    series = known[one.id] = _Series()
-                before = len(series) + len(steps)
-                series.note(steps, times, values, most)
-                run.points -= before - len(series)
+        fresh.base, fresh.upto = base, upto
+        run.take(fresh)
 
     def _evict(self, keep: str) -> None:
         """Those unused for longest make room; what is in use at this moment stays."""
+        self._grown = 0
         with self._lock:
             total = sum(run.points for run in self._runs.values())
             oldest = [(name, run) for name, run in self._runs.items() if run.points]
@@ -348,11 +347,6 @@ class Tail:
                     run.clear()
                 finally:
                     run.lock.release()
-
-
-def _note(run: _Run, row: int, tables: Sequence[Points]) -> None:
-    for points in tables:
-        run.rows.append((row, tuple(one.id for one in points.series), len(points.steps)))
 
 
 _NOTHING = Newest(Columns(np.empty(0, np.int64), np.empty(0), np.empty(0)), True)

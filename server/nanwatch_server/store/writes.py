@@ -7,10 +7,10 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, case, delete, select, text, tuple_, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nanwatch.contract.frames import RunInfo, SeriesDecl
+from nanwatch.contract.frames import LANES, RunInfo, SeriesDecl
 from nanwatch_server.domain.audit_chain import audit_hash, canonical_json
 from nanwatch_server.domain.models import (
     Checkpoint,
@@ -24,7 +24,7 @@ from nanwatch_server.domain.models import (
     Series,
     Stream,
 )
-from nanwatch_server.store import chunks
+from nanwatch_server.store import chunks, groups
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.base import RunRemovedError
 from nanwatch_server.store.chunks import ChunkRef, FreshChunk, FreshSpan
@@ -33,12 +33,25 @@ from nanwatch_server.store.rows import (
     of_stream,
     pack,
     to_run,
-    to_series,
     unpack,
 )
 
 NUMBERS_AT_ONCE = 64
 """Journal rows of one group commit, about; numbers that are not used are lost, which is no harm."""
+
+JOURNAL = ("n", "run_id", "rank", "epoch", "lane", "first", "last", "at", "frame")
+STREAM = ("run_id", "rank", "epoch", "lane", "high")
+NAME = ("run_id", "rank", "stage", "scope", "kind", "layer")
+
+_seen, _step = bindparam("seen"), bindparam("step")
+_TOUCH = (
+    update(t.runs)
+    .where(t.runs.c.id == bindparam("run"))
+    .values(
+        last_seen_at=case((t.runs.c.last_seen_at < _seen, _seen), else_=t.runs.c.last_seen_at),
+        last_step=case((t.runs.c.last_step < _step, _step), else_=t.runs.c.last_step),
+    )
+)
 
 
 class SqlUnit(NoticeWrites):
@@ -53,7 +66,7 @@ class SqlUnit(NoticeWrites):
             postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         )
         # What a group commit writes again and again, written once at its end (`flush`).
-        self._journal: list[dict[str, Any]] = []
+        self._journal: list[tuple[Any, ...]] = []
         self._numbers: Iterator[int] = iter(())
         self._high: dict[tuple[Stream, str], int] = {}
         self._raised: set[tuple[Stream, str]] = set()
@@ -70,22 +83,21 @@ class SqlUnit(NoticeWrites):
 
     def flush(self) -> None:
         """Write what was gathered. `SqlStore.write` calls it before COMMIT."""
-        if self._journal:
-            rows, self._journal = self._journal, []
-            self._db.execute(t.journal.insert(), rows)
-        if self._raised:
-            raised, self._raised = self._raised, set()
-            query = self._insert(t.streams)
-            self._db.execute(
-                query.on_conflict_do_update(
-                    index_elements=["run_id", "rank", "epoch", "lane"],
-                    set_={"high": query.excluded.high},
-                ),
-                [{**of_stream(s), "lane": lane, "high": self._high[s, lane]} for s, lane in raised],
-            )
+        rows, self._journal = self._journal, []
+        groups.insert(self._db, "journal", JOURNAL, rows)
+        raised, self._raised = self._raised, set()
+        groups.insert(
+            self._db,
+            "streams",
+            STREAM,
+            [(s.run_id, s.rank, s.epoch, lane, self._high[s, lane]) for s, lane in raised],
+            "ON CONFLICT (run_id, rank, epoch, lane) DO UPDATE SET high = excluded.high",
+        )
         touched, self._touched = self._touched, {}
-        for run_id, (seen, step) in touched.items():
-            self._touch(run_id, seen, step)
+        if touched:
+            self._db.execute(
+                _TOUCH, [{"run": run, "seen": at, "step": n} for run, (at, n) in touched.items()]
+            )
 
     def _upsert(self, table: Table, key: list[str], row: dict[str, Any]) -> None:
         changed = {name: value for name, value in row.items() if name not in key}
@@ -143,19 +155,6 @@ class SqlUnit(NoticeWrites):
         """Sign of life; neither value goes back."""
         seen, step = self._touched.get(run_id, (last_seen_at, last_step))
         self._touched[run_id] = max(seen, last_seen_at), max(step, last_step)
-
-    def _touch(self, run_id: str, last_seen_at: float, last_step: int) -> None:
-        run = t.runs.c
-        self._db.execute(
-            update(t.runs)
-            .where(run.id == run_id)
-            .values(
-                last_seen_at=case(
-                    (run.last_seen_at < last_seen_at, last_seen_at), else_=run.last_seen_at
-                ),
-                last_step=case((run.last_step < last_step, last_step), else_=run.last_step),
-            )
-        )
 
     def end_run(self, run_id: str, *, at: float | None, reason: str, exit_code: int | None) -> None:
         """The run has ended; `at=None` takes that back."""
@@ -257,12 +256,21 @@ class SqlUnit(NoticeWrites):
         here = (rank.run_id == stream.run_id) & (rank.rank == stream.rank)
         self._db.execute(update(t.ranks).where(here, *only).values(**changes))
 
+    def expect(self, streams: Iterable[Stream]) -> None:
+        """Look up the high-water marks of all these streams at once."""
+        unknown = dict.fromkeys(streams)
+        stored = {(stream, lane): -1 for stream in unknown for lane in LANES}
+        places = [(one.run_id, one.rank, one.epoch) for one in unknown]
+        for run_id, rank, epoch, lane, high in groups.select(
+            self._db, "streams", STREAM, STREAM[:3], places
+        ):
+            stored[Stream(run_id=run_id, rank=rank, epoch=epoch), lane] = high
+        self._high = stored | self._high  # what this transaction has set is newer
+
     def high_water(self, stream: Stream, lane: str) -> int:
         """Highest contiguous sequence number stored; -1 if none."""
         if (stream, lane) not in self._high:
-            query = select(t.streams.c.high).filter_by(**of_stream(stream), lane=lane)
-            high = self._db.execute(query).scalar()
-            self._high[stream, lane] = -1 if high is None else high
+            self.expect([stream])
         return self._high[stream, lane]
 
     def set_high_water(self, stream: Stream, lane: str, seq: int) -> None:
@@ -273,43 +281,36 @@ class SqlUnit(NoticeWrites):
     def declare(self, stream: Stream, decls: Sequence[SeriesDecl]) -> dict[int, Series]:
         """Insert or find the series; wire id → Series."""
         self._exists(stream.run_id)
-        owner = {"run_id": stream.run_id, "rank": stream.rank}
         keys = {decl.id: (decl.stage, decl.scope, decl.kind, decl.layer) for decl in decls}
-        known = self._series(owner, keys.values())
+        known = self._series(stream, keys.values())
         fresh = [
-            owner | dict(zip(("stage", "scope", "kind", "layer"), key, strict=True))
+            (stream.run_id, stream.rank, *key)
             for key in dict.fromkeys(keys.values())
             if key not in known
         ]
         if fresh:
-            self._db.execute(t.series.insert(), fresh)
-            known = self._series(owner, keys.values())
+            groups.insert(self._db, "series", NAME, fresh)
+            known = self._series(stream, keys.values())
         found = {wire_id: known[key] for wire_id, key in keys.items()}
-        if found:
-            place = ["run_id", "rank", "epoch", "wire_id"]
-            query = self._insert(t.declarations)
-            self._db.execute(
-                query.on_conflict_do_update(
-                    index_elements=place, set_={"series_n": query.excluded.series_n}
-                ),
-                [
-                    {**of_stream(stream), "wire_id": wire_id, "series_n": series.id}
-                    for wire_id, series in found.items()
-                ],
-            )
+        place = (stream.run_id, stream.rank, stream.epoch)
+        groups.insert(
+            self._db,
+            "declarations",
+            ("run_id", "rank", "epoch", "wire_id", "series_n"),
+            [(*place, wire_id, series.id) for wire_id, series in found.items()],
+            "ON CONFLICT (run_id, rank, epoch, wire_id) DO UPDATE SET series_n = excluded.series_n",
+        )
         return found
 
     def _series(
-        self, owner: dict[str, Any], keys: Iterable[tuple[str, str, str, str]]
+        self, stream: Stream, keys: Iterable[tuple[str, str, str, str]]
     ) -> dict[tuple[str, str, str, str], Series]:
         """Those of `keys` (stage, scope, kind, layer) that are known."""
-        one = t.series.c
-        wanted = tuple_(one.stage, one.scope, one.kind, one.layer)
+        places = [(stream.run_id, stream.rank, *key) for key in dict.fromkeys(keys)]
         found: dict[tuple[str, str, str, str], Series] = {}
-        for some in chunks.batches(list(dict.fromkeys(keys))):
-            query = select(t.series).filter_by(**owner).where(wanted.in_(some))
-            for row in self._db.execute(query):
-                found[row.stage, row.scope, row.kind, row.layer] = to_series(row)
+        for row in groups.select(self._db, "series", ("n", *NAME), NAME, places):
+            one = Series(**dict(zip(("id", *NAME), row, strict=True)))
+            found[one.stage, one.scope, one.kind, one.layer] = one
         return found
 
     def append_journal(
@@ -318,8 +319,8 @@ class SqlUnit(NoticeWrites):
         """One received batch as it came; returns the journal row's number."""
         self._exists(stream.run_id)
         number = self._row_number()
-        row = {"lane": lane, "first": first, "last": last, "frame": frame, "at": now}
-        self._journal.append({"n": number, **of_stream(stream), **row})
+        place = (number, stream.run_id, stream.rank, stream.epoch)
+        self._journal.append((*place, lane, first, last, now, frame))
         return number
 
     def _row_number(self) -> int:
