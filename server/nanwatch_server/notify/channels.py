@@ -27,8 +27,8 @@ _log = structlog.get_logger()
 ANSWER_S = 30.0
 """A service that has not taken the message by then has failed; the courier is killed."""
 
-START_S = 30.0
-"""More than that for the first job: apprise is imported."""
+START_S = 60.0
+"""More than that for the first job: apprise is imported, on a machine that may be busy training."""
 
 IDLE_S = 60.0
 COURIERS_MAX = 4
@@ -74,7 +74,8 @@ class _Courier:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for the server, which ends its couriers in order
+            # Ctrl-C is for the server, which ends its couriers in order.
+            process_group=0 if os.name == "posix" else None,
         )
         self._fresh = True
         self.idle_since = time.monotonic()

@@ -14,6 +14,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -25,6 +26,7 @@ from nanwatch_server.notify.guard import Guard, RefusedError, host_trouble
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MEMORY_MAX = 1 << 30
 ERROR_CHARS_MAX = 300
+_REASON = re.compile(r"\[Errno -?\d+\] ([\w ,]+)|certificate verify failed|timed out")
 SEE = "(docs/notifications.md has an example of each)"
 
 
@@ -109,8 +111,9 @@ class Courier:
                 return self._failed(url, "apprise cannot read this address any more")
             return self._post(job)
         marked = services.MARKDOWN.intersection(plugin.schemas())
+        in_title = services.MARKDOWN_TITLE.intersection(marked)
         done = plugin.notify(
-            title=message["title"],
+            title=message["marked_title" if in_title else "title"],
             body=message["markdown"] if marked else message["plain"],
             body_format="markdown" if marked else "text",
             notify_type=message["level"],
@@ -176,8 +179,10 @@ class _Collect(logging.Handler):
         """Warnings, and the reason why a connection failed (which it calls debug)."""
         with suppress(Exception):
             text = record.getMessage()
-            if record.levelno >= logging.WARNING or text.startswith("Socket Exception"):
+            if record.levelno >= logging.WARNING:
                 self._into.append(text)
+            elif text.startswith("Socket Exception") and (found := _REASON.search(text)):
+                self._into.append(f"({found[1] or found[0]})")
 
 
 def signature(secret: str, key: str, sent_at: int, body: bytes) -> str:

@@ -36,6 +36,9 @@ class Message:
     """What is sent, for every kind of channel."""
 
     title: str
+    """Plain text, in one line."""
+    marked_title: str
+    """The same as Markdown."""
     plain: str
     markdown: str
     level: str
@@ -68,8 +71,10 @@ def compose(news: Sequence[News], link: Link, now: float) -> Message:
     _incident(lines, news[0], link, now)
     _more(lines, news[1:], link)
     first = news[0].incident
+    title = _title(news[0])
     return Message(
-        title=_title(news[0]),
+        title=title,
+        marked_title=escaped(title),
         plain=lines.plain,
         markdown=lines.markdown,
         level=_level(first),
@@ -91,6 +96,7 @@ def sample(link: Link, now: float) -> Message:
     lines.link("Open nanwatch", link("/"))
     return Message(
         title="Test: this channel works",
+        marked_title="Test: this channel works",
         plain=lines.plain,
         markdown=lines.markdown,
         level="info",
@@ -106,9 +112,14 @@ def clean(text: str, most: int = TEXT_CHARS_MAX) -> str:
     return seen.replace("@", "@" + _BREAK).replace("://", ":" + _BREAK + "//")
 
 
+def escaped(text: str) -> str:
+    """Clean text as Markdown that shows just that."""
+    return _MARKUP.sub(r"\\\1", text)
+
+
 def steps(number: int) -> str:
     """`9 120`, as on the page."""
-    return f"{number:,}".replace(",", "\u2009")
+    return f"{number:,}".replace(",", " ")
 
 
 class _Lines:
@@ -123,7 +134,7 @@ class _Lines:
         said = clean(text)
         if said:
             self._plain.append(f"{label}: {said}" if label else said)
-            marked = _MARKUP.sub(r"\\\1", said)
+            marked = escaped(said)
             self._marked.append(f"**{label}:** {marked}" if label else marked)
 
     def link(self, words: str, address: str) -> None:
@@ -137,7 +148,7 @@ class _Lines:
 
     @property
     def markdown(self) -> str:
-        return "\n\n".join(self._marked)
+        return "  \n".join(self._marked)  # two spaces: the line ends here
 
 
 def _incident(lines: _Lines, news: News, link: Link, now: float) -> None:
@@ -189,8 +200,10 @@ def _list(news: Sequence[News], link: Link) -> Message:
     worst = next(iter(runs.values()))
     firing = [one for one in runs.values() if not _over(one.incident)]
     count = f"{len(firing)} runs need attention" if firing else f"{len(runs)} runs are well again"
+    title = f"{_word(worst.incident)}: {count}"
     return Message(
-        title=f"{_word(worst.incident)}: {count}",
+        title=title,
+        marked_title=title,
         plain=lines.plain,
         markdown=lines.markdown,
         level=_level(worst.incident),

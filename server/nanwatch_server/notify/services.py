@@ -4,7 +4,8 @@ is shown without its secrets. Pure; read by the server and by the courier.
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 URL_CHARS_MAX = 2_000
 
@@ -32,6 +33,9 @@ SHOWS_HOST = (OWN_HOST | {"http", "https"}) - {"ntfy", "ntfys"}
 
 MARKDOWN = _words("slack discord workflow workflows")
 """Services that get Markdown; the others get plain text, which none of them reads as markup."""
+
+MARKDOWN_TITLE = MARKDOWN - {"slack"}
+"""Those that read it in titles too."""
 
 REFUSED_OPTIONS = _words(
     """attach attach-as filename keyfile optional pgpprv pgppub redirect retry store subfile
@@ -81,13 +85,7 @@ def host_of(url: str) -> str:
 
 def secrets_of(url: str) -> list[str]:
     """Pieces of the address that must not be in any text, the longest first."""
-    pieces: set[str] = set()
-    piece = ""
+    rest = url.partition("://")[2]
+    pieces = {one for text in (rest, unquote(rest)) for one in re.split(r"[^\w.~%+-]+", text)}
     known = {scheme_of(url), host_of(url)}
-    for letter in url.partition("://")[2] + "/":
-        if letter.isalnum() or letter in "-_.~%+=":
-            piece += letter
-        else:
-            pieces.add(piece)
-            piece = ""
     return sorted((one for one in pieces - known if len(one) >= 5), key=len, reverse=True)

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import structlog
 
-from nanwatch_server.domain.models import IncidentState, Severity
+from nanwatch_server.domain.models import Incident, IncidentState, Severity
 from nanwatch_server.domain.notify import Channel, Delivery
 from nanwatch_server.domain.ports import Store
 from nanwatch_server.notify.channels import Couriers, Outcome
@@ -192,13 +192,26 @@ class Notifier:
             if incident is None or run is None:
                 self._put(_done([one], "skipped", "the run was deleted", now))
                 continue
-            over = incident.state is IncidentState.RESOLVED
-            if one.quiet and over and one.severity < Severity.CRITICAL and not one.tries:
-                self._put(_done([one], "skipped", "over before the quiet hours were", now))
+            if said := self._unwanted(one, incident):
+                self._put(_done([one], "skipped", said, now))
                 continue
             found.setdefault(incident.id, News(incident, run))
             wanted.append(one)
         return wanted, list(found.values())
+
+    def _unwanted(self, one: Delivery, incident: Incident) -> str:
+        """Why there is nothing left to say; empty if there is. What was tried is sent in any case:
+        it may have arrived."""
+        if one.tries:
+            return ""
+        if one.what == "resolved":
+            rows = self._store.deliveries(run_id=one.run_id, channel_id=one.channel_id, limit=500)
+            begun = [row for row in rows if (row.incident_id, row.what) == (incident.id, "firing")]
+            told = any(row.tries or row.state == "merged" for row in begun)
+            return "" if told else "it was not told that it began"
+        if incident.state is IncidentState.RESOLVED and one.severity < Severity.CRITICAL:
+            return "over before the quiet hours were" if one.quiet else "over before it was told"
+        return ""
 
     def _put(self, rows: Sequence[Delivery]) -> None:
         """Write it down, however long the database takes: it must not be sent again for that."""
