@@ -203,8 +203,10 @@ def _judge(readings: list[Reading], follow: bool, quiet: bool) -> None:
 def _stay(readings: list[Reading], quiet: bool) -> None:
     """Read on until Ctrl-C, or until every log has said its end."""
     _note("following; Ctrl-C ends it with the report")
-    for one in readings:
-        one.trial.told = lambda incident, one=one: None if quiet else _news(one, incident)
+    for one in [] if quiet else readings:
+        for incident in one.trial.verdict().incidents:
+            _news(one, incident)
+        one.trial.told = lambda incident, one=one: _news(one, incident)
     idle = dict.fromkeys(map(id, readings), 0.0)
     try:
         while not all(getattr(one.source, "end", None) for one in readings):

@@ -31,9 +31,10 @@ def chart(
         return []
     low, high = min(finite), max(finite)
     log = low > 0 and math.log10(high) - math.log10(low) > DECADES_LOG
-    scale = math.log10 if log else (lambda value: value)
+    peak = max(abs(low), abs(high)) or 1.0  # so that no difference overflows
+    scale = math.log10 if log else (lambda value: value / peak)
     bottom, top = scale(low), scale(high)
-    if top <= bottom or not math.isfinite(top - bottom):
+    if top <= bottom:
         bottom, top = bottom - 0.5, bottom + 0.5
     first, last = steps[0], max(steps[-1], steps[0] + 1)
 

@@ -60,7 +60,7 @@ def _header(first: str, path: Path) -> tuple[list[str], str]:
     delimiter = counts.most_common(1)[0][0]
     header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
     named = [cell for cell in header if cell and columns.number(cell) is None]
-    if not named or (not first.isprintable() and "\t" not in first):
+    if not named or not first.replace("\t", "").isprintable():
         what = "expected a first line with names of columns"
         raise UnusableError(f"{path.name}: {what}, got {ascii(first)[:80]}")
     return header, delimiter
