@@ -107,9 +107,8 @@ def scope_from_variable(name: str) -> str:
 
 def clean(name: str) -> str:
     """A parameter's name without the prefixes that wrappers put before it."""
-    for prefix in _WRAPPERS:
-        while name.startswith(prefix):
-            name = name[len(prefix) :]
+    while prefix := next((p for p in _WRAPPERS if name.startswith(p)), ""):
+        name = name[len(prefix) :]
     return name.replace("._orig_mod.", ".")
 
 

@@ -51,7 +51,7 @@ class Leaf:
     @property
     def shape(self) -> tuple[int, ...]:
         """Without reading it."""
-        return tuple(self.tensor.shape)
+        return () if getattr(self.tensor, "is_nested", False) else tuple(self.tensor.shape)
 
     @property
     def floating(self) -> bool:
@@ -59,6 +59,11 @@ class Leaf:
         if isinstance(self.tensor, Stored):
             return self.tensor.floating
         return self.tensor.is_floating_point() or self.tensor.is_complex()
+
+    @property
+    def ordered(self) -> bool:
+        """False where the file does not keep the order of the model (safetensors sorts by name)."""
+        return not isinstance(self.tensor, Stored)
 
     @property
     def bytes(self) -> int:
@@ -147,11 +152,11 @@ def _mapping(layout: Layout, value: Mapping[Any, Any], path: tuple[str, ...]) ->
         scaler = {str(k): _plain(v) for k, v in value.items()}
         layout.scalers[_section(path)] = {k: v for k, v in scaler.items() if v is not None}
         return
-    if path and path[-1] in _CONFIGS:
-        _config(layout, value, "")
-        return
     for key, inner in value.items():
-        _visit(layout, inner, (*path, _text(key)))
+        if _text(key) in _CONFIGS and not is_tensor(inner):
+            _config(layout, inner, "")
+        else:
+            _visit(layout, inner, (*path, _text(key)))
 
 
 def _leaf(layout: Layout, tensor: Any, path: tuple[str, ...]) -> None:

@@ -193,7 +193,8 @@ def owners_of(name: str, optimizer: Mapping[Any, Any], leaves: Sequence[Leaf]) -
 
 def _stem(name: str) -> str:
     """What a section and its optimizer have in common: `policy` of `policy_optimizer`."""
-    return re.sub(r"_?(optimi[sz]er|optim|opt|state|dict)_?", "", name.lower())
+    last = name.lower().rpartition(".")[2]
+    return re.sub(r"_?(optimi[sz]er|optim|opt|state|dict)_?", "", last)
 
 
 def _shape(state: Mapping[Any, Any]) -> tuple[int, ...] | None:
@@ -211,6 +212,8 @@ def _match(
     if len(leaves) != len(states):
         return {}
     shapes = dict(states)
+    if not all(leaf.ordered for leaf in leaves):
+        return _match_unique(states, leaves)
     left = list(leaves)
     found: dict[str, Leaf] = {}
     for group in optimizer["param_groups"]:
@@ -225,3 +228,18 @@ def _match(
                 return {}
             found[str(key)] = left.pop(place)
     return found if len(found) == len(states) else {}
+
+
+def _match_unique(
+    states: list[tuple[str, tuple[int, ...] | None]], leaves: list[Leaf]
+) -> dict[str, Leaf]:
+    """Those whose shape no other tensor and no other state has."""
+    by_shape: dict[tuple[int, ...], list[Leaf]] = {}
+    for leaf in leaves:
+        by_shape.setdefault(leaf.shape, []).append(leaf)
+    wanted = [shape for _, shape in states]
+    return {
+        key: by_shape[shape][0]
+        for key, shape in states
+        if shape is not None and wanted.count(shape) == 1 and len(by_shape.get(shape, [])) == 1
+    }

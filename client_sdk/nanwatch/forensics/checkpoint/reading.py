@@ -125,7 +125,7 @@ def _measure(leaves: Sequence[Leaf], did: Callable[[int], None]) -> list[TensorF
             leaf.name,
             leaf.section,
             str(tensor.dtype).removeprefix("torch."),
-            list(tensor.shape),
+            list(leaf.shape),
             "data" if leaf.is_data else "weight",
         )
         same = _identity(tensor)
@@ -147,10 +147,12 @@ def _measure(leaves: Sequence[Leaf], did: Callable[[int], None]) -> list[TensorF
 
 
 def _identity(tensor: Any) -> tuple[Any, ...] | None:
+    if tensor.is_nested:
+        return None
     try:
         place = tensor.untyped_storage().data_ptr(), tensor.storage_offset()
     except (RuntimeError, NotImplementedError):
-        return None  # sparse, nested, quantised
+        return None  # sparse, nested
     if not place[0]:
         return None
     return (*place, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()))
