@@ -108,13 +108,13 @@ def parse(text: str, number: int = 1) -> Points | Event | None:
         raise LineError(number, "expected less nesting") from None
 
 
-def load(text: str, number: int = 1) -> dict[str, Any]:
+def load(text: str, number: int = 1, chars_max: int = LINE_CHARS_MAX) -> dict[str, Any]:
     """The object of a line, whatever it means. Bare NaN and Infinity are read too; raises
     `LineError`."""
     if not _is_whole(text):
         raise LineError(number, f"expected UTF-8, got {_short(ascii(text))}")
-    if len(text) > LINE_CHARS_MAX:
-        raise LineError(number, f"expected at most {LINE_CHARS_MAX} characters, got {len(text)}")
+    if len(text) > chars_max:
+        raise LineError(number, f"expected at most {chars_max} characters, got {len(text)}")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

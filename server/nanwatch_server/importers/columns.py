@@ -95,24 +95,25 @@ class Clock:
 
     name: str
     scale: float = 1.0
-    since: float = 0.0
-    """Added to every value: when a clock that counts from the start began."""
 
     def time(self, value: float | None) -> float | None:
         """Seconds; None where the column says nothing usable."""
         if value is None or not math.isfinite(value):
             return None
-        at = value * self.scale + self.since
+        at = value * self.scale
         return at if 0 <= at < 1e12 else None
 
 
-def clock_of(first: Mapping[str, float]) -> Clock | None:
-    """The column that tells the time, by its name and its first value; None for none."""
+def clock_of(first: Mapping[str, float], *, elapsed: bool = True) -> Clock | None:
+    """The column that tells the time, by its name and its first value; None for none.
+
+    `elapsed`: also one that counts from the start of the training.
+    """
     for wanted in _WALL:
         for name, value in first.items():
             if _norm(name).rpartition("/")[2] == wanted and value >= SINCE_1970:
                 return Clock(name, 1e-3 if value > MILLISECONDS else 1.0)
-    for wanted in _ELAPSED:
+    for wanted in _ELAPSED if elapsed else ():
         for name, value in first.items():
             if _norm(name).rpartition("/")[2] == wanted and 0 <= value < SINCE_1970:
                 return Clock(name)

@@ -247,7 +247,7 @@ class WideTable(_Table):
         if step is not None:
             self._step = header.index(step)
             self.mapper.leave_out(step, "step")
-        self._clock = columns.clock_of(first)
+        self._clock = self.clock_of(first)
         if self._clock is not None:
             self._clock_at = header.index(self._clock.name)
             self.mapper.leave_out(self._clock.name, "time")
@@ -341,7 +341,7 @@ class TidyTable(_Table):
             return
         clock = columns.number(cell(self._timed))
         if self._clock is None and clock is not None:
-            self._clock = columns.clock_of({"time": clock}) or columns.Clock("", math.nan)
+            self._clock = self.clock_of({"time": clock}) or columns.Clock("", math.nan)
         time = self._clock.time(clock) if self._clock else None
         name = cell(self._named) if self._named >= 0 else self._tag
         self.add_named(step, time, [name or to_name(self.name)], [value])

@@ -21,6 +21,8 @@ from nanwatch_server.importers.source import LineSource, Options
 EXPORT = "nanwatch.points/1"
 """`format` in the first line of an export: names are as they are stored, nothing is guessed."""
 
+LINE_CHARS_MAX = 1 << 26
+"""A log of ours or not may have tens of thousands of layers in a line."""
 _OWN = frozenset({"step", "time", "stage", "scope", "rank"})
 Shape = tuple[Any, ...]
 
@@ -59,10 +61,10 @@ class JsonLines(LineSource):
         if not text.strip():
             return
         try:
-            found = lines.load(text, number)
+            found = lines.load(text, number, LINE_CHARS_MAX)
             if "event" in found and isinstance(found["event"], str):
                 self._event(found, number)
-            elif "step" in found and self._step_name is None:
+            elif self._step_name is None and not isinstance(found.get("step", ""), str):
                 self._canonical(found, number)
             else:
                 self._foreign(found, number)
@@ -203,7 +205,7 @@ class JsonLines(LineSource):
         }
         if self._step_name is None:
             self._step_name = columns.step_name(flat) or ""
-            self._clock = columns.clock_of(flat)
+            self._clock = self.clock_of(flat)
             times = [name for name in flat if columns.is_second_clock(name)]
             for name in (self._step_name, self._clock.name if self._clock else "", *times):
                 if name:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nanwatch.contract.lines import flatten
+from nanwatch_server.importers.columns import Clock, clock_of
 from nanwatch_server.importers.names import Given, Mapper
 from nanwatch_server.importers.rows import Item, Rows
 
@@ -43,7 +44,8 @@ class Options:
     told: tuple[Given, ...] = ()
     follow: bool = False
     stand_in: Callable[[Path], float] | None = None
-    """Time of the rows of a log without times; None: their step."""
+    """Time of the rows of a log without times; None: their step. With it only wall clocks count,
+    for what is stored has its place in time."""
 
 
 class Source:
@@ -96,6 +98,10 @@ class Source:
                 ids.append(one)
                 kept.append(value)
         self.rows.add(step, time, tuple(ids), kept)
+
+    def clock_of(self, first: dict[str, float]) -> Clock | None:
+        """The column that tells the time, from the first row."""
+        return clock_of(first, elapsed=self.options.stand_in is None)
 
     def id_of(self, name: str) -> int:
         """Place of a column's series; -1 if the column is left out."""

@@ -78,7 +78,7 @@ class LogHistory(Source):
         }
         if not self._step:
             self._step = columns.step_name(flat) or ""
-            self._clock = columns.clock_of(flat)
+            self._clock = self.clock_of(flat)
             for name, what in ((self._step, "step"), (self._clock and self._clock.name, "time")):
                 if name:
                     self.mapper.leave_out(name, what)

@@ -132,3 +132,17 @@ def test_times_count_only_if_the_log_has_them(tmp_path: Path) -> None:
     assert [row.time for row in bare.rows] == [7.0, 3.0] and bare.source.rows.clock is False
     stood = read(tmp_path / "b.jsonl", stand_in=lambda path: 1.5e9)
     assert {row.time for row in stood.rows} == {1.5e9}
+
+
+def test_numbers_as_texts_and_very_long_lines(tmp_path: Path) -> None:
+    got = read(lines(tmp_path / "a.jsonl", '{"step":"7","loss":"0.5","tag":"x"}'))
+    assert got.points("loss") == [(7, 0.5)]
+    layers = ",".join(f'"block.{n}.self_attention.projection.weight":1' for n in range(9_000))
+    got = read(lines(tmp_path / "b.jsonl", f'{{"step":1,"grad_norm_layer":{{{layers}}}}}'))
+    assert len(got.rows[0].ids) == 9_000 and not got.source.problems.count
+
+
+def test_a_clock_that_counts_from_the_start_is_none_for_what_is_stored(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", '{"global_step":1,"time_elapsed":5.0,"loss":1}')
+    assert read(path).rows[0].time == 5.0
+    assert read(path, stand_in=lambda path: 1.5e9).rows[0].time == 1.5e9
