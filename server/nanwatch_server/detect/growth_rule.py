@@ -101,6 +101,9 @@ class GrowthRule(SpeakingRule):
             weak = self.bank.reach[row] < math.log(limits["grown"])
             severity = 1 if weak or self.pardoned(int(steps[-1])) else worst
             return Verdict(severity, self.bank.onset(row), self._say(row, int(steps[-1])))
+        absolute = limits.get("absolute", math.inf)
+        if absolute < math.inf and (level >= math.log(absolute)).any():
+            return Verdict(2, -1, self._say_level(int(np.argmax(level)), int(steps[-1])))
         high = level >= math.log(limits["critical"])
         if self.alarm.level and (high & beyond).any():
             return Verdict(KEEP)
@@ -113,6 +116,22 @@ class GrowthRule(SpeakingRule):
     def sign(self) -> str:
         """`-` where the series is below 0."""
         return ""
+
+    def _say_level(self, row: int, step: int) -> Said:
+        level = number(math.exp(min(700.0, float(self.bank.level()[row]))))
+        limit, layer = number(self.limits["absolute"]), self.names[row]
+        where = f" of {layer[-40:]}" if layer else ""
+        return Said(
+            title=f"{self.what}{where} is {level}",
+            message=f"{self.what}{where} is {level} at step {step}, beyond {limit}, without growth "
+            "before: the weights began too large, or the inputs are.",
+            evidence=(
+                Evidence(label=self.what, value=level, limit=limit, kind=self.kind,
+                         scope=self.scope, layer=layer),
+            ),
+            kind=self.kind,
+            layer=layer,
+        )  # fmt: skip
 
     def _say(self, row: int, step: int) -> Said:
         level = math.exp(min(700.0, float(self.bank.level()[row])))

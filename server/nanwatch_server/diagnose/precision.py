@@ -41,7 +41,8 @@ def _try_stand_in(case: Case) -> list[Suggestion]:
 
 
 def _try_logits(case: Case) -> list[Suggestion]:
-    return [do.z_loss(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
+    return [do.z_loss(case), do.better_start(case), do.lower_lr(case), do.scale_lr(case),
+            do.checkpoint(case)]  # fmt: skip
 
 
 def _try_attention(case: Case) -> list[Suggestion]:

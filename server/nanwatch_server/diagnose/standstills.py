@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
-from nanwatch_server.diagnose.syndrome import Syndrome
+from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
@@ -92,7 +92,9 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "dead-units",
-        lambda case: 0.78 if case.has("dead_units") else 0.0,
+        lambda case: (
+            0.82 if case.has("dead_units", CRITICAL) else 0.78 if case.has("dead_units") else 0.0
+        ),
         ("dead_units",),
         "A unit that is zero for every input passes no gradient, so it can never come back. Large "
         "steps, a bad bias or inputs far from 0 kill many at once.",

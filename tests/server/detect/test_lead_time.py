@@ -70,7 +70,7 @@ def test_q_growth(doubling: int, reward: float) -> None:
 
 def test_loss_that_rises_and_stays() -> None:
     rng = np.random.default_rng(4)
-    loss = np.where(np.arange(1500) < 800, 1.0, 30.0) * noise(rng, 1500, 0.1)
+    loss = np.where(np.arange(1500) < 800, 1.0, 15.0) * noise(rng, 1500, 0.1)
     found = alarms(watch(Trace({"loss": loss})))
     assert found[0].rule == "loss_divergence"
     assert 800 < found[0].step < 900

@@ -27,6 +27,8 @@ FP32_MAX = 3.4e38
 PAST = 64
 """Records looked back over to word a jump."""
 TOTAL = "*"
+UNTRAINED = 64
+"""Records that show an untrained model."""
 
 
 class _Inputs(NamedTuple):
@@ -45,7 +47,7 @@ class GradExplosion(Rule):
     name = "grad_explosion"
     reads = ("grad_norm",)
     STATE = ("names", "alarm", "bank", "last", "reference", "start", "hits", "losses", "clip",
-             "base", "loss_usual")  # fmt: skip
+             "base", "loss_usual", "untrained")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -57,6 +59,8 @@ class GradExplosion(Rule):
         """Median logarithm of the last 128 records per row, as of the last tick."""
         self.start: F64 = np.full(1, np.nan)
         """First logarithm per row: stands in while there is no reference."""
+        self.untrained: F64 = np.full(1, -np.inf)
+        """Highest logarithm per row within the first 64 records."""
         self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
         """Which of the last 4 records stood far above the reference."""
         self.losses = Ring(1, 256)
@@ -96,6 +100,7 @@ class GradExplosion(Rule):
         self.last = np.where(keep >= 0, self.last[keep], np.nan)
         self.reference = np.where(keep >= 0, self.reference[keep], np.nan)
         self.start = np.where(keep >= 0, self.start[keep], np.nan)
+        self.untrained = np.where(keep >= 0, self.untrained[keep], -np.inf)
         self.hits = np.where(keep[:, None] >= 0, self.hits[keep], 0).astype(np.int8)
         self.names = names
 
@@ -220,6 +225,12 @@ class GradExplosion(Rule):
         # before there is a median only the total tells anything, and only beside the loss
         far[0] &= ~early[0] | risen
         far[1:, :] &= ~early[1:, None]
+        # a converged model jumps back to what an untrained one shows when its task changes
+        if self.bank.count < UNTRAINED:
+            known = logs[:, : UNTRAINED - self.bank.count]
+            self.untrained = np.fmax(self.untrained, known.max(axis=1, initial=-np.inf))
+        else:
+            far &= logs >= (self.untrained + math.log(limits["over_first"]))[:, None]
         far |= logs >= absolute
         if not far.any() and not self.hits.any():
             return np.zeros(n, np.int8), far
@@ -256,7 +267,8 @@ class GradExplosion(Rule):
         window = int(min(256, max(32, self.bank.window[row])))
         strong = reach >= math.log(limits["strong"])
         weak = reach < math.log(limits["grown"])
-        if weak or (not strong and improving(self.losses.window(window)[0], 0.1)):
+        large = strong and level[row] >= floor + math.log(limits["large"])
+        if weak or (not large and improving(self.losses.window(window)[0], 0.1)):
             return 1, row
         doubling = float(self.bank.doubling[rows].min())
         left = (math.log(FP32_MAX) - float(level[row])) / math.log(2) * doubling
@@ -350,6 +362,7 @@ class GradExplosion(Rule):
         self.bank.restart()
         self.reference = np.full(len(self.names), np.nan)
         self.start = np.full(len(self.names), np.nan)
+        self.untrained = np.full(len(self.names), -np.inf)
         self.hits = np.zeros((len(self.names), 4), np.int8)
         self.losses, self.loss_usual = Ring(1, 256), float("nan")
 

@@ -85,7 +85,7 @@ class LossExplosion(SpeakingRule):
                 continue
             if math.isnan(self.before):
                 self.begin = int(block.steps[at])
-            climbs = value > self.before or value >= limits["single"] * self.usual
+            climbs = value > self.before
             self.before = value
             if not climbs:
                 severities[at] = KEEP
