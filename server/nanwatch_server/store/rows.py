@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,9 +15,19 @@ T = TypeVar("T")
 pack = msgspec.msgpack.encode
 
 
+_decoders: dict[type, msgspec.msgpack.Decoder] = {}
+_making = threading.Lock()
+
+
 def unpack(data: bytes, kind: type[T]) -> T:
     """msgpack to a dataclass."""
-    return msgspec.msgpack.decode(data, type=kind)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        # One thread at a time: msgspec (0.22) crashes the process when two decode a dataclass for
+        # the first time together.
+        with _making:
+            decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind))
+    return decoder.decode(data)
 
 
 def to_run(row: Row) -> Run:
