@@ -96,8 +96,8 @@ class Export:
 
     def _parquet_bytes(self, progress: Progress) -> Iterator[bytes]:
         arrow, parquet = _parquet()
-        told = {"run": self.run.id, "project": self.run.project, "name": self.run.name}
-        told["config"] = {**self.run.facts, **self.run.config}
+        told: dict[str, Any] = {"run": self.run.id, "project": self.run.project}
+        told |= {"name": self.run.name, "config": {**self.run.facts, **self.run.config}}
         schema = arrow.schema(_columns(arrow), metadata={"nanwatch": json.dumps(told)})
         sink = _Sink()
         with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import structlog
@@ -16,9 +16,8 @@ from nanwatch.contract.frames import (
     decode_client,
     table_shape,
 )
-from nanwatch_server.domain.models import Series, Stream
+from nanwatch_server.domain.models import JournalRow, Series, Stream
 from nanwatch_server.domain.points import Points
-from nanwatch_server.domain.ports import Store
 from nanwatch_server.store.codec import milliseconds
 
 __all__ = ["Committed", "Points", "joined", "points_of", "replay", "tables_of"]
@@ -85,8 +84,17 @@ def _one(parts: list[Points]) -> Points:
     )
 
 
+class Journal(Protocol):
+    """What a replay reads; the store has it, and a moment of it."""
+
+    def journal(
+        self, run_id: str, *, after: int = 0, before: int | None = None, limit: int = 256
+    ) -> list[JournalRow]: ...
+    def declarations(self, stream: Stream) -> dict[int, Series]: ...
+
+
 def replay(
-    store: Store, run_id: str, after: int = 0, before: int | None = None
+    store: Journal, run_id: str, after: int = 0, before: int | None = None
 ) -> Iterator[Committed]:
     """Everything stored for the run behind journal row `after`, in commit order, up to the row
     ahead of `before`.

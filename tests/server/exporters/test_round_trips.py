@@ -21,7 +21,7 @@ from nanwatch_server.store.ordered import moment
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 from tests.server.importers.reading import read
-from tests.server.wire import table
+from tests.server.wire import RUN, Wire, table
 
 BITS = [
     *(0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000000000123, 0xFFF0000000000001),
@@ -173,3 +173,20 @@ def test_an_unknown_run_and_format_are_said(store: SqlStore) -> None:
         Export(moment(store.readers), "ef" * 16, "csv")
     with pytest.raises(ExportError, match="expected a format of csv, jsonl, parquet"):
         Export(moment(store.readers), "ef" * 16, "xml")
+
+
+def test_over_http_as_a_file(server: Any) -> None:
+    with Wire(server.url, server.token) as wire:
+        wire.hello()
+        wire.send(f.Declare(series=[f.SeriesDecl(1, "loss")]))
+        record = table([1], range(5), [[0.5, float("nan"), float("inf"), -0.0, 5e-324]])
+        wire.send(f.Batch(lane="scalars", first=0, records=[record]))
+        wire.acked("scalars", 0)
+    for form in FORMATS:
+        answer = server.http.get(f"/api/runs/{RUN}/export", params={"format": form})
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"] == f'attachment; filename="run.{form}"'
+    lines = server.http.get(f"/api/runs/{RUN}/export").text.splitlines()[1:]
+    assert [line.split(",")[-1] for line in lines] == ["0.5", "NaN", "Infinity", "-0.0", "5e-324"]
+    assert server.http.get(f"/api/runs/{RUN}/export?format=xml").status_code == 422
+    assert server.http.get(f"/api/runs/{'0' * 32}/export").status_code == 404
