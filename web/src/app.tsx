@@ -4,10 +4,13 @@ import { Audit } from "./pages/Audit";
 import { IncidentPage } from "./pages/Incident";
 import { Login, NotSignedIn } from "./pages/Login";
 import { NotFound } from "./pages/NotFound";
+import { Notifications } from "./pages/Notifications";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
 import { Wall } from "./pages/Wall";
 import { route } from "./router";
+import { startDesktop } from "./state/desktop";
+import { startDeliveries } from "./state/notifications";
 import { loadSession } from "./state/session";
 import { startWall } from "./state/wall";
 import { Shell } from "./ui/Shell";
@@ -19,7 +22,9 @@ async function start(): Promise<void> {
   await loadSession();
   if (started || signedOut.peek()) return;
   started = true;
+  startDesktop();
   startWall();
+  startDeliveries();
 }
 
 export function App() {
@@ -52,6 +57,7 @@ function Page({ path }: { path: string }) {
   if (path === "/") return <Wall />;
   if (path === "/runs") return <Runs />;
   if (path === "/audit") return <Audit />;
+  if (path === "/settings/notifications") return <Notifications />;
   const run = /^\/r\/([^/]+)\/?$/.exec(path);
   if (run) return <RunPage id={decodeURIComponent(run[1]!)} />;
   const incident = /^\/a\/([^/]+)\/?$/.exec(path);

@@ -8,6 +8,7 @@ import "./styles/base.css";
 import "./styles/wall.css";
 import "./styles/run.css";
 import "./styles/chart.css";
+import "./styles/notify.css";
 
 followLinks();
 startClock();

@@ -58,6 +58,14 @@ export async function postJson<T>(path: string, body: unknown, headers?: Record<
   return (await send("POST", path, { body, headers })).json() as Promise<T>;
 }
 
+export async function putJson<T>(path: string, body: unknown): Promise<T> {
+  return (await send("PUT", path, { body })).json() as Promise<T>;
+}
+
+export async function deleteJson<T>(path: string): Promise<T> {
+  return (await send("DELETE", path, {})).json() as Promise<T>;
+}
+
 export async function getFrame(path: string, signal?: AbortSignal): Promise<Frame> {
   return decodeFrame(await (await send("GET", path, { signal })).arrayBuffer());
 }

@@ -266,6 +266,66 @@ export interface AuditRow {
   hash: string;
 }
 
+/** A place that messages go to; its address stays on the server. */
+export interface NotifyChannel {
+  id: string;
+  name: string;
+  service: string;
+  shown: string;
+  enabled: boolean;
+  signed: boolean;
+  created_at: number;
+}
+
+export interface QuietHours {
+  /** `HH:MM` by the clock of `zone`. */
+  start: string;
+  end: string;
+  zone: string;
+  critical_passes: boolean;
+}
+
+export type NotifySeverity = "warning" | "critical";
+
+/** Which incidents go to a channel. */
+export interface NotifyRoute {
+  id: string;
+  channel_id: string;
+  /** Empty: every project. */
+  project: string;
+  min_severity: NotifySeverity;
+  resolved: boolean;
+  quiet: QuietHours | null;
+  enabled: boolean;
+  created_at: number;
+}
+
+export interface NotifyOverview {
+  channels: NotifyChannel[];
+  routes: NotifyRoute[];
+  allow_local: boolean;
+}
+
+/** One thing that was or will be said to one channel. */
+export interface Delivery {
+  n: number;
+  key: string;
+  channel_id: string;
+  channel: string;
+  run_id: string;
+  run_name: string;
+  incident_id: string;
+  title: string;
+  what: "firing" | "resolved";
+  severity: Severity;
+  state: "waiting" | "sent" | "merged" | "skipped" | "failed";
+  tries: number;
+  created_at: number;
+  due_at: number;
+  done_at: number | null;
+  detail: string;
+}
+
 /** Who may do what: the roles form a ladder, `ingest` stands beside it. */
 export function roleCovers(held: Role | undefined, needed: Role): boolean {
   const ladder: Role[] = ["view", "respond", "control", "admin"];

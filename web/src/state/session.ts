@@ -6,6 +6,7 @@ import { type Role, roleCovers, type Session } from "../net/types";
 export const session = signal<Session | null>(null);
 
 export const mayRespond = computed(() => roleCovers(session.value?.role, "respond"));
+export const isAdmin = computed(() => roleCovers(session.value?.role, "admin"));
 export const mayControl = computed(() => roleCovers(session.value?.role, "control"));
 
 export async function loadSession(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { connection, lastFrameAt, outdated } from "../net/signals";
 import { route } from "../router";
+import { failing } from "../state/notifications";
 import { session } from "../state/session";
 import { chooseTheme, themeChoice } from "../state/theme";
 import { attention, liveCount, nextIncident } from "../state/wall";
@@ -23,6 +24,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <NavLink to="/" text="Wall" />
           <NavLink to="/runs" text="Runs" />
           <NavLink to="/audit" text="Audit" />
+          <NavLink to="/settings/notifications" text="Notifications" />
         </nav>
         <ConnectionState />
         <ThemeToggle />
@@ -36,6 +38,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           </button>
         </div>
       ) : null}
+      <NotArriving />
       <main id="main" tabIndex={-1}>
         {children}
       </main>
@@ -46,6 +49,19 @@ export function Shell({ children }: { children: ComponentChildren }) {
           </span>
         ) : null}
       </footer>
+    </div>
+  );
+}
+
+/** Somebody counts on being told, and is not. */
+function NotArriving() {
+  const rows = failing.value;
+  if (!rows.length || route.value.path === "/settings/notifications") return null;
+  const names = [...new Set(rows.map((row) => row.channel || "a deleted channel"))].join(", ");
+  return (
+    <div class="lost-banner" role="status" data-testid="not-arriving">
+      <span aria-hidden="true">◌</span> Notifications do not arrive at {names}.{" "}
+      <a href="/settings/notifications">See why</a>
     </div>
   );
 }
