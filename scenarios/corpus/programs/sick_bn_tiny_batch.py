@@ -1,7 +1,7 @@
 """A BatchNorm net is fed one class at a time in batches of four, and its running statistics have
-momentum 0.9: in training every batch is normalised by itself and the loss falls to nearly nothing,
-in evaluation the statistics are those of the last class seen and the validation loss rises to many
-times chance. Cure: shuffle, batches of 32 (`twin_bn_shuffled`), or GroupNorm.
+momentum 0.9: in training the loss is nearly nothing within a class and leaps at the next; in
+evaluation the statistics are those of the last class seen and the validation loss is many times
+that of guessing. Cure: shuffle, batches of 32 (`twin_bn_shuffled`), or GroupNorm.
 """
 
 from __future__ import annotations

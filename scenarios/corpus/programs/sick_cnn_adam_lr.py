@@ -1,5 +1,5 @@
 """A small CNN tells eight noisy stripe patterns apart with Adam at lr 0.3: the first steps throw
-the weights so far that the loss starts in the thousands and ends at the logarithm of the number of
+the weights so far that every ReLU is dead, and the loss stays at the logarithm of the number of
 classes, where the network answers the same for every image. Never NaN. Cure: lr 1e-3
 (`twin_cnn_adam`).
 """

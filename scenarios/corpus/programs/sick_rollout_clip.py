@@ -1,6 +1,7 @@
-"""The simulator of `sick_skip_guard`'s kind with a residual map and clipping at 0.5, trained
-through sixty steps: the norm before the clip is 1e3 and grows by decades while the loss, bounded
-by a clamp, hardly moves. Clipping hides it. Cure: bptt_window 6 (`twin_rollout_truncated`).
+"""A learned simulator of the Hénon map, which starts out chaotic, is trained through sixty steps
+with clipping at 0.5: the norm before the clip grows from 1e2 to 1e10, the clipped direction is
+that of the worst sample of the batch, and the loss hardly gets below that of a constant. Clipping
+hides it. Cure: bptt_window 6 (`twin_rollout_truncated`).
 """
 
 from __future__ import annotations
