@@ -63,7 +63,7 @@ def facts_of(path: Path, against: Path | None = None, allow: list[str] | None = 
 
 
 def _quiet(text: str, done: int, total: int) -> None:
-    assert 0 <= done and total >= 0, text
+    assert done >= 0 and total >= 0, text
 
 
 def verdict_of(path: Path, against: Path | None = None) -> Verdict:

@@ -1,4 +1,4 @@
-"""`nanwatch diagnose` as a person calls it: real checkpoints, the real child, exit codes, output."""
+"""`nanwatch diagnose` as a person calls it: real checkpoints, the real child, exit codes."""
 
 from __future__ import annotations
 

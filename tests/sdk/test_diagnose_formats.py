@@ -1,4 +1,4 @@
-"""Formats, layouts and types of numbers that checkpoints come in, each written by the real library."""
+"""Formats, layouts and types of numbers of checkpoints, each written by the real library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that a stranger made: nothing in them runs, and none of them harms the process that asks."""
+"""Files that a stranger made: nothing in them runs, and none harms the process that asks."""
 
 from __future__ import annotations
 
