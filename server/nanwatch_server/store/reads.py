@@ -48,7 +48,8 @@ def _cannot_exist(error: StatementError) -> bool:
 
 def _signs(signs: Signs) -> list[ColumnElement[bool]]:
     run = t.runs.c
-    found = [run.ended_at.is_not(None) if signs.ended else run.ended_at.is_(None)]
+    ended = run.ended_at.is_not(None) if signs.ended else run.ended_at.is_(None)
+    found: list[ColumnElement[bool]] = [ended]
     if signs.seen_before is not None:
         found.append(run.last_seen_at < signs.seen_before)
     if signs.seen_since is not None:

@@ -21,7 +21,7 @@ class Repaired(LayerRule):
     def judge(self) -> Verdict:
         limits = self.limits
         window = np.nan_to_num(self.last(64))
-        hits = (window > 0).any(axis=0)
+        hits = np.max(window, axis=0, initial=0.0) > 0
         if not hits[-1]:
             return QUIET
         count, total = int(hits.sum()), float(window.sum())
