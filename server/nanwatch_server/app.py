@@ -420,12 +420,19 @@ def run_server(
     )
     web = _Uvicorn(config, server)
     handle(web)
-    sys.setswitchinterval(SWITCH_S)
-    gc.freeze()  # modules and tables are here to stay
-    gc.set_threshold(*GC_THRESHOLD)
+    if threading.current_thread() is threading.main_thread():  # else the process is not ours
+        _settle_in()
     # uvloop where there is one: half the cost of a message.
     with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(web, listener, lambda: on_ready(Ready(server.url, port, link, token))))
+
+
+def _settle_in() -> None:
+    """Settings of the interpreter for many threads and many small batches."""
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # modules and tables are here to stay
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 async def _serve(web: _Uvicorn, listener: sockets.socket, ready: Callable[[], None]) -> None:

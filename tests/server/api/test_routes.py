@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nanwatch.contract import frames as f
 from nanwatch.contract.commands import ControlOffer
 from nanwatch_server.api import static
 from nanwatch_server.auth.rules import collect
+from nanwatch_server.store.sql import FILE_NAME
 from tests.server.ingest.test_first_light import eventually, ids_of, query
 from tests.server.live.test_live_socket import browser, until, watch
 from tests.server.wire import RUN, Wire, table
@@ -56,6 +58,38 @@ def test_runs_are_found_and_paged(server):
     assert len(server.get("/api/runs", project="a")["runs"]) == 2
     assert server.get("/api/runs", status="ended")["runs"] == []
     assert len(server.get("/api/runs", status="live", limit=2)["runs"]) == 2
+
+
+def test_runs_by_status_are_those_that_have_it(server):
+    """The database sorts out by what is stored; who is connected it cannot know."""
+    ids = {name: f"{i:032x}" for i, name in enumerate(("ended", "lost", "live", "back", "fresh"))}
+    for name, run in ids.items():
+        train(server, run=run, name=name)
+    with server.parts.store.write() as uow:
+        uow.end_run(ids["ended"], at=1.0, reason="finished", exit_code=0)
+    with sqlite3.connect(server.data_dir / FILE_NAME) as db:
+        silent = [(ids[name],) for name in ("lost", "back")]
+        db.executemany("UPDATE runs SET last_seen_at = 5 WHERE id = ?", silent)
+    db.close()
+    for run in (ids["lost"], ids["back"]):
+        server.parts.presence._runs.pop(run)  # as after a restart of the server
+    with Wire(server.url, server.token) as wire:
+        wire.hello(run=ids["back"], name="back")
+        with sqlite3.connect(server.data_dir / FILE_NAME) as db:
+            db.execute("UPDATE runs SET last_seen_at = 5 WHERE id = ?", (ids["back"],))
+        db.close()
+        every = {run["name"]: run["status"] for run in server.get("/api/runs")["runs"]}
+        assert every == {
+            "ended": "ended", "lost": "lost", "live": "live", "back": "live", "fresh": "live"
+        }  # fmt: skip
+        for status in ("live", "stalled", "lost", "ended"):
+            found, after = [], ""
+            while after is not None:
+                page = server.get("/api/runs", status=status, limit=2, after=after)
+                found += [run["name"] for run in page["runs"]]
+                after = page["next"]
+            wanted = [name for name, known in every.items() if known == status]
+            assert found == wanted, status
 
 
 def test_points_of_any_range(server):

@@ -224,3 +224,32 @@ def test_steps_up_to_the_largest(run):
     run.commit([1], np.arange(100), [np.arange(100.0)])
     run.compact()
     assert run.check(1, None, None, 10) == "buckets"
+
+
+def test_what_is_remembered_of_a_chart_is_what_it_would_be(store):
+    """Reloads, new points behind, points that go back, and a compaction: as if nothing were kept."""
+    run = Run(store)
+
+    def check() -> None:
+        for x0, x1, buckets in ((None, None, 300), (1_000, 30_000, 300), (None, None, 17)):
+            known = [run.tail.query(RUN, run.series[1].id, x0, x1, buckets) for _ in range(3)]
+            fresh = Tail(store, History(store.readers))
+            afresh = fresh.query(RUN, run.series[1].id, x0, x1, buckets).buckets
+            for one in known:
+                assert one.buckets is not None and afresh is not None
+                for name in COLUMNS:
+                    np.testing.assert_array_equal(one.buckets[name], afresh[name], err_msg=name)
+
+    rng = np.random.default_rng(3)
+    for begin in range(0, 40_000, 8_000):
+        values = rng.normal(size=8_000)
+        values[begin % 7 :: 1_999] = np.nan
+        run.commit([1], np.arange(begin, begin + 8_000), [values])
+        check()
+        if begin != 16_000:
+            run.compact()
+            check()
+    run.commit([1], np.arange(35_000, 36_000), [np.full(1_000, 9.0)])  # steps that went back
+    check()
+    run.compact()
+    check()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy import event
 
 from nanwatch_server.domain.models import Stream
 from nanwatch_server.ingest.intake import Intake, Job
 from nanwatch_server.store.base import StoreError, StoreUnavailableError
 from nanwatch_server.store.postgres import shown
 from nanwatch_server.store.sql import SqlStore
+from tests.server.store.test_chunks import Run
 from tests.server.wire import RUN
 
 STREAM = Stream(run_id=RUN, rank=0, epoch=1)
@@ -87,6 +92,38 @@ def test_nothing_acked_is_lost_when_the_postmaster_is_killed(cluster, tmp_path):
     assert acked == list(range(len(acked)))
     assert [row.first for row in rows] == list(range(len(rows))) and len(rows) >= len(acked)
     assert [row.frame for row in rows] == [b"%d" % row.first for row in rows]
+
+
+def test_a_chart_reads_one_partition_of_each_table(cluster, tmp_path):
+    """Sixteen parts are not looked through for the sake of one run (decision 0023)."""
+    store = SqlStore(tmp_path, cluster.address(cluster.database()))
+    run = Run(store)
+    steps = np.arange(20_000)
+    run.commit([1, 2], steps, [np.sin(steps), np.cos(steps)])
+    run.compact()
+    run.reopen()
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.readers, "before_cursor_execute")
+    def listen(_db, _cursor, statement, parameters, _context, _many) -> None:
+        asked.append((statement, parameters))
+
+    ids = [one.id for one in store.series_of(RUN)][:2]
+    assert run.tail.query_many(RUN, ids, None, None, 100)[ids[0]].buckets is not None
+    assert run.tail.query_many(RUN, ids, 5_000, 5_050, 100)[ids[0]].raw is not None
+    assert len(run.tail.newest(RUN, ids[0], 100).steps) == 100
+    event.remove(store.readers, "before_cursor_execute", listen)
+    looked: set[str] = set()
+    with store.readers.connect() as db:
+        for statement, parameters in asked:
+            plan = db.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
+            for table in ("chunks", "spans", "axes", "journal"):
+                parts = set(re.findall(rf"{table}_p[0-9]+", "\n".join(plan)))
+                if f"FROM {table}" in statement:
+                    looked.add(table)
+                    assert len(parts) == 1, (table, sorted(parts), statement)
+    store.close()
+    assert looked == {"chunks", "spans", "axes", "journal"}
 
 
 def _until(done) -> None:
