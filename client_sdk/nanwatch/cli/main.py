@@ -17,6 +17,7 @@ from nanwatch.cli import (
     import_runs,
     launch,
     login,
+    notify,
     runs,
     send,
     serve,
@@ -46,6 +47,7 @@ app.command("demo")(demo.demo)
 app.command("login")(login.login)
 app.add_typer(db_care.app, name="db")
 app.add_typer(runs.app, name="runs")
+app.add_typer(notify.app, name="notify")
 
 
 @app.command("version")

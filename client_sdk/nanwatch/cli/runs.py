@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nanwatch import local_server
-from nanwatch.cli.output import console, fail, program
-from nanwatch.config import data_directory
+from nanwatch.cli.admin import call
+from nanwatch.cli.output import console
 
 app = typer.Typer(help="List, delete and pin runs.", no_args_is_help=True)
 
-TIMEOUT_S = 60.0
 PAGE = 200
 
 DataDir = Annotated[Path | None, typer.Option(help="Of the server. Default: NANWATCH_DATA_DIR.")]
@@ -33,7 +28,7 @@ def listed(
     shown, after = 0, ""
     while shown < limit:
         asked = {"q": query, "limit": min(PAGE, limit - shown), "after": after}
-        page = _call(data_dir, "GET", "/api/runs?" + urllib.parse.urlencode(asked))
+        page = call(data_dir, "GET", "/api/runs?" + urllib.parse.urlencode(asked))
         for run in page["runs"]:
             print(f"{run['id']}  {run['status']:<8}{run['project']}/{run['name']}")
         shown += len(page["runs"])
@@ -50,11 +45,11 @@ def delete(
     data_dir: DataDir = None,
 ) -> None:
     """Delete a run for good. What its training still sends is refused."""
-    found = _call(data_dir, "GET", _path(run))
+    found = call(data_dir, "GET", _path(run))
     name = f"{found['project']}/{found['name']}"
     if not yes and not typer.confirm(f"Delete {name} ({found['id'][:8]}) for good?"):
         raise SystemExit(1)
-    _call(data_dir, "DELETE", f"{_path(run)}?force={'true' if force else 'false'}")
+    call(data_dir, "DELETE", f"{_path(run)}?force={'true' if force else 'false'}")
     console.print(f"nanwatch: {name} is deleted", markup=False)
 
 
@@ -65,36 +60,8 @@ def pin(
     data_dir: DataDir = None,
 ) -> None:
     """Keep every point of a run, whatever the retention of its project says."""
-    _call(data_dir, "DELETE" if off else "PUT", f"{_path(run)}/pin")
+    call(data_dir, "DELETE" if off else "PUT", f"{_path(run)}/pin")
 
 
 def _path(run: str) -> str:
     return f"/api/runs/{urllib.parse.quote(run, safe='')}"
-
-
-def _call(data_dir: Path | None, method: str, path: str) -> Any:
-    found = local_server.alive((data_dir or data_directory()).expanduser())
-    if found is None:
-        fail(f"no server of this user runs: start one with `{program()} serve --detach`")
-    request = urllib.request.Request(
-        found.url + path,
-        method=method,
-        headers={
-            "Authorization": f"Bearer {found.admin_token}",
-            "Content-Type": "application/json",
-            "X-Nanwatch": "1",
-        },
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        text = error.read(10_000).decode(errors="replace")
-        try:
-            text = json.loads(text)["error"]["message"]
-        except (ValueError, KeyError, TypeError):
-            pass
-        fail(text)
-    except OSError as error:
-        fail(f"no answer of the server at {found.url}: {error}")

@@ -35,6 +35,21 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="Another name:port under which browsers reach us.")
     ] = None,
+    public_url: Annotated[
+        str,
+        typer.Option(
+            envvar="NANWATCH_PUBLIC_URL",
+            help="Address for links in notifications, if not the one listened on.",
+        ),
+    ] = "",
+    allow_local_webhooks: Annotated[
+        bool,
+        typer.Option(
+            "--allow-local-webhooks",
+            envvar="NANWATCH_ALLOW_LOCAL_WEBHOOKS",
+            help="Notifications may go to this machine and to private networks.",
+        ),
+    ] = False,
     open_page: Annotated[
         bool | None, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = None,
@@ -59,6 +74,9 @@ def serve(
     if detach:
         if host != "127.0.0.1" or database or allowed_host or idle_hours or insecure_http:
             fail("--detach goes with --port and --data-dir only: it serves 127.0.0.1 for a day")
+        # The other process reads them there.
+        os.environ["NANWATCH_PUBLIC_URL"] = public_url
+        os.environ["NANWATCH_ALLOW_LOCAL_WEBHOOKS"] = str(int(allow_local_webhooks))
         detached.start(directory, port, as_json=as_json)
         return
     try:
@@ -80,6 +98,8 @@ def serve(
             port=port,
             allowed_hosts=tuple(allowed_host or ()),
             idle_s=idle_hours * 3600.0,
+            public_url=public_url,
+            allow_local_webhooks=allow_local_webhooks,
         )
         if database:
             settings = settings.model_copy(update={"database": SecretStr(database)})

@@ -153,6 +153,8 @@ class Couriers:
             else:
                 self._idle.put(courier)
         if answer is None:
+            if job["op"] == "check":
+                return {"ok": False, "error": "it could not be checked in time: try again"}
             return {"ok": False, "error": f"the service did not take it within {ANSWER_S:g} s"}
         return answer
 
