@@ -41,6 +41,7 @@ class Report(NamedTuple):
     """One run and what was found."""
 
     name: str
+    file: str
     about: str
     verdict: Verdict
     traces: Any
@@ -245,7 +246,7 @@ def _finished(one: Reading) -> Report:
     _say_mapping(source)
     steps = f"steps {verdict.first_step} to {verdict.last_step}" if verdict.points else "no points"
     about = f"{source.path} · {source.format} · {steps} · {verdict.points:,} points"
-    return Report(source.name, about, verdict, one.trial.traces)
+    return Report(source.name, str(source.path), about, verdict, one.trial.traces)
 
 
 def _of_use(reports: list[Report], readings: list[Reading]) -> list[Report]:
@@ -296,9 +297,11 @@ def _say_mapping(source: Source) -> None:
 def _print(out: Console, reports: list[Report], output: str) -> None:
     if output == "json":
         plain = [report.verdict.plain() for report in reports]
-        one = plain[0] if len(plain) == 1 else {
-            "runs": [{"run": r.name} | p for r, p in zip(reports, plain, strict=True)]
-        }  # fmt: skip
+        runs = [
+            {"run": report.name, "file": report.file} | found
+            for report, found in zip(reports, plain, strict=True)
+        ]
+        one = plain[0] if len(plain) == 1 else {"runs": runs}
         print(json.dumps(one, ensure_ascii=False, allow_nan=False))
         return
     from nanwatch.cli.check_text import show_verdict

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
+from nanwatch.contract.frames import Batch, RunInfo, SeriesDecl, encode
 from nanwatch_server.domain.models import Stream
 from nanwatch_server.ingest.intake import Intake, Job
 from nanwatch_server.store.base import StoreError, StoreUnavailableError
+from nanwatch_server.store.ordered import OrderedRun, moment
 from nanwatch_server.store.postgres import shown
-from nanwatch_server.store.sql import SqlStore
+from nanwatch_server.store.sql import SqlStore, reading_database
 from tests.server.store.test_chunks import Run
-from tests.server.wire import RUN
+from tests.server.wire import RUN, table
 
 STREAM = Stream(run_id=RUN, rank=0, epoch=1)
 
@@ -29,6 +31,28 @@ def test_a_database_that_confirms_too_early_is_refused(cluster, tmp_path):
         SqlStore(tmp_path, cluster.address(name))
     cluster.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
     SqlStore(tmp_path, cluster.address(name)).close()
+
+
+def test_it_can_be_read_beside_its_server(cluster, tmp_path):
+    """What `nanwatch export` and back-tests do."""
+    address = cluster.address(cluster.database())
+    store = SqlStore(tmp_path, address)
+    with store.write() as uow:
+        info = RunInfo(id=RUN, project="p", name="n", started_at=1.0)
+        uow.upsert_run(info, None, 1.0)
+        uow.declare(STREAM, [SeriesDecl(1, "loss")])
+        batch = Batch(lane="scalars", first=0, records=[table([1], [1, 2], [[0.5, float("nan")]])])
+        uow.append_journal(STREAM, "scalars", 0, 0, encode(batch), 1.0)
+    with reading_database(tmp_path, address) as engine, moment(engine) as reads:
+        ((points,),) = OrderedRun(reads, RUN).rounds()
+        assert points.steps.tolist() == [1, 2] and points.values[0, 0] == 0.5
+    store.close()
+    with (
+        pytest.raises(StoreError, match="cannot read"),
+        reading_database(tmp_path, f"postgresql://me:secret@/none?host={tmp_path}") as engine,
+        moment(engine),
+    ):
+        pass
 
 
 def test_what_is_not_there_is_said_without_the_password(tmp_path):
