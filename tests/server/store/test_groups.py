@@ -51,7 +51,7 @@ def test_a_thousand_series_are_declared_at_once_and_again(store):
     with store.write() as uow:
         first = uow.declare(stream, decls)
     with store.write() as uow:
-        again = uow.declare(stream, decls[:10] + [f.SeriesDecl(5_000, "loss")])
+        again = uow.declare(stream, [*decls[:10], f.SeriesDecl(5_000, "loss")])
     assert sorted(first) == list(range(2_000))
     assert {n: again[n] for n in range(10)} == {n: first[n] for n in range(10)}
     assert store.declarations(stream) == first | again
