@@ -15,7 +15,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="recommender", sick=True, cause="divergence-slow")
-CONFIG = {"lr": 9.0, "users": 200, "items": 100, "rank": 8, "batch_size": 256, "steps": 1200}
+CONFIG = {"lr": 7.0, "users": 200, "items": 100, "rank": 8, "batch_size": 256, "steps": 1200}
 
 
 class Factors(nn.Module):
