@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import { Blocks, encode, seriesFrame } from "./frames.mjs";
 import { answer, fail, serveFile } from "./http.mjs";
 import { makeIncidents } from "./incidents.mjs";
+import { deliveriesOf, NOTIFICATIONS } from "./notifications.mjs";
 import { COVERAGE, reportsOf } from "./reports.mjs";
 import { checkpointsOf, makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
@@ -255,6 +256,9 @@ function get(path, query, response) {
     });
   }
   if (path === "/api/audit") return answer(response, 200, { rows: audit, next: null });
+  if (path === "/api/notifications") return answer(response, 200, NOTIFICATIONS);
+  if (path === "/api/notifications/deliveries")
+    return answer(response, 200, { deliveries: deliveriesOf([...incidents.values()]), next: null });
   if (path === "/api/incidents")
     return answer(response, 200, {
       incidents: [...incidents.values()].filter((one) => one.state !== "resolved"),

@@ -71,8 +71,12 @@ class NoticeReads(Protocol):
         """Newest first; `after` is the `n` of the last one seen."""
         ...
 
-    def due_deliveries(self, now: float, limit: int) -> list[Delivery]:
-        """Those that wait and may be sent, oldest first."""
+    def due_channels(self, now: float) -> list[str]:
+        """Ids of channels for which something waits that may be sent."""
+        ...
+
+    def due_deliveries(self, now: float, limit: int, channel_id: str = "") -> list[Delivery]:
+        """Those that wait and may be sent (to one channel), oldest first."""
         ...
 
     def next_due(self) -> float | None:

@@ -97,7 +97,7 @@ class Notifier:
             self._trim_at = now + TRIM_S
             self._trim(now)
         self._couriers.trim()
-        for channel_id in {one.channel_id for one in self._store.due_deliveries(now, AT_ONCE)}:
+        for channel_id in self._store.due_channels(now):
             with self._lock:
                 if channel_id in self._busy:
                     continue
@@ -118,8 +118,7 @@ class Notifier:
         """Everything that is due for one channel. On a thread of the pool."""
         try:
             channel = next((c for c in self._store.channels() if c.id == channel_id), None)
-            due = self._store.due_deliveries(self._clock(), AT_ONCE)
-            mine = [one for one in due if one.channel_id == channel_id]
+            mine = self._store.due_deliveries(self._clock(), AT_ONCE, channel_id)
             if channel is None or not channel.enabled:
                 self._put(_done(mine, "skipped", "the channel is off", self._clock()))
             else:

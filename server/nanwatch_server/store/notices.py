@@ -134,10 +134,17 @@ class NoticeReads:
             query = query.where(_OUT.n < after)
         return [_delivery(row) for row in self._all(query)]
 
-    def due_deliveries(self, now: float, limit: int) -> list[Delivery]:
-        """Those that wait and may be sent, oldest first."""
+    def due_channels(self, now: float) -> list[str]:
+        """Ids of channels for which something waits that may be sent."""
+        due = (_OUT.state == "waiting") & (_OUT.due_at <= now)
+        return [row.channel_id for row in self._all(select(_OUT.channel_id).where(due).distinct())]
+
+    def due_deliveries(self, now: float, limit: int, channel_id: str = "") -> list[Delivery]:
+        """Those that wait and may be sent (to one channel), oldest first."""
         due = (_OUT.state == "waiting") & (_OUT.due_at <= now)
         query = select(t.notify_outbox).where(due).order_by(_OUT.n).limit(limit)
+        if channel_id:
+            query = query.where(_OUT.channel_id == channel_id)
         return [_delivery(row) for row in self._all(query)]
 
     def next_due(self) -> float | None:

@@ -214,6 +214,12 @@ def test_from_a_point_to_a_message_with_a_link_people_can_open(server, hook):
     assert rows(server, viewer, run=RUN, channel=told[0]["channel_id"])
     assert rows(server, viewer, run="0" * 32) == []
     assert viewer.get("/api/notifications").status_code == 403
+    [route] = overview(server)["routes"]
+    body = {"channel_id": told[0]["channel_id"], "resolved": True}
+    assert send(server, "PUT", f"/routes/{route['id']}", body).status_code == 200
+    over = server.http.post(f"/api/incidents/{told[0]['incident_id']}/resolve", json={})
+    assert over.json()["state"] == "resolved", "by a person, in the same transaction as this"
+    assert rows(server)[0]["what"] == "resolved"
     for method, path in [("POST", "/channels"), ("POST", "/channels/x/test"), ("POST", "/routes"),
                          ("DELETE", "/routes/x"), ("PUT", "/channels/x")]:  # fmt: skip
         answer = viewer.request(

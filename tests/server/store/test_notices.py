@@ -76,17 +76,21 @@ def test_what_is_due_oldest_first_and_when_there_is_more(filled):
     add(filled, delivery("a"), delivery("b", due_at=30.0), delivery("c", due_at=20.0))
     assert [one.key for one in filled.due_deliveries(20.0, 9)] == ["a", "c"]
     assert [one.key for one in filled.due_deliveries(40.0, 2)] == ["a", "b"]
+    add(filled, delivery("z", channel_id="c2", due_at=15.0))
+    assert filled.due_channels(12.0) == ["c1"]
+    assert sorted(filled.due_channels(15.0)) == ["c1", "c2"]
+    assert [one.key for one in filled.due_deliveries(40.0, 9, "c2")] == ["z"]
     assert filled.next_due() == 10.0
     [first] = filled.due_deliveries(10.0, 9)
     with filled.write() as uow:
         uow.put_delivery(replace(first, state="sent", done_at=12.5, tries=2, detail="ünd"))
         uow.put_delivery(delivery("nowhere"))
-    assert filled.next_due() == 20.0
+    assert filled.next_due() == 15.0
     assert filled.last_sent("c1", RUN) == 12.5
     assert filled.last_sent("c2", RUN) == filled.last_sent("c1", "x") == 0.0
     [known] = [one for one in filled.deliveries() if one.key == "a"]
     assert (known.state, known.tries, known.detail, known.done_at) == ("sent", 2, "ünd", 12.5)
-    assert len(filled.deliveries()) == 3
+    assert len(filled.deliveries()) == 4
 
 
 def test_the_log_in_pages_and_by_run_and_channel(filled):
