@@ -227,7 +227,7 @@ def test_steps_up_to_the_largest(run):
 
 
 def test_what_is_remembered_of_a_chart_is_what_it_would_be(store):
-    """Reloads, new points behind, points that go back, and a compaction: as if nothing were kept."""
+    """Reloads, new points behind, points that go back, a compaction: as if nothing were kept."""
     run = Run(store)
 
     def check() -> None:
