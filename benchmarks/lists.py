@@ -1,4 +1,4 @@
-"""Lists that scale: 10,000 runs, and 20,000 series of a run, over HTTP on a kept-alive connection.
+"""Lists that scale: 10,000 runs, and 20,000 series of one run, over HTTP, one connection.
 
 A page of each, a page from the middle, a search that finds few, and runs by status. The rows are
 written straight into the database before the server starts; each run has a configuration of thirty

@@ -16,6 +16,9 @@ from sqlalchemy import Connection
 VALUES_MOST = 8_000
 """Bound values of one statement; SQLite takes 32,766 (before 3.32: 999), PostgreSQL 65,535."""
 
+BYTES_MOST = 8 << 20
+"""Blobs of one statement, about."""
+
 
 def insert(
     db: Connection,
@@ -58,6 +61,12 @@ def _values(db: Connection, rows: int, columns: int) -> str:
     return ", ".join([one] * rows)
 
 
-def _portions(rows: Sequence[Any], columns: int) -> Iterator[Sequence[Any]]:
-    size = VALUES_MOST // columns
-    return (rows[at : at + size] for at in range(0, len(rows), size))
+def _portions(rows: Sequence[tuple[Any, ...]], columns: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+    most, first, size = VALUES_MOST // columns, 0, 0
+    for at, row in enumerate(rows):
+        if at - first >= most or (size > BYTES_MOST and at > first):
+            yield rows[first:at]
+            first, size = at, 0
+        size += sum(len(value) for value in row if isinstance(value, bytes))
+    if first < len(rows):
+        yield rows[first:]

@@ -128,7 +128,8 @@ def _bucketed(
     """Buckets of all segments; what comes of the chunks is remembered, for the next reload."""
     newest = [one for one in segments if isinstance(one, Newest)]
     past: list[Segment] = [one for one in segments if isinstance(one, ChunkRef)]
-    if not past or any(new.low < one.high for new in newest for one in past):
+    reach = max((one.high for one in past), default=0)
+    if not past or any(one.low < reach for one in newest):
         return merged(_parts(history, index, segments, low, high, width), width)
     kept = history.kept(
         index,

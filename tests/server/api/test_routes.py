@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nanwatch.contract import frames as f
 from nanwatch.contract.commands import ControlOffer
 from nanwatch_server.api import static
 from nanwatch_server.auth.rules import collect
+from nanwatch_server.ingest.intake import Job
 from nanwatch_server.store.sql import FILE_NAME
 from tests.server.ingest.test_first_light import eventually, ids_of, query
 from tests.server.live.test_live_socket import browser, until, watch
@@ -65,6 +67,10 @@ def test_runs_by_status_are_those_that_have_it(server):
     ids = {name: f"{i:032x}" for i, name in enumerate(("ended", "lost", "live", "back", "fresh"))}
     for name, run in ids.items():
         train(server, run=run, name=name)
+    eventually(lambda: not server.parts.presence.connected_runs())
+    written = threading.Event()  # what the ends of the connections still write down
+    server.parts.intake.submit(Job(lambda uow: None, lambda _: written.set(), print))
+    assert written.wait(30)
     with server.parts.store.write() as uow:
         uow.end_run(ids["ended"], at=1.0, reason="finished", exit_code=0)
     with sqlite3.connect(server.data_dir / FILE_NAME) as db:

@@ -30,6 +30,16 @@ def test_more_rows_than_a_statement_holds_come_back(store):
         assert len(db.execute(select(t.streams)).all()) == 5_000
 
 
+def test_blobs_are_portioned_by_size_and_lose_nothing(store, monkeypatch):
+    monkeypatch.setattr(groups, "BYTES_MOST", 1_000)
+    stream = Stream(run_id=RUN, rank=0, epoch=1)
+    frames = [bytes([n]) * (700 * (n % 5)) for n in range(100)]
+    with store.write() as uow:
+        for n, frame in enumerate(frames):
+            uow.append_journal(stream, "scalars", n, n, frame, 1.0)
+    assert [row.frame for row in store.journal(RUN)] == frames
+
+
 def test_marks_looked_up_together_are_those_looked_up_alone(store):
     streams = [Stream(run_id=RUN, rank=rank, epoch=rank % 3) for rank in range(20)]
     with store.write() as uow:
