@@ -167,7 +167,7 @@ class ClosedAttempt:
                 total=1,
             )
 
-    def _report_gradient(self, found: list[float], bad: int) -> Iterable[NonFinite]:
+    def _report_gradient(self, found: Sequence[float], bad: int) -> Iterable[NonFinite]:
         if not self.health.turned_bad(self.scope, "gradient", bad > 0):
             return
         assert self.norms is not None

@@ -100,7 +100,7 @@ class Measured:
     numbers: Numbers
     source: str
     """Probe and scope: rows of one source keep their order."""
-    finish: Callable[[list[float]], list[float]] | None = None
+    finish: Callable[[Sequence[float]], list[float]] | None = None
     """Makes the values of the columns from what was read; background thread."""
     finished: list[float] = field(default_factory=list)
 

@@ -65,7 +65,7 @@ class _Weights:
         scope: str,
         moving: Sequence[int],
         still: Sequence[int],
-        values: list[float],
+        values: Sequence[float],
     ) -> tuple[list[Value], NonFinite | None]:
         """Values of one pass: norms before and of the update, then of what did not move."""
         n = len(moving)
@@ -263,7 +263,7 @@ def _measure(negatives: list[Any], after: list[Any], rest: list[Any]) -> Numbers
         return gather([*before, *fused_norms(negatives), *fused_norms(rest)])
 
 
-def _nothing_changed(values: list[float]) -> tuple[list[Value], NonFinite | None]:
+def _nothing_changed(values: Sequence[float]) -> tuple[list[Value], NonFinite | None]:
     return [("update_norm", "", values[0])], None
 
 
