@@ -95,7 +95,7 @@ class Observation(Protocol):
         ...
 
     def rows(self, catalog: Catalog) -> Iterable[Row | Mark | NonFinite | tuple[Any, ...]]:
-        """What to record, in order; tuples go to the `Reader` they begin with."""
+        """What to record, in order; tuples go to the `Reader`."""
         ...
 
 
@@ -110,14 +110,15 @@ class Reader(Protocol):
 class Recorder:
     """Bounded hand-over from the training thread to the background thread.
 
-    What is handed over is an `Observation`, or a tuple that begins with its `Reader`: a tuple
-    costs a tenth of an object.
+    What is handed over is an `Observation`, or a tuple of plain values for the one `reader`: a
+    tuple costs a tenth of an object, and the collector of cycles does not follow it.
     """
 
     def __init__(self) -> None:
         self.catalog = Catalog()
         self.pending: deque[Observation | tuple[Any, ...]] = deque()
         """Seen and not yet drained; whoever appends looks at `PENDING_MAX`, as `put` does."""
+        self.reader: Reader | None = None
         self.samplers: list[Callable[[], None]] = []
         """Called before each drain, on its thread: they look whether it is time to `put`."""
         self.taps: list[Callable[[list[Record]], list[Record]]] = []
@@ -201,7 +202,8 @@ class _Segment:
         if self.entries:
             entries, self.entries = self.entries, []
             try:
-                reader: Reader = entries[0][0]
+                reader = self._recorder.reader
+                assert reader is not None
                 self.records.extend(reader.records(entries, self._recorder.catalog))
             except Exception as error:
                 self._recorder.count_drop("internal error", len(entries))

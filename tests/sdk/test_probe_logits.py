@@ -115,7 +115,7 @@ def test_the_graph_is_not_kept(watched: Make) -> None:
 def test_rows_of_a_large_output() -> None:
     output = torch.zeros(2, logits.ELEMENTS_MOST // 64, 64)
     output[0, 0, 5] = -7
-    assert logits.largest(output).get() == [7.0]
+    assert list(logits.largest(output).get()) == [7.0]
     output[1, 2, 3] = math.nan
     assert math.isnan(logits.largest(output).get()[0])
 

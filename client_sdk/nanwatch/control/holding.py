@@ -13,16 +13,19 @@ from typing import Any
 
 _held: weakref.WeakSet[Any] = weakref.WeakSet()
 """Optimizers whose last step was held and whose attempt has not closed yet."""
+_ever: set[bool] = set()
+"""Not empty once a step was held: quicker to ask at every step."""
 
 
 def note_held(optimizer: Any) -> None:
     """The step that runs changes nothing: its attempt must not count as applied."""
     _held.add(optimizer)
+    _ever.add(True)
 
 
 def take_held(optimizer: Any) -> bool:
     """True once, after a step that was held."""
-    if not _held or optimizer not in _held:
+    if not _ever or optimizer not in _held:
         return False
     _held.discard(optimizer)
     return True

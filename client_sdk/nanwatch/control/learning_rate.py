@@ -102,6 +102,8 @@ class Scaling:
 
     def repair(self) -> None:
         """After the step, or before the next one if a step raised: put the originals back."""
+        if not self._changed:
+            return
         for group, original, ours in self._changed:
             if hasattr(ours, "copy_"):
                 ours.copy_(original)

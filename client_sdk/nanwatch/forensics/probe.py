@@ -30,7 +30,7 @@ from nanwatch.probes.loss import combine
 from nanwatch.probes.observations import ClosedAttempt
 from nanwatch.probes.probe import Probe
 from nanwatch.probes.registry import Known
-from nanwatch.probes.tensors import Numbers
+from nanwatch.probes.tensors import Numbers, number_of
 from nanwatch.record import Catalog, Row
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def gradient_verdict(closed: ClosedAttempt | None) -> Verdict:
 def _loss(closed: ClosedAttempt) -> float | None:
     if not closed.roots:
         return None
-    return combine([root.get()[0] for root in closed.roots], closed.divisors)
+    return combine([number_of(root) for root in closed.roots], closed.divisors)
 
 
 @dataclass(slots=True)
@@ -350,8 +350,8 @@ class Forensics(Probe):
         """A graph whose loss is bad is still there: look at it now, after this it is gone."""
         if self.tracer.armed:
             self.tracer.in_backward = True
-        for numbers, index, _ in backward.roots:
-            if numbers.here() and not math.isfinite(numbers.get()[index]):
+        for value, _ in backward.roots:
+            if not isinstance(value, Numbers) and not math.isfinite(value):
                 if self._evidence.scan is None and self._fresh(self.observer.clock.step + 1):
                     self._look_at_graph()
                 return
@@ -402,8 +402,9 @@ class Forensics(Probe):
 
     def _trigger_of(self, closed: ClosedAttempt) -> Trigger | None:
         norms, fine, self._found_fine = closed.norms, self._found_fine, 0
-        if any(_bad(root) for root in closed.roots):
-            return "loss"
+        for root in closed.roots:
+            if _bad(root) if isinstance(root, Numbers) else not math.isfinite(root):
+                return "loss"
         if norms is not None and id(norms) != fine and _bad(norms.numbers):
             return "gradient"
         wanted = self.desk.wanted

@@ -32,13 +32,13 @@ class Backward:
     """One backward pass that reached parameters of the optimizers in `reached`."""
 
     reached: frozenset[int]
-    roots: list[Any] = field(default_factory=list)
-    """Values of its roots, opaque here."""
+    roots: Sequence[Any] = ()
+    """(value, divisor) of its roots, opaque here."""
     site: Any = None
     """Where it was called from, opaque here."""
     starts: Sequence[Any] = ()
     """Nodes of the graph that it starts from, opaque here; only while it begins."""
-    open: set[int] = field(default_factory=set)
+    open: set[int] = field(init=False)
     """Optimizers of `reached` that have not cleared their gradients since."""
 
     booked: bool = False
@@ -144,7 +144,10 @@ class AttemptClock:
         return self._close(optimizer, USER_SKIPPED, [])
 
     def _close(self, optimizer: int, outcome: int, taken: list[Backward]) -> Attempt:
-        self._pending = [b for b in self._pending if b not in taken]
+        if len(taken) == len(self._pending):  # all of them: the plain loop
+            self._pending = []
+        else:
+            self._pending = [b for b in self._pending if b not in taken]
         self.counts[optimizer] = self.counts.get(optimizer, 0) + 1
         fit = self._elect(optimizer)
         is_main = optimizer == self.main

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -78,7 +78,7 @@ class _Group:
         return self.where == "_buffers"
 
     def take(
-        self, window: Window, numbers: list[int], values: list[float]
+        self, window: Window, numbers: list[int], values: Sequence[float]
     ) -> tuple[list[Value], NonFinite | None]:
         """Values of one pass."""
         for number, _ in window.items:

@@ -8,12 +8,12 @@ which never asks, compiles what it would have compiled. Why so: docs/decisions/0
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from nanwatch.guard import GUARD
@@ -277,14 +277,12 @@ class Calls(Probe):
     def _here(self, watch: Watch, module: Any) -> bool:
         """False where nobody trains: other threads, tracing, transforms, recomputation."""
         observer = self.observer
-        if self.in_backward or not observer.enabled:
+        if self.in_backward or not observer.enabled or observer.thread_id != get_ident():
             return False
-        thread = observer.thread
-        if thread is None or thread.ident != threading.get_ident():
-            return False
-        if any(question() for question in self._elsewhere) or watch.ref() is not module:
-            return False
-        return watch.is_itself()
+        for question in self._elsewhere:
+            if question():
+                return False
+        return watch.ref() is module and watch.is_itself()
 
     def _sampling(self, watch: Watch) -> Any | None:
         for listener in watch.samplers:
@@ -299,6 +297,8 @@ class Calls(Probe):
         return None
 
     def _tell(self, watch: Watch, result: Any) -> None:
+        if not watch.listeners:
+            return
         import torch
 
         with_grad = torch.is_grad_enabled()
@@ -353,6 +353,8 @@ class Ledger(Generic[T]):
 
     def after_backward(self, backward: Backward) -> None:
         """It takes what is open for it; what nobody took within the next pass is forgotten."""
+        if not self._open:
+            return
         mine: list[T] = []
         rest: list[tuple[frozenset[int] | None, T]] = []
         for owners, thing in self._open:
@@ -368,6 +370,8 @@ class Ledger(Generic[T]):
 
     def closed(self, attempt: Attempt) -> list[T]:
         """What belongs to the attempt, in order: of a batch that was thrown away what is open."""
+        if not self._open and not self._taken:
+            return []
         if attempt.outcome == USER_SKIPPED and not attempt.backwards:
             number, left = attempt.optimizer, self._open
             self._open = [one for one in left if one[0] is not None and number not in one[0]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nanwatch.guard import GUARD
@@ -31,9 +31,9 @@ class Clip:
 
 @dataclass(slots=True)
 class _Capture:
-    total: Any = None
-    vector: Any = None
-    gradients: list[int] = field(default_factory=list)
+    total: Any
+    vector: Any
+    gradients: list[int]
     """`id(gradient)` of each norm; empty if they are those of the parameters, in order."""
 
 
@@ -59,7 +59,7 @@ class ClippingProbe:
         self._on_clip = on_clip
         self._on_value = on_value
         self._enabled = enabled
-        self._last = _Capture()
+        self._last: _Capture | None = None
         self._originals: list[tuple[Any, str, Any]] = []
         self._norm_code: Any = None
         self._value_code: Any = None
@@ -100,12 +100,14 @@ class ClippingProbe:
     def _wrap_norm(self, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
+        compiling = torch.compiler.is_compiling
+
         def get_total_norm(tensors: Any, norm_type: float = 2.0, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or not self._enabled():
+            if compiling() or not self._enabled():
                 return original(tensors, norm_type, *args, **kwargs)
             if not isinstance(tensors, torch.Tensor):
                 tensors = list(tensors)
-            self._last = _Capture()
+            self._last = None
             eyes = _Eyes(torch)
             try:
                 total = original(tensors, norm_type, *args, **kwargs)
@@ -124,23 +126,27 @@ class ClippingProbe:
     def _wrap_clip(self, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
+        compiling = torch.compiler.is_compiling
+
         def clip_grads_with_norm_(
             parameters: Any, max_norm: float, total_norm: Any, *args: Any, **kwargs: Any
         ) -> Any:
-            if torch.compiler.is_compiling() or not self._enabled():
+            if compiling() or not self._enabled():
                 return original(parameters, max_norm, total_norm, *args, **kwargs)
             if not isinstance(parameters, torch.Tensor):
                 parameters = list(parameters)
             try:
                 found = [parameters] if isinstance(parameters, torch.Tensor) else parameters
-                capture, self._last = self._last, _Capture()
-                vector = capture.vector if capture.total is total_norm else None
+                capture, self._last = self._last, None
+                if capture is not None and capture.total is not total_norm:
+                    capture = None
                 # A number only: reading a threshold from a device would wait for it.
                 bound = float(max_norm) if not _on_device(max_norm) else float("nan")
-                if vector is None:
+                if capture is None:
                     self._on_clip([p for p in found if p.grad is not None], Clip(bound))
                 else:
-                    self._on_clip(*_aligned(found, Clip(bound, vector), capture.gradients))
+                    seen = Clip(bound, capture.vector)
+                    self._on_clip(*_aligned(found, seen, capture.gradients))
             except Exception as error:
                 GUARD.note("clipping", error)
             return original(parameters, max_norm, total_norm, *args, **kwargs)
@@ -153,8 +159,10 @@ class ClippingProbe:
         """`clip_grad_value_` calls this global, and nothing else of its module, before it clips."""
         import torch
 
+        compiling = torch.compiler.is_compiling
+
         def _group_tensors_by_device_and_dtype(lists: Any, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling():
+            if compiling():
                 return original(lists, *args, **kwargs)
             caller = sys._getframe(1)
             if caller.f_code is self._value_code and self._enabled():
@@ -190,7 +198,7 @@ class _Eyes:
         norms = self._norm(group, order, *more, **named)
         if order == 2 and threading.get_ident() == self._thread:
             self.groups.append(group)
-            if any(map(sharded.is_sharded, group)):
+            if sharded.any_sharded(group):
                 self._parts += map(sharded.local_part, norms)
         return norms
 
@@ -212,7 +220,7 @@ class _Eyes:
             type(vector) is not torch.Tensor
             or vector.dim() != 1
             or vector.dtype is torch.float16
-            or sum(map(len, self.groups)) != len(vector)
+            or sum(map(len, self.groups)) != vector.numel()
         ):
             return None
         return vector
@@ -225,7 +233,7 @@ def _on_device(value: Any) -> bool:
 
 def _aligned(parameters: list[Any], clip: Clip, ids: list[int]) -> tuple[list[Any], Clip]:
     """Parameters with gradients in the order of the norms; no norms if they do not belong."""
-    if not ids and len(clip.norms) == len(parameters):
+    if not ids and clip.norms.numel() == len(parameters):
         return parameters, clip
     present = [p for p in parameters if p.grad is not None]
     if ids:
@@ -235,6 +243,6 @@ def _aligned(parameters: list[Any], clip: Clip, ids: list[int]) -> tuple[list[An
             clip.norms = None
             return present, clip
         return ordered, clip
-    if len(present) != len(clip.norms):
+    if len(present) != clip.norms.numel():
         clip.norms = None
     return present, clip

@@ -17,7 +17,7 @@ from nanwatch.probes.attempts import Attempt
 from nanwatch.probes.clipping import Clip
 from nanwatch.probes.observations import ClosedAttempt, Health
 from nanwatch.probes.registry import Known
-from nanwatch.probes.tensors import Item, read_all
+from nanwatch.probes.tensors import read_all
 from nanwatch.ranks import group_now
 
 if TYPE_CHECKING:
@@ -28,19 +28,13 @@ def closed_attempt(
     known: Known, attempt: Attempt, health: Health, loss_logged_at: int
 ) -> ClosedAttempt:
     """Everything known of an attempt; `loss_logged_at` is where the script logged a loss last."""
-    roots = [root for b in attempt.backwards for root in b.roots]
-    closed = ClosedAttempt(
-        known.scope,
-        attempt.step,
-        time.time(),
-        attempt.outcome,
-        health,
-        roots=[Item(numbers, i) for numbers, i, _ in roots],
-        divisors=[divisor for _, _, divisor in roots],
-        logged_loss=attempt.is_main and 0 <= loss_logged_at >= attempt.step - 1,
-        norms=known.norms,
-        factor=factor_of(known.optimizer),
-    )
+    closed = ClosedAttempt(known.scope, attempt.step, time.time(), attempt.outcome, health)
+    closed.norms = known.norms
+    closed.logged_loss = attempt.is_main and 0 <= loss_logged_at >= attempt.step - 1
+    closed.factor = factor_of(known.optimizer)
+    roots = [root for backward in attempt.backwards for root in backward.roots]
+    closed.roots = tuple(value for value, _ in roots)
+    closed.divisors = tuple(divisor for _, divisor in roots)
     if known.clips:
         closed.clip_threshold = _threshold(known.clips)
         closed.norm_clipped = _all_clipped_once(known)
@@ -51,8 +45,10 @@ def closed_attempt(
 
 def _threshold(clips: Sequence[Clip]) -> float | None:
     """The last real bound: clipping at infinity only reads the norm."""
-    finite = [c.threshold for c in clips if not c.by_value and math.isfinite(c.threshold)]
-    return finite[-1] if finite else None
+    for clip in reversed(clips):
+        if not clip.by_value and math.isfinite(clip.threshold):
+            return clip.threshold
+    return None
 
 
 def _all_clipped_once(known: Known) -> bool:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nanwatch.guard import GUARD
 from nanwatch.probes.attempts import USER_SKIPPED
 from nanwatch.probes.calls import Listener, Watch, calls_of
-from nanwatch.probes.loss import call_site
 from nanwatch.probes.tensors import Numbers, capturing, read
 
 if TYPE_CHECKING:
@@ -145,6 +144,9 @@ class DiscardProbe(Listener):
 
     def install(self) -> None:
         """Ask to be told of calls before they run, and of `zero_grad`."""
+        import torch
+
+        self._torch = torch
         self._discards = Discards()
         self._calls = calls_of(self.observer)
         self._last: dict[Hashable, weakref.ref[Any]] = {}
@@ -175,8 +177,7 @@ class DiscardProbe(Listener):
             self.observer.settle()
 
     def _look(self, watch: Watch) -> None:
-        import torch
-
+        torch = self._torch
         self._site = None
         if self._asked:
             self._read_answers()
@@ -185,7 +186,7 @@ class DiscardProbe(Listener):
         if inside or module is None or not module.training or not torch.is_grad_enabled():
             return
         # Frames: this one, `_before_call`, `_told` and `_seen` of `calls`; then torch's own.
-        self._site = site = (call_site(5), watch.name)
+        self._site = site = (self.observer.sites.here(5), watch.name)
         suspicion = self._discards.forward(site, watch.owners)
         if suspicion is None:
             return
@@ -224,7 +225,7 @@ class DiscardProbe(Listener):
         site, self._site = self._site, None
         if site is None or self._calls.depth:
             return
-        tensor = _first_tensor(output)
+        tensor = _first_tensor(output, self._torch.Tensor)
         if tensor is not None:
             if len(self._last) >= SITES_MOST:
                 self._last.clear()
@@ -256,12 +257,10 @@ class DiscardProbe(Listener):
         return f"{self._count} found" if self._count else ""
 
 
-def _first_tensor(output: Any) -> Any:
-    """A tensor of an output: itself, the first of a tuple, the loss or logits of a model."""
-    import torch
-
+def _first_tensor(output: Any, plain: Any) -> Any:
+    """A tensor (type `plain`) of an output: itself, the first of a tuple, the loss or logits."""
     for _ in range(3):
-        if type(output) is torch.Tensor:
+        if type(output) is plain:
             return output if output.is_floating_point() else None
         if isinstance(output, dict):
             output = next(iter(output.values()), None)

@@ -69,12 +69,15 @@ class Plans:
         ids = array("Q", map(id, parameters))
         key = ids.tobytes()  # compared as one block of memory
         found = self._plans.get(key)
-        known = self._registry.known
-        if found is None or any(s.layout is not known[s.number].layout for s in found):
+        if found is None or not self._fits(found):
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
             found = self._plans[key] = self._work_out(ids)
         return found
+
+    def _fits(self, shares: list[Share]) -> bool:
+        known = self._registry.known
+        return all(share.layout is known[share.number].layout for share in shares)
 
     def _work_out(self, ids: Sequence[int]) -> list[Share]:
         indices: dict[int, dict[int, int]] = {}

@@ -8,10 +8,10 @@ once and its exception passes through untouched; errors of ours go to the guard.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import Any
 
@@ -49,8 +49,7 @@ class Hooks:
     def _clipping_here(self) -> bool:
         """Clipping alone says nothing about which thread trains."""
         observer = self._observer
-        here = observer.enabled and observer.thread is threading.current_thread()
-        return here and not CAPTURE.on
+        return observer.enabled and observer.thread_id == get_ident() and not CAPTURE.on
 
     def install(self) -> None:
         """Install everything. A part that this torch does not have is left out."""
@@ -131,12 +130,13 @@ class Hooks:
         import torch
 
         observer = self._observer
+        compiling, tensor = torch.compiler.is_compiling, torch.Tensor
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-                if torch.compiler.is_compiling() or not self._active():
+                if compiling() or not self._active():
                     return original(tensors, *args, **kwargs)
-                if hasattr(tensors, "__next__"):
+                if type(tensors) is not tensor and hasattr(tensors, "__next__"):
                     tensors = list(tensors)  # can be read only once
                 if not self._shielded and "torch._dynamo" in sys.modules:
                     self._timed("install", self._shield_from_dynamo)

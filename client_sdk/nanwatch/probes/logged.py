@@ -79,7 +79,6 @@ class _Batch:
 class Logged:
     """What the user logged in one call, with tensors that are on their way."""
 
-    intake: Intake
     step: int
     time: float
     scope: str
@@ -98,8 +97,7 @@ class Logged:
             for kind, scope, layer, number in _named(name, self.scope, value):
                 names.append((kind, scope, layer))
                 values.append(number)
-        entry = (self.intake, self.step, self.time, self.scope, self.stage, tuple(names), values)
-        return (entry,)
+        return ((self.step, self.time, self.scope, self.stage, tuple(names), values),)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +116,9 @@ class Intake:
     """Series → source, so that rows with a common series stay in one order."""
     _counts: dict[tuple[str, str], dict[int, tuple[float, int]]] = field(default_factory=dict)
     """(scope, stage) → step → (time, non-finite values logged)."""
+
+    def __post_init__(self) -> None:
+        self.recorder.reader = self
 
     # --- the user's threads ----------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Intake:
         if not PLAIN.issuperset(map(type, named.values())):
             self._reduce(step, scope, stage, named)
         elif len(self.recorder.pending) < PENDING_MAX:  # `Recorder.put` without the call
-            self.recorder.pending.append((self, step, time.time(), scope, stage, named))
+            self.recorder.pending.append((step, time.time(), scope, stage, named))
         else:
             self.recorder.count_drop(QUEUE_FULL, len(named))
 
@@ -167,7 +168,7 @@ class Intake:
             else:
                 reduced[name] = number
         if reduced:
-            logged = Logged(self, step, time.time(), scope, stage, reduced)
+            logged = Logged(step, time.time(), scope, stage, reduced)
             self.recorder.put(logged, len(reduced))
 
     # --- the background thread -------------------------------------------------------------------
@@ -185,11 +186,11 @@ class Intake:
         rows: list[bytes] = []
         room = 0
         for entry in entries:
-            if len(entry) == 6:
-                _, step, at, scope, stage, by_name = entry
+            if len(entry) == 5:
+                step, at, scope, stage, by_name = entry
                 names, row = tuple(by_name), by_name.values()
             else:
-                _, step, at, scope, stage, names, row = entry
+                step, at, scope, stage, names, row = entry
             # No more Python per call than this: the interpreter belongs to the training thread.
             found = (scope, stage, names)
             if found != key or room <= 0:

@@ -60,6 +60,8 @@ class Logits(Listener):
         super().__init__(observer)
         self.cadence: ScopedCadence = ScopedCadence(observer.overhead, self.share)
         self._outputs: dict[Watch, _Output] = {}
+        self._undecided: set[_Output] = set()
+        """Outputs with a node."""
         self._columns: dict[str, Columns] = {}
         self._ledger: Ledger[Numbers] = Ledger()
 
@@ -82,6 +84,7 @@ class Logits(Listener):
             return
         if known.logits is None:
             known.node = logits.grad_fn
+            self._undecided.add(known)
             return
         step = self.observer.clock.step
         if known.asked == step:
@@ -95,11 +98,10 @@ class Logits(Listener):
 
     def before_backward(self, backward: Backward) -> None:
         """The graph is still there: see whether the outputs flow into a softmax."""
-        undecided = {
-            output.node: output for output in self._outputs.values() if output.node is not None
-        }
-        if not undecided:
+        if not self._undecided:
             return
+        undecided = {output.node: output for output in self._undecided if output.node is not None}
+        self._undecided.clear()
         seen = behind_a_softmax(backward.starts, set(undecided))
         for node, output in undecided.items():
             output.node = None
@@ -115,8 +117,9 @@ class Logits(Listener):
 
     def closed(self, known: Known, attempt: Attempt) -> None:
         """Hand over the largest of this attempt."""
-        for output in self._outputs.values():
+        for output in self._undecided:
             output.node = None
+        self._undecided.clear()
         for numbers in self._ledger.closed(attempt)[:1]:
             columns = self._columns.setdefault(
                 known.scope, Columns((("logit_max", known.scope, ""),))

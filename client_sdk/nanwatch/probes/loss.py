@@ -6,36 +6,19 @@ place in the user's code that calls backward, and again when it turns out to hav
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from nanwatch.probes import sharded
+from nanwatch.probes.tensors import Item, Number, read_all
 
 GRAPH_NODES_MAX = 50_000
-SITES_MAX = 4_096
-SITE_DEPTH = 3
 
 SHARED_OUT = 0.0
 """Stands for a divisor: the micro-batches' losses are parts of one, see `frameworks`."""
 
 
 _PLAIN: tuple[Any, Any, Any] = (None, None, None)
-
-
-def call_site(skip: int = 1) -> tuple[Any, ...]:
-    """Where the user called us: code objects and positions of the three frames outside torch.
-
-    Three, because helpers such as `def update(optimizer, loss)` serve several losses.
-    """
-    site: list[Any] = []
-    frame = sys._getframe(skip)
-    while frame is not None and len(site) < 2 * SITE_DEPTH:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(("torch.", "nanwatch.")):
-            site += [frame.f_code, frame.f_lasti]
-        frame = frame.f_back
-    return tuple(site)
 
 
 def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozenset[int]:
@@ -65,7 +48,7 @@ def reached_parameters(roots: Sequence[Any], owner_of: dict[int, int]) -> frozen
 
 def starts_of(roots: Sequence[Any]) -> list[Any]:
     """Nodes of the graph that the roots of backward come from."""
-    starts = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
+    starts = [root.grad_fn if hasattr(root, "grad_fn") else root.node for root in roots]
     return [node for node in starts if node is not None]
 
 
@@ -94,6 +77,21 @@ def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[An
             divisor = divisor_of(original)
         values.append((here, divisor))
     return values
+
+
+def read_roots(
+    values: Sequence[tuple[Any, float]], shared_out: bool
+) -> tuple[tuple[Number, float], ...]:
+    """(number, divisor) of what `root_values` gave; nothing is waited for."""
+    numbers = read_all([value for value, _ in values])
+    here = numbers.get() if numbers.here() else None
+    return tuple(
+        (
+            here[n] if here is not None else Item(numbers, n),
+            SHARED_OUT if shared_out else divisor,
+        )
+        for n, (_, divisor) in enumerate(values)
+    )
 
 
 def divisor_of(root: Any) -> float:

@@ -66,7 +66,7 @@ class _Moments:
     """Item → (sum of g²/u, number of elements)."""
 
     def take(
-        self, window: Window, scope: str, read: _Read, values: list[float]
+        self, window: Window, scope: str, read: _Read, values: Sequence[float]
     ) -> tuple[list[Value], NonFinite | None]:
         """Values of one pass: norms of moments and of ratios, steps that lie on a device."""
         n, m = len(read.keys), len(read.ratios)

@@ -6,16 +6,16 @@ Each class has `ready` (are the device's numbers here?) and `rows` (background t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from nanwatch.contract.frames import Mark, NonFinite
 from nanwatch.contract.limits import to_name
 from nanwatch.probes import gradients, loss
 from nanwatch.probes.attempts import APPLIED, SCALER_SKIPPED
 from nanwatch.probes.gradients import Norms
-from nanwatch.probes.rates import StepRate, is_here, number_of
-from nanwatch.probes.tensors import Numbers
+from nanwatch.probes.rates import StepRate
+from nanwatch.probes.tensors import Number, Numbers, is_here, number_of
 from nanwatch.record import Catalog, Row
 
 LAYERS_REPORTED_MAX = 32
@@ -47,8 +47,8 @@ class ClosedAttempt:
     time: float
     outcome: int
     health: Health
-    roots: list[Numbers] = field(default_factory=list)
-    divisors: list[float] = field(default_factory=list)
+    roots: Sequence[Number] = ()
+    divisors: Sequence[float] = ()
     logged_loss: bool = False
     norms: Norms | None = None
     clip_threshold: float | None = None
@@ -58,7 +58,7 @@ class ClosedAttempt:
     """Fused optimizers under a scaler: above 0 if the step changed nothing."""
     outcome_if_found: int = SCALER_SKIPPED
     """Who made that flag: the scaler, or the guard (`HELD`)."""
-    rates: list[StepRate] = field(default_factory=list)
+    rates: Sequence[StepRate] = ()
     factor: float = 1.0
     step_time: float | None = None
     loss_scale: Numbers | None = None
@@ -70,7 +70,7 @@ class ClosedAttempt:
         if self.norms is not None and not self.norms.numbers.ready():
             return False
         for number in (*self.roots, self.found_inf, self.loss_scale):
-            if number is not None and not number.ready():
+            if number is not None and not is_here(number):
                 return False
         return all(is_here(used) and is_here(plan) for _, used, plan in self.rates)
 
@@ -125,7 +125,7 @@ class ClosedAttempt:
         yield from reports
 
     def _loss(self) -> float:
-        return loss.combine([root.get()[0] for root in self.roots], self.divisors)
+        return loss.combine([number_of(root) for root in self.roots], self.divisors)
 
     def _outcome(self) -> int:
         if self.found_inf is not None and self.found_inf.get()[0] > 0:
@@ -167,7 +167,7 @@ class ClosedAttempt:
                 total=1,
             )
 
-    def _report_gradient(self, found: list[float], bad: int) -> Iterable[NonFinite]:
+    def _report_gradient(self, found: Sequence[float], bad: int) -> Iterable[NonFinite]:
         if not self.health.turned_bad(self.scope, "gradient", bad > 0):
             return
         assert self.norms is not None

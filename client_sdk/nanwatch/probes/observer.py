@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any
 
 from nanwatch.contract.frames import Mark
@@ -93,9 +94,10 @@ class Observer:
         self.sites = Sites()
         """Places whose losses add up to that of the attempt."""
         self.thread: threading.Thread | None = None
-        """The thread that trains."""
+        """The thread that trains, and its identifier: quicker to compare."""
+        self.thread_id = 0
         self._foreign = 0
-        self._step_rates: dict[int, list[rates.StepRate]] = {}
+        self._step_rates: dict[int, tuple[rates.StepRate, ...]] = {}
         self._scans = 0
         self.telling = Telling(self)
         self._running: list[Backward] = []
@@ -108,13 +110,13 @@ class Observer:
 
         Another thread takes over when that one is dead, or stays silent while the other is busy.
         """
-        me = threading.current_thread()
-        if self.thread is me:
+        if self.thread_id == get_ident():
             self._foreign = 0
             return True
         self._foreign += 1
         if self.thread is None or not self.thread.is_alive() or self._foreign > FOREIGN_EVENTS:
-            self.thread, self._foreign = me, 0
+            self.thread, self._foreign = threading.current_thread(), 0
+            self.thread_id = get_ident()
             return True
         return False
 
@@ -148,11 +150,7 @@ class Observer:
         backward = Backward(reached, site=site)
         if reached:
             values = loss.root_values(roots, self.unscaled)
-            numbers = read_all([value for value, _ in values])
-            backward.roots = [
-                (numbers, i, loss.SHARED_OUT if site.shared_out else divisor)
-                for i, (_, divisor) in enumerate(values)
-            ]
+            backward.roots = loss.read_roots(values, site.shared_out)
             self.roots_now = roots
             backward.starts = loss.starts_of(roots)
             self.probes.call("before_backward", backward)
@@ -329,7 +327,7 @@ class Observer:
         self.telling.describe(known)
         closed = closed_attempt(known, attempt, self.health, self.intake.loss_at)
         if attempt.outcome == APPLIED:
-            closed.rates = self._step_rates.pop(known.number, [])
+            closed.rates = self._step_rates.pop(known.number, ())
         if found_inf is not None:
             closed.found_inf = read_all([found_inf])
             closed.outcome_if_found = HELD if ours else SCALER_SKIPPED

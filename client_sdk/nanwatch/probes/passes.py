@@ -315,7 +315,7 @@ class Found:
     scope: str
     source: str
     numbers: Numbers
-    make: Callable[[list[float]], tuple[list[Value], NonFinite | None]]
+    make: Callable[[Sequence[float]], tuple[list[Value], NonFinite | None]]
 
     def ready(self) -> bool:
         """True once the device has delivered the numbers."""

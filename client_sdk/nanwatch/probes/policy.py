@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.guard import GUARD
@@ -210,7 +210,7 @@ def _ask(kind: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any
     return _LISTENING[-1].asked(kind, original, args, kwargs)
 
 
-def _means(order: list[int], values: list[float]) -> list[float]:
+def _means(order: list[int], values: Sequence[float]) -> list[float]:
     grouped: list[list[float]] = [[] for _ in range(max(order) + 1)]
     for index, value in zip(order, values, strict=True):
         grouped[index].append(value)

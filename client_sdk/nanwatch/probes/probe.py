@@ -100,7 +100,7 @@ class Measured:
     numbers: Numbers
     source: str
     """Probe and scope: rows of one source keep their order."""
-    finish: Callable[[list[float]], list[float]] | None = None
+    finish: Callable[[Sequence[float]], list[float]] | None = None
     """Makes the values of the columns from what was read; background thread."""
     finished: list[float] = field(default_factory=list)
 
@@ -136,8 +136,8 @@ class Probes:
         self._why_off: dict[str, str] = {}
         self._observer = observer
         self.active: list[Probe] = []
-        self._listeners: dict[str, tuple[Probe, ...]] = {}
-        """Event → probes that do something at it."""
+        self._listeners: dict[str, tuple[Callable[..., None], ...]] = {}
+        """Event → methods of the probes that do something at it."""
         for kind in kinds:
             try:
                 self.active.append(kind(observer))
@@ -152,19 +152,27 @@ class Probes:
         """`event` on every probe that is still on."""
         listeners = self._listeners.get(event)
         if listeners is None:
-            nothing = getattr(Probe, event)
-            listeners = self._listeners[event] = tuple(
-                probe for probe in self.active if getattr(type(probe), event) is not nothing
-            )
-        for probe in listeners:
+            listeners = self._listeners[event] = self._listening(event)
+        for method in listeners:
             try:
-                getattr(probe, event)(*args)
+                method(*args)
             except Exception as error:
-                self._fail(probe.name, error)
-                if self._failures[probe.name] >= FAILURES_MOST:
-                    self.active.remove(probe)
-                    self._listeners = {}
-                    self._why_off[probe.name] = f"off: {type(error).__name__}"
+                self._failed(method.__self__, error)  # type: ignore[attr-defined]
+
+    def _listening(self, event: str) -> tuple[Callable[..., None], ...]:
+        nothing = getattr(Probe, event)
+        return tuple(
+            getattr(probe, event)
+            for probe in self.active
+            if getattr(type(probe), event) is not nothing
+        )
+
+    def _failed(self, probe: Probe, error: Exception) -> None:
+        self._fail(probe.name, error)
+        if self._failures[probe.name] >= FAILURES_MOST and probe in self.active:
+            self.active.remove(probe)
+            self._listeners = {}
+            self._why_off[probe.name] = f"off: {type(error).__name__}"
 
     def _fail(self, name: str, error: Exception) -> None:
         self._failures[name] = self._failures.get(name, 0) + 1

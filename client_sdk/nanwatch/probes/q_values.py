@@ -318,7 +318,7 @@ def _moments(tensors: list[Any]) -> tuple[Numbers, tuple[int, ...]]:
         return read(torch.cat(found)), ()
 
 
-def moments_of(values: list[float]) -> list[float]:
+def moments_of(values: Sequence[float]) -> list[float]:
     """Mean, standard deviation (population), least and greatest; all NaN if one value is."""
     n = len(values)
     mean = sum(values) / n
@@ -338,7 +338,7 @@ def _entries(key: tuple[tuple[str, str], ...]) -> Iterable[tuple[str, str, str]]
 
 
 def _values(
-    key: tuple[tuple[str, str], ...], lengths: tuple[int, ...], found: list[float]
+    key: tuple[tuple[str, str], ...], lengths: tuple[int, ...], found: Sequence[float]
 ) -> list[float]:
     """The values of `_entries`. Background thread."""
     if lengths:

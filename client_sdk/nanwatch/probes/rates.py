@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanwatch.control.learning_rate import KEY, Scaling
-from nanwatch.probes.tensors import Numbers, read_all
+from nanwatch.probes.tensors import Number, number_of, read_all
 
-Rate = float | Numbers
-StepRate = tuple[str, Rate, Rate]
+StepRate = tuple[str, Number, Number]
 """(group name, used, scheduled)."""
 
 
-def _read(value: Any) -> Rate:
+def _read(value: Any) -> Number:
     if type(value) is float:
         return value
     if getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
@@ -25,39 +24,33 @@ def _read(value: Any) -> Rate:
     return float(value)
 
 
-def number_of(rate: Rate) -> float:
-    """A rate as a number; waits for a device if it must: background thread."""
-    return rate.get()[0] if isinstance(rate, Numbers) else rate
-
-
-def is_here(rate: Rate) -> bool:
-    """True if `number_of` does not wait."""
-    return not isinstance(rate, Numbers) or rate.ready()
-
-
-def begin(optimizer: Any, scaling: Scaling) -> list[StepRate]:
+def begin(optimizer: Any, scaling: Scaling) -> tuple[StepRate, ...]:
     """Put the factors on for one step, and say what each group runs at."""
     groups = optimizer.param_groups
+    if len(groups) == 1 and not scaling.dirty and KEY not in groups[0]:
+        rate = groups[0].get("lr")
+        if type(rate) is float:  # nearly every training
+            return (("", rate, rate),)
     scheduled = [_read(group["lr"]) if "lr" in group else None for group in groups]
-    used: Sequence[Rate | None] = scheduled
+    used: Sequence[Number | None] = scheduled
     if scaling.dirty or any(KEY in group for group in groups):
         scaling.begin(optimizer)
         used = [_read(group["lr"]) if "lr" in group else None for group in groups]
-    return [
+    return tuple(
         (f"group{n}" if n else "", now, plan)
         for n, (now, plan) in enumerate(zip(used, scheduled, strict=True))
         if now is not None and plan is not None
-    ]
+    )
 
 
 class Seen:
     """Rates by scope (`policy`, `policy#1`, …) of the last step of each optimizer."""
 
     def __init__(self) -> None:
-        self._found: tuple[dict[str, Rate], dict[str, Rate]] = ({}, {})
-        self._last: dict[str, list[StepRate]] = {}
+        self._found: tuple[dict[str, Number], dict[str, Number]] = ({}, {})
+        self._last: dict[str, Sequence[StepRate]] = {}
 
-    def note(self, scope: str, rates: list[StepRate]) -> None:
+    def note(self, scope: str, rates: Sequence[StepRate]) -> None:
         """New dictionaries each time: the background thread reads them without a lock."""
         if self._last.get(scope) == rates:
             return

@@ -103,6 +103,16 @@ class Known:
         self.norms, self.clipped = None, False
         self.clips, self.free = [], []
 
+    def first_parameters(self, most: int) -> list[Any]:
+        """The first of its parameters, without going through all of them."""
+        found: list[Any] = []
+        optimizer = self.ref()
+        for group in optimizer.param_groups if optimizer is not None else ():
+            found += group["params"][: most - len(found)]
+            if len(found) >= most:
+                break
+        return found
+
     def parameters(self) -> list[Any]:
         """Parameters in the order of the groups."""
         optimizer = self.ref()
@@ -184,7 +194,9 @@ class Registry:
 
     def refresh(self, known: Known) -> None:
         """Notice that parameters were added to an optimizer."""
-        count = sum(len(group["params"]) for group in known.optimizer.param_groups)
+        count = 0
+        for group in known.optimizer.param_groups:
+            count += len(group["params"])
         if count != known.parameter_count:
             known.parameter_count = count
             share_factor(known.optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.guards import TALLY
@@ -66,5 +67,5 @@ def _numbers(counts: list[Any]) -> Numbers:
     return Joined([plain, read_all(tensors)]) if tensors else plain
 
 
-def _total(counts: list[float]) -> list[float]:
+def _total(counts: Sequence[float]) -> list[float]:
     return [float(sum(counts))]

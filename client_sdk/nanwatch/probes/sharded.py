@@ -29,6 +29,12 @@ def is_sharded(tensor: Any) -> bool:
     return kind is not None and isinstance(tensor, kind)
 
 
+def any_sharded(tensors: Iterable[Any]) -> bool:
+    """True if one of them is a DTensor. Asks once for the type: there may be thousands."""
+    kind = dtensor_type()
+    return kind is not None and any(isinstance(tensor, kind) for tensor in tensors)
+
+
 def local_part(tensor: Any) -> Any:
     """What of a tensor lies in this process; the tensor itself if it is a plain one."""
     return tensor.to_local() if is_sharded(tensor) else tensor
@@ -36,7 +42,8 @@ def local_part(tensor: Any) -> Any:
 
 def whole(tensor: Any) -> Any:
     """The tensor if all of it lies in this process, else None."""
-    if not is_sharded(tensor):
+    kind = dtensor_type()
+    if kind is None or not isinstance(tensor, kind):
         return tensor
     if all(placement.is_replicate() for placement in tensor.placements):
         return tensor.to_local()

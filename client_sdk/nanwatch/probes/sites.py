@@ -1,6 +1,7 @@
 """The places in the user's code that call backward, and what each of them was found to serve.
 
-A graph walk per place, not per call. Training thread only; `observer` asks it.
+A graph walk per place, not per call. Training thread only; `observer` asks it, and
+`discarded` for the places that call models.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FOREIGN_MAX = 4_096
 SiteKey = tuple[int, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Site:
     """One place: code objects and positions of the three frames outside torch.
 

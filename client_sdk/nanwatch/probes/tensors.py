@@ -35,7 +35,11 @@ class Numbers:
 
     __slots__ = ("_event", "_tensor", "_values")
 
-    def __init__(self, values: list[float] | None, tensor: Any = None, event: Any = None) -> None:
+    def __init__(
+        self, values: Sequence[float] | None, tensor: Any = None, event: Any = None
+    ) -> None:
+        # A tuple where it is ours to choose: the collector of cycles does not follow tuples of
+        # numbers, and thousands of them wait for the background thread.
         self._values = values
         self._tensor: Any = tensor
         self._event: Any = event
@@ -51,19 +55,32 @@ class Numbers:
         """True if the numbers are on the host already, so that `get` costs nothing."""
         return self._values is not None
 
-    def get(self) -> list[float]:
+    def get(self) -> Sequence[float]:
         """The numbers. Waits for the device if it must: background thread only."""
         if self._values is None:
             with CAPTURE.lock:  # giving pinned memory back asks the device, too
                 if self._event is not None:
                     self._event.synchronize()
-                values: list[float] = self._tensor.tolist()
+                values: Sequence[float] = self._tensor.tolist()
                 self._tensor = self._event = None
                 self._values = values
         return self._values
 
 
-EMPTY = Numbers([])
+EMPTY = Numbers(())
+
+Number = float | Numbers
+"""A number that is on the host already, or one of its own kind that is on its way."""
+
+
+def number_of(number: Number) -> float:
+    """As a number; waits for a device if it must: background thread."""
+    return number.get()[0] if isinstance(number, Numbers) else number
+
+
+def is_here(number: Number) -> bool:
+    """True if `number_of` does not wait."""
+    return not isinstance(number, Numbers) or number.ready()
 
 
 class Item(Numbers):
@@ -83,7 +100,7 @@ class Item(Numbers):
         """True if the number is on the host already."""
         return self._all.here()
 
-    def get(self) -> list[float]:
+    def get(self) -> Sequence[float]:
         """The number, as a list of one."""
         return [self._all.get()[self._index]]
 
@@ -105,7 +122,7 @@ class Picked(Numbers):
         """True if the numbers are on the host already."""
         return self._all.here()
 
-    def get(self) -> list[float]:
+    def get(self) -> Sequence[float]:
         """The numbers at the indices, in their order."""
         found = self._all.get()
         return [found[index] for index in self._indices]
@@ -128,17 +145,16 @@ class Joined(Numbers):
         """True if all of them are on the host already."""
         return all(part.here() for part in self._parts)
 
-    def get(self) -> list[float]:
+    def get(self) -> Sequence[float]:
         """All of them."""
         return [value for part in self._parts for value in part.get()]
 
 
 def read(tensor: Any) -> Numbers:
     """Numbers of a one-dimensional tensor that nobody else will change."""
-    tensor = tensor.detach()
-    if tensor.device.type == "cpu":
-        return Numbers(tensor.tolist())
-    return _defer(tensor)
+    if tensor.is_cpu:
+        return Numbers(tuple(tensor.tolist()))
+    return _defer(tensor.detach())
 
 
 def _defer(tensor: Any) -> Numbers:
@@ -158,16 +174,16 @@ def read_all(tensors: Sequence[Any]) -> Numbers:
     """Numbers of many one-element tensors by one copy."""
     if not tensors:
         return EMPTY
-    import torch
-
     if len(tensors) == 1:
         only = tensors[0]
-        if only.device.type == "cpu":
-            return Numbers([only.item()])
+        if only.is_cpu:
+            return Numbers((only.item(),))
         return read(only.detach().reshape(1))
-    if all(t.device.type == "cpu" for t in tensors):
-        return Numbers([t.item() for t in tensors])
-    if any(t.device.type == "cpu" for t in tensors):
+    if all(t.is_cpu for t in tensors):
+        return Numbers(tuple(t.item() for t in tensors))
+    import torch
+
+    if any(t.is_cpu for t in tensors):
         # Bringing them together on the device would wait for it.
         return Joined([read_all([t]) for t in tensors])
     device = tensors[0].device

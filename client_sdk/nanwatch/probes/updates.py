@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanwatch.contract.frames import NonFinite
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from nanwatch.probes.observer import Observer
     from nanwatch.probes.registry import Known, Layout
 
-WITNESSES = 8
+WITNESSES = 32
 """Parameters whose version counters are looked at in every step."""
 WITNESS_STEPS = 3
 """So many steps must have moved the counters before a step that does not says anything."""
@@ -66,7 +65,7 @@ class _Weights:
         scope: str,
         moving: Sequence[int],
         still: Sequence[int],
-        values: list[float],
+        values: Sequence[float],
     ) -> tuple[list[Value], NonFinite | None]:
         """Values of one pass: norms before and of the update, then of what did not move."""
         n = len(moving)
@@ -264,7 +263,7 @@ def _measure(negatives: list[Any], after: list[Any], rest: list[Any]) -> Numbers
         return gather([*before, *fused_norms(negatives), *fused_norms(rest)])
 
 
-def _nothing_changed(values: list[float]) -> tuple[list[Value], NonFinite | None]:
+def _nothing_changed(values: Sequence[float]) -> tuple[list[Value], NonFinite | None]:
     return [("update_norm", "", values[0])], None
 
 
@@ -276,7 +275,11 @@ class _Witness:
     """
 
     def __init__(self) -> None:
-        self._seen: list[tuple[weakref.ref[Any], int]] = []
+        self._refs: list[weakref.ref[Any]] = []
+        self._versions: list[int] = []
+        """Of `_refs` before the step; empty outside of one."""
+        self._chosen: dict[int, tuple[Any, list[weakref.ref[Any]]]] = {}
+        """Optimizer → (layout, its witnesses)"""
         self._of = -1
         self._steps: dict[int, int] = {}
         """Optimizer → steps that moved a counter; -1 if one of the first did not."""
@@ -285,23 +288,32 @@ class _Witness:
         """Only these optimizers exist."""
         numbers = set(live)
         self._steps = {number: n for number, n in self._steps.items() if number in numbers}
+        self._chosen.clear()
 
     def before(self, known: Known) -> None:
         """A step is about to run."""
-        self._of, self._seen = -1, []
+        self._of, self._versions = -1, []
         if self._steps.get(known.number, 0) < 0:
             return
-        first = list(islice((p for g in known.optimizer.param_groups for p in g["params"]), 32))
-        chosen = [p for p in first if p.grad is not None][:WITNESSES] or first[:WITNESSES]
-        self._of = known.number
-        self._seen = [(weakref.ref(p), p._version) for p in chosen]
+        layout, refs = self._chosen.get(known.number, (None, []))
+        if layout is not known.layout:
+            refs = [weakref.ref(p) for p in known.first_parameters(WITNESSES)]
+            self._chosen[known.number] = (known.layout, refs)
+        self._of, self._refs = known.number, refs
+        # Not whether they have gradients: asking makes a Python object for each of those.
+        self._versions = [p._version if (p := ref()) is not None else -1 for ref in refs]
 
     def untouched(self, known: Known) -> bool:
         """True if the step that has just run surely wrote nothing."""
-        seen, self._seen = self._seen, []
-        if self._of != known.number or not seen:
+        versions, self._versions = self._versions, []
+        if self._of != known.number or not versions:
             return False
-        written = any((p := ref()) is not None and p._version != n for ref, n in seen)
+        written = False
+        for ref, version in zip(self._refs, versions, strict=True):
+            parameter = ref()
+            if parameter is None or parameter._version != version:
+                written = True
+                break
         steps = self._steps.get(known.number, 0)
         if steps < WITNESS_STEPS:
             self._steps[known.number] = steps + 1 if written else -1
