@@ -13,7 +13,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="diffusion", sick=False, seeds=7)
-CONFIG = {"lr": 3e-3, "batch_size": 24, "least_noise": 0.1, "most_noise": 2.0, "steps": 1000}
+CONFIG = {"lr": 8e-3, "batch_size": 24, "least_noise": 0.1, "most_noise": 2.0, "steps": 1000}
 
 
 class Score(nn.Module):
@@ -25,7 +25,7 @@ class Score(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return self.net(torch.cat([x, noise.log()], dim=1)) / noise
+        return self.net(torch.cat([x / (1 + noise.square()).sqrt(), noise.log()], dim=1)) / noise
 
 
 def train(seed: int) -> None:
