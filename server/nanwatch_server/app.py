@@ -48,6 +48,7 @@ from nanwatch_server.auth.credentials import Credentials, FailedAttempts
 from nanwatch_server.auth.gate import Gate
 from nanwatch_server.auth.sessions import login_url, new_login_code
 from nanwatch_server.auth.tokens import ensure_local_token, write_server_file
+from nanwatch_server.backtest.bench import Bench
 from nanwatch_server.control.queue import Desk
 from nanwatch_server.domain.models import Command, Incident, Stream
 from nanwatch_server.idle import Idle
@@ -97,7 +98,8 @@ class Server:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings, self.clock = settings, clock
         self.url = ""
-        self.store = SqlStore(settings.data_dir, settings.database.get_secret_value())
+        database = settings.database.get_secret_value()
+        self.store = SqlStore(settings.data_dir, database)
         self.hub, self.presence = Hub(), PresenceBook()
         self.history = History(self.store.readers)
         self.tail = Tail(self.store, self.history, points_max=settings.tail_points)
@@ -132,6 +134,7 @@ class Server:
             self.store, self.page, allow_local=settings.allow_local_webhooks, clock=clock
         )
         self.rulebook = Rulebook(self.store, clock, lambda p: self.pipeline.limits_changed(p))
+        self.bench = Bench(settings.data_dir, database, clock)
         self.pipeline = Pipeline(
             self.store,
             self.tail,
@@ -182,6 +185,7 @@ class Server:
             "remove_run": self.remove,
             "notify_book": self.notifications.book,
             "rulebook": self.rulebook,
+            "bench": self.bench,
             "static_files": static.static_files(),
         }
         for name, part in parts.items():
@@ -222,6 +226,7 @@ class Server:
 
     def stop(self) -> None:
         """Commit and judge what has arrived, then let go of the data directory."""
+        self.bench.close()
         self.intake.close()
         self.desk.close()
         self.pipeline.close()

@@ -15,7 +15,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from nanwatch.control.checkpoint import save
-from nanwatch.probes.discovery import instances, names_in_frames, root_modules
+
+
+def named(variables: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Objects of a kind among a training's variables, or among the attributes of one (an agent)."""
+    found = {name: value for name, value in variables.items() if isinstance(value, kind)}
+    for owner in variables.values():
+        if type(owner).__module__.startswith("scenarios."):
+            inner = {n: v for n, v in vars(owner).items() if isinstance(v, kind)}
+            found |= {n: v for n, v in inner.items() if n not in found}
+    return found
 
 
 def main() -> None:
@@ -23,16 +32,14 @@ def main() -> None:
     torch.set_num_threads(1)
     directory, name, *arguments = sys.argv[1:]
     scenario: Any = importlib.import_module(f"scenarios.{name}")
-    found: dict[str, Any] = {"steps": 0, "modules": {}, "optimizers": {}}
+    steps, variables = 0, dict[str, Any]()
 
     def pace(steps_per_second: float, began: float) -> None:
         # Every scenario calls it at the end of each step. Kept alive here: a training that ends
         # by an exception takes its model with it.
-        found["steps"] += 1
-        modules, optimizers = root_modules(), instances(torch.optim.Optimizer)
-        names = names_in_frames([*modules, *optimizers])
-        found["modules"] = {names[id(m)]: m for m in modules if id(m) in names}
-        found["optimizers"] = {names[id(o)]: o for o in optimizers if id(o) in names}
+        nonlocal steps, variables
+        steps += 1
+        variables = dict(sys._getframe(1).f_locals)
 
     scenario.pace = pace
     sys.argv = [name, *arguments]
@@ -40,7 +47,8 @@ def main() -> None:
         scenario.train(scenario.parse_args())
     except (RuntimeError, ValueError) as error:
         print(f"ended by {type(error).__name__}: {error}", file=sys.stderr)
-    print(save(Path(directory), found["steps"], found["modules"], found["optimizers"], {}))
+    modules = named(variables, torch.nn.Module)
+    print(save(Path(directory), steps, modules, named(variables, torch.optim.Optimizer), {}))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,12 @@ CAUSES = {
 ENDINGS = {
     "sac": (1, "Expected parameter loc"),
     "rollout": (0, "skipping update"),
-    "gru": (1, "returned nan values in its 0th output"),
+    "gru": (1, r"returned nan values in its \dth output"),
     "ssm": (0, "loss nan"),
     "replay": (0, "NaN detected"),
 }
-"""Exit code and words of the sick variants, as in the incident reports."""
+"""Exit code and words of the sick variants, as in the incident reports. Which output of a node is
+first NaN differs between processors."""
 
 LEARNED = {
     "sac": (r"return (\S+)", lambda first, last: last > first / 3),
@@ -124,7 +125,8 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
 @pytest.mark.parametrize("scenario", CAUSES)
 def test_sick_training_is_warned_about_before_it_dies(watching: Watching, scenario: str) -> None:
     run, printed, code = watching.train(scenario)
-    assert code == ENDINGS[scenario][0] and ENDINGS[scenario][1] in printed, printed[-500:]
+    wanted, words = ENDINGS[scenario]
+    assert code == wanted and re.search(words, printed), printed[-500:]
     died = watching.first_bad_step(run)
     assert math.isfinite(died), f"{scenario} never went bad:\n{printed[-500:]}"
     incidents = watching.incidents(run)

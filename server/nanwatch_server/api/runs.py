@@ -35,6 +35,13 @@ def runs(
     return JSONResponse({"runs": found, "next": more})
 
 
+@router.get("/api/projects")
+@requires("view")
+def projects(store: StoreDep) -> Response:
+    """Projects that have runs or limits of their own, by name."""
+    return JSONResponse({"projects": store.projects()})
+
+
 @router.get("/api/runs/{run}")
 @requires("view")
 def run(run: RunDep, views: ViewsDep) -> Response:

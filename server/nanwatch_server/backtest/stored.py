@@ -107,11 +107,15 @@ def plain(replayed: Sequence[Replayed]) -> dict[str, Any]:
 
 def sentence(replayed: Sequence[Replayed]) -> str:
     """`would have fired 3× on the last 10 runs`."""
-    fired = sum(len(one.fired) for one in replayed)
-    runs = sum(bool(one.fired) for one in replayed)
-    of = "1 run" if len(replayed) == 1 else f"the last {len(replayed)} runs"
-    where = f", in {runs} of them" if fired and len(replayed) > 1 else ""
-    return f"would have fired {fired}× on {of}{where}"
+    return sentence_of([len(one.fired) for one in replayed])
+
+
+def sentence_of(fired: Sequence[int]) -> str:
+    """The same of numbers of incidents, one for each run."""
+    total, runs, count = sum(fired), sum(bool(one) for one in fired), len(fired)
+    of = "1 run" if count == 1 else f"the last {count} runs"
+    where = f", in {runs} of them" if total and count > 1 else ""
+    return f"would have fired {total}× on {of}{where}"
 
 
 def _judge(trial: Trial, piece: list[Points] | RunMark) -> None:

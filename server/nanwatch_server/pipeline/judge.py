@@ -27,6 +27,7 @@ from nanwatch_server.domain.models import DERIVED_EPOCH, Finding, Incident, Run,
 from nanwatch_server.domain.ports import CommandDesk, Store, UnitOfWork
 from nanwatch_server.incidents.lifecycle import IncidentBook
 from nanwatch_server.pipeline.blocks import Plan, blocks_of
+from nanwatch_server.pipeline.rulebook import EVERY
 from nanwatch_server.store.base import RunRemovedError, StoreUnavailableError
 from nanwatch_server.store.replay import Committed, Points, joined, replay, tables_of
 from nanwatch_server.store.tail import Tail
@@ -201,7 +202,8 @@ class Judge:
         """Runs of the project go on under their new limits, from where their rules stand."""
         self.save()
         with self._lock:
-            for run_id in [r for r, s in self.states.items() if s.run.project == project]:
+            known = self.states.items()
+            for run_id in [r for r, s in known if project in (EVERY, s.run.project)]:
                 del self.states[run_id]
 
     def forget(self, run_id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Row, Select, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, select
 from sqlalchemy.exc import DataError, StatementError
 
 from nanwatch.contract.commands import TERMINAL
@@ -263,6 +263,19 @@ class Reads(NoticeReads):
         table = t.project_rules
         row = self._first(select(table).where(table.c.project == project))
         return None if row is None else ProjectRules(**row._mapping)
+
+    def projects(self) -> list[dict[str, Any]]:
+        """Projects that have runs or limits of their own, by name."""
+        runs, rules = t.runs.c, t.project_rules.c
+        count = select(runs.project, func.count(), func.max(runs.last_seen_at))
+        found = {
+            project: {"project": project, "runs": n, "last_seen_at": seen, "own_rules": False}
+            for project, n, seen in self._all(count.group_by(runs.project))
+        }
+        for (project,) in self._all(select(rules.project).where(rules.text != "")):
+            blank = {"project": project, "runs": 0, "last_seen_at": None}
+            found[project] = {**found.get(project, blank), "own_rules": True}
+        return [found[project] for project in sorted(found)]
 
     def marks(self, run_id: str) -> list[RunMark]:
         """In order of arrival."""

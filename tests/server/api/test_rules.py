@@ -80,3 +80,58 @@ def test_a_training_that_runs_goes_on_under_its_new_limits(server):
         rules = {one["rule"]: one for one in server.get(f"/api/runs/{RUN}/rules")["rules"]}
         assert rules["nonfinite"]["why"] == "switched off by the limits"
         assert rules["skip_streak"]["ran"]
+
+
+def test_what_counts_everywhere_and_what_a_project_says_above_it(server):
+    text = "[skip_streak]\nwarning = 3\ncritical = 50\n[plateau]\nenabled = false"
+    assert change(server, text, project="").is_success
+    assert change(server, "[skip_streak]\nwarning = 7\n[plateau]\nenabled = true").is_success
+    shown = server.get("/api/rules", project="p")
+    assert shown["below"] == {
+        "skip_streak": {"warning": "3", "critical": "50"},
+        "plateau": {"enabled": "false"},
+    }
+    assert shown["limits"] == {"skip_streak": {"warning": "7"}, "plateau": {"enabled": "true"}}
+    book = server.parts.rulebook
+    assert book.of("p")["skip_streak"] == {"warning": 7, "critical": 50}
+    assert book.of("p")["plateau"]["enabled"] is True
+    assert book.of("new")["skip_streak"]["warning"] == 3
+    names = {one["project"]: one["own_rules"] for one in server.get("/api/projects")["projects"]}
+    assert names == {"": True, "p": True}
+
+
+def test_limits_of_every_project_reach_a_training_that_runs(server):
+    with Wire(server.url, server.token) as wire:
+        wire.hello()
+        wire.send(f.Declare(series=[f.SeriesDecl(1, "update_applied")]))
+        for first, applied in enumerate(([1.0] * 30, [0.0] * 3 + [1.0] * 20)):
+            steps = range(30 * first, 30 * first + len(applied))
+            records = [table([1], steps, [applied])]
+            wire.send(f.Batch(lane="scalars", first=first, records=records))
+            wire.acked("scalars", first)
+            if not first:
+                assert change(server, "[skip_streak]\nwarning = 3", project="").is_success
+        (found,) = eventually(lambda: server.get(f"/api/runs/{RUN}/incidents")["incidents"])
+        assert "3 updates skipped" in found["title"]
+
+
+def test_a_change_of_somebody_else_is_not_overwritten(server):
+    def put(text: str, since: float):
+        body = {"text": text, "since": since}
+        return server.http.put("/api/rules", params={"project": "p"}, json=body)
+
+    first = put("[plateau]\nenabled = false", 0)
+    assert first.is_success
+    refused = put("[stall]\nenabled = false", 0)
+    assert refused.status_code == 409 and "load them again" in refused.text
+    assert put("[stall]\nenabled = false", first.json()["updated_at"]).is_success
+
+
+def test_a_text_can_be_checked_without_keeping_it(server):
+    def check(text: str):
+        return server.http.post("/api/rules/check", json={"text": text})
+
+    said = check("[stall]\nenabled = false\n[q_growth]\nabsolute = 2e4").json()
+    assert said == {"limits": {"stall": {"enabled": "false"}, "q_growth": {"absolute": "20000.0"}}}
+    assert check("[stall]\nenabled = no").json()["error"]["line"] == 2
+    assert server.get("/api/rules", project="p")["text"] == ""
