@@ -1,0 +1,131 @@
+"""What the page says of each rule and its limits: group, title, one sentence. No logic of rules.
+
+Called by `rules`. Limits and their sources come from the packaged `rules.toml`; a rule that has no
+words here yet is shown with the first line of its class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+from nanwatch_server.detect.registry import RULES, packaged_text
+
+BROKEN, GRADIENTS, LOSS = "Broken numbers", "Gradients and clipping", "Loss"
+STANDSTILL, WEIGHTS = "Nothing is learnt", "Weights and logits"
+POLICIES, OTHERS = "Reinforcement learning", "Other"
+
+
+class Words(NamedTuple):
+    """Of one rule."""
+
+    group: str
+    title: str
+    text: str
+
+
+WORDS = {
+    "nonfinite": Words(BROKEN, "NaN and infinity",
+        "A loss, gradient, Q-value or reward is not finite; worst where the update was applied."),
+    "skip_streak": Words(BROKEN, "Skipped updates",
+        "Updates are skipped in a row: the weights stand still while the loss is still printed."),
+    "constant_loss": Words(BROKEN, "Frozen loss",
+        "The same loss, bit for bit, after one that varied: something replaces the real number."),
+    "repaired": Words(BROKEN, "Repaired numbers",
+        "A guard keeps changing bad values, so the training only looks healthy."),
+    "loss_scale": Words(BROKEN, "Loss scale collapse",
+        "The loss scale of mixed precision keeps halving: gradients overflow whatever it is."),
+    "grad_explosion": Words(GRADIENTS, "Exploding gradients",
+        "The gradient norm jumps or grows ever faster, in total or in a layer."),
+    "grad_spike": Words(GRADIENTS, "Gradient spikes",
+        "A norm far above the last 128. Only a mark on the charts: healthy runs have some."),
+    "clip_saturation": Words(GRADIENTS, "Clipping hides growth",
+        "Nearly every gradient is clipped, and its norm before that is far larger or rising."),
+    "adam_rms": Words(GRADIENTS, "Adam lags behind",
+        "Updates larger than Adam's second moment allows, which precedes spikes of the loss."),
+    "loss_explosion": Words(LOSS, "Loss shoots up",
+        "Two losses in a row far above the usual and the first: the only sign without gradients."),
+    "loss_growth": Words(LOSS, "Loss grows ever faster",
+        "The loss accelerates upwards, well above the level of the untrained model."),
+    "loss_divergence": Words(LOSS, "Loss diverged",
+        "The loss rose and stays far above its best and its beginning."),
+    "loss_spike": Words(LOSS, "Spike that does not heal",
+        "A sudden rise after which half of what was learnt stays gone."),
+    "oscillation": Words(LOSS, "Oscillation",
+        "A loss that swings more and more. Only a mark: GANs and PPO do it in good health."),
+    "plateau": Words(STANDSTILL, "Plateau",
+        "The loss has not moved from where it began."),
+    "idle_weights": Words(STANDSTILL, "Weights do not move",
+        "Steps are taken, but learning rate, gradient or update is exactly zero."),
+    "vanishing_gradient": Words(STANDSTILL, "Vanishing gradient",
+        "The gradient fades on its way to the first layers and nothing is learnt."),
+    "dead_units": Words(STANDSTILL, "Dead units",
+        "Units that are always zero, where the loss shows that it matters."),
+    "saturated_units": Words(STANDSTILL, "Saturated units",
+        "Units at the end of the range of a tanh or sigmoid, where the loss shows it."),
+    "update_ratio": Words(STANDSTILL, "Size of updates",
+        "Steps too large for the weights they change, or too small to change them."),
+    "weight_growth": Words(WEIGHTS, "Weights run away",
+        "The norm of all parameters grows ever faster."),
+    "buffer_drift": Words(WEIGHTS, "Running statistics drift",
+        "Buffers, above all those of BatchNorm, run away."),
+    "logit_growth": Words(WEIGHTS, "Output logits grow",
+        "The largest logit grows towards where softmax is one-hot and the loss breaks."),
+    "attention_growth": Words(WEIGHTS, "Attention logits grow",
+        "The largest attention logit of a layer grows: attention collapses to one token."),
+    "q_growth": Words(POLICIES, "Q-values run away",
+        "Q-values grow beyond what rewards and discount allow."),
+    "target_gap": Words(POLICIES, "Critic against its target",
+        "A critic runs away from its target network, or twins disagree. Only a mark."),
+    "entropy_collapse": Words(POLICIES, "Entropy collapse",
+        "The policy stopped exploring before it earned anything by it."),
+    "policy_shift": Words(POLICIES, "Policy moves too far",
+        "Updates with a KL far beyond what PPO and its kin allow."),
+    "explained_variance": Words(POLICIES, "Value function fails",
+        "The value function explains less than none would."),
+    "adversary": Words(OTHERS, "GAN: discriminator has won",
+        "Its loss is near zero while the generator's rises: nothing is left to learn from."),
+    "replay_health": Words(OTHERS, "Continual learning: forgetting",
+        "The loss on replayed memories rises far above the loss on new data."),
+    "stall": Words(OTHERS, "Silence",
+        "Nothing comes any more, measured against the pace of the run so far."),
+}  # fmt: skip
+
+GROUPS = (BROKEN, GRADIENTS, LOSS, STANDSTILL, WEIGHTS, POLICIES, OTHERS)
+
+_TABLE = re.compile(r"\[(\w+)\]")
+_LIMIT = re.compile(r"(\w+)\s*=\s*([^#]+?)\s*(?:#\s*(.*))?$")
+_MORE = re.compile(r"\s+#\s*(.*)")
+
+
+@cache
+def catalogue() -> list[dict[str, Any]]:
+    """Every rule with its words and packaged limits, in the order of the page."""
+    classes = {kind.name: kind for kind in RULES}
+    found: list[dict[str, Any]] = []
+    for name, limits in _packaged().items():
+        words = WORDS.get(name) or Words(OTHERS, name.replace("_", " "), _first_line(classes[name]))
+        found.append({"name": name, **words._asdict(), "limits": limits})
+    order = list(WORDS)
+    places = {name: (GROUPS.index(words.group), order.index(name)) for name, words in WORDS.items()}
+    return sorted(found, key=lambda one: places.get(one["name"], (len(GROUPS), 0)))
+
+
+def _packaged() -> dict[str, list[dict[str, str]]]:
+    """Limits as the packaged text writes them, with the comment of each."""
+    rules: dict[str, list[dict[str, str]]] = {}
+    limits: list[dict[str, str]] = []
+    for line in packaged_text().splitlines():
+        if table := _TABLE.match(line):
+            limits = rules.setdefault(table[1], [])
+        elif limit := _LIMIT.match(line):
+            limits.append({"name": limit[1], "value": limit[2], "source": limit[3] or ""})
+        elif limits and (more := _MORE.match(line)):
+            limits[-1]["source"] += f" {more[1]}"
+    return rules
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
