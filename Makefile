@@ -1,6 +1,9 @@
 # Every target sets up .venv by itself; a second run starts in seconds.
 # Needs Python 3.11 or newer, git and make. Node and a browser are fetched when they are missing.
 
+# Many tests start programs of ours: do not let each compile our sources anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -211,7 +211,11 @@ def test_recurrent_modules_tell_their_length(tmp_path: Path) -> None:
     [
         ("lambda m: torch.log(m(x) * 0).mean() * 0", "loss", "The loss is NaN"),
         ("lambda m: m(x / 0).mean()", "not_found", "Look at the batch"),
-        ("lambda m: Normal(m(x / 0), 1.0).log_prob(x[:, :3]).mean()", "not_found", "raised ValueE"),
+        (
+            "lambda m: Normal(m(x / 0), 1.0, validate_args=True).log_prob(x[:, :3]).mean()",
+            "not_found",
+            "raised ValueE",
+        ),
     ],
 )
 def test_a_forward_pass_that_is_not_finite(
