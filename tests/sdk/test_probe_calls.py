@@ -371,6 +371,38 @@ def test_compiled_models_compile_as_if_we_were_not_there(
     assert calls_of(seen.run.observer).coverage() == ""
 
 
+@pytest.mark.parametrize("way", [by_wrapper, in_place, in_a_function])
+@pytest.mark.parametrize("who", ["a library", "armed tracing"])
+def test_what_is_compiled_while_calls_are_replaced(
+    watched: Make,
+    dynamo: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[nn.Module], Any],
+    who: str,
+) -> None:
+    """Then Dynamo takes in what it otherwise leaves out, and with it our door."""
+    import torch._dynamo
+
+    original: Any = nn.Module.__call__
+    if who == "a library":
+        monkeypatch.setattr(nn.Module, "__call__", lambda s, *a, **k: original(s, *a, **k))
+    expected = compiled_run(Net, way, 3)
+    torch._dynamo.reset()
+    dynamo.clear()
+    seen = watched()
+    forensics = seen.run.forensics
+    assert forensics is not None
+    if who == "armed tracing":
+        forensics.arm_by_command(50)
+    try:
+        found = compiled_run(Net, way, 3)
+    finally:
+        forensics.tracer.disarm()
+    graphs, _, breaks = compilations(dynamo)
+    assert (graphs, breaks) == (1, 0)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_a_critic_compiled_beside_its_plain_target(watched: Make, dynamo: Any) -> None:
     """The target is a root of the class that is traced in the critic."""
 

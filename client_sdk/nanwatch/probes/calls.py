@@ -3,7 +3,7 @@
 `nn.Module.__call__` asks its instance for `_compiled_call_impl` before it does anything else. A
 data descriptor of that name on the class of a root answers for the watched instances alone:
 nothing is stored on a module, so pickling, copying and `torch.save` know nothing of us, and Dynamo,
-which never asks, compiles what it would have compiled. Why so: docs/decisions/0007.
+which seldom asks and then hears nothing of us, compiles what it would have compiled. Why so: docs/decisions/0007.
 """
 
 from __future__ import annotations
@@ -98,17 +98,23 @@ class Watch:
 class Door:
     """Stands on a class in the place of `_compiled_call_impl`; watched instances go through us."""
 
-    __slots__ = ("_seen", "_watches", "before")
+    __slots__ = ("_compiling", "_seen", "_watches", "before")
 
     def __init__(self, watches: dict[int, Watch], seen: Callable[..., Any], before: Any) -> None:
+        from torch.compiler import is_dynamo_compiling
+
         self._watches = watches
         self._seen = seen
+        self._compiling: Callable[[], bool] = is_dynamo_compiling
         self.before: Any = before
         """Another run's door on the same class."""
 
     def __get__(self, module: Any, owner: Any = None) -> Any:
         if module is None:
             return None
+        # Dynamo does ask where something else has replaced `nn.Module.__call__`, and takes us in.
+        if self._compiling():
+            return module.__dict__.get(ATTRIBUTE)
         watch = self._watches.get(id(module))
         if watch is None:
             before = self.before
