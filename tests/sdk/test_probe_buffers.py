@@ -75,6 +75,33 @@ def test_a_buffer_that_turns_nan_is_reported_once_per_episode(watched: Make) -> 
     assert [math.isnan(v) for v in values] == [n in (2, 3, 6) for n in range(8)]
 
 
+def test_a_mask_of_minus_infinity_is_meant(watched: Make) -> None:
+    """As in attention: `register_buffer("mask", torch.full(…, -inf).triu(1))`."""
+    seen = watched()
+    model = Net()
+    model.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+    model.register_buffer("table", torch.ones(3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(3):
+        step(model, optimizer)
+    seen.read()
+    assert not seen.values("buffer_abs_max_layer", "", "mask")
+    assert not [event for event in seen.reports if event.where == "buffer"]
+    assert not seen.run.observer.health.noticed
+    model.mask[0, 0] = math.nan  # type: ignore[index,operator]
+    step(model, optimizer)
+    seen.read()
+    (event,) = [event for event in seen.reports if event.where == "buffer"]
+    assert event.layers == ["mask"] and event.nan == 1
+    # What was finite once is no mask.
+    model.mask.zero_()  # type: ignore[operator]
+    step(model, optimizer)
+    model.table[0] = math.inf  # type: ignore[index,operator]
+    step(model, optimizer)
+    seen.read()
+    assert [e.layers for e in seen.reports if e.where == "buffer"] == [["mask"], ["table"]]
+
+
 def test_averaged_models_and_target_networks(watched: Make) -> None:
     seen = watched()
     model, target = Net(), Net()

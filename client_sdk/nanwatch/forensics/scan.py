@@ -11,6 +11,7 @@ from typing import Any
 
 from nanwatch.control.holding import largest, local
 from nanwatch.forensics.names import Names
+from nanwatch.probes.buffers import RUNNING
 from nanwatch.probes.discovery import layer_of
 from nanwatch.probes.tensors import EMPTY, Numbers, norms
 
@@ -31,11 +32,17 @@ class Scan:
 
     def bad_parameters(self) -> list[str]:
         """Names of parameters with NaN or Inf, in order."""
-        return self._bad(self.parameters, self.numbers.get())
+        found = zip(self.parameters, self.numbers.get(), strict=False)
+        return [name for name, value in found if not math.isfinite(value)]
 
     def bad_buffers(self) -> list[str]:
-        """Names of buffers with NaN or Inf."""
-        return self._bad(self.buffers, self.numbers.get()[len(self.parameters) :])
+        """Names of buffers with NaN, and of running statistics with Inf; elsewhere it is a mask."""
+        values = self.numbers.get()[len(self.parameters) :]
+        return [
+            name
+            for name, value in zip(self.buffers, values, strict=False)
+            if value != value or (math.isinf(value) and name.rpartition(".")[2] in RUNNING)
+        ]
 
     def bad_layers(self) -> list[str]:
         """Layers that own a bad parameter, in order."""
@@ -45,11 +52,6 @@ class Scan:
     def everywhere(self) -> bool:
         """True if all that can be trained is bad: nothing can be told from the names."""
         return len(self.trainable) > 1 and self.trainable <= set(self.bad_parameters())
-
-    @staticmethod
-    def _bad(names: list[str], values: list[float]) -> list[str]:
-        found = zip(names, values, strict=False)
-        return [name for name, value in found if not math.isfinite(value)]
 
 
 def scan(names: Names) -> Scan:

@@ -1,12 +1,14 @@
 """Numbers that no optimizer moves: buffers (BatchNorm's running statistics) and parameters that are
 copied or averaged (EMA models, target networks) or frozen.
 
-A NaN in them does not show in any gradient, but in the next evaluation, or in every target. Root
-modules come from the registry; only their modules are remembered, weakly, never their tensors.
+A NaN in them does not show in any gradient, but in the next evaluation, or in every target. Inf in a
+buffer that held Inf from the start is meant (a mask of attention). Root modules come from the
+registry; only their modules are remembered, weakly, never their tensors.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from nanwatch.probes.observer import Observer
     from nanwatch.probes.passes import Plan, Window
     from nanwatch.probes.registry import Known
+
+RUNNING = frozenset({"running_mean", "running_var"})
+"""Buffers that layers write in the forward pass: Inf in them is never meant."""
 
 TENSORS_MOST = 4_096
 """Tensors of one scope that are looked at; the coverage says if there are more."""
@@ -71,6 +76,10 @@ class _Group:
     health: Health
     values: dict[int, float] = field(default_factory=dict)
     """Item → value at its last pass. Background thread only."""
+    seen: set[int] = field(default_factory=set)
+    """Items that were measured before. Background thread only."""
+    masks: set[int] = field(default_factory=set)
+    """Items that held Inf when they were first seen. Background thread only."""
 
     @property
     def of_buffers(self) -> bool:
@@ -83,7 +92,11 @@ class _Group:
         """Values of one pass."""
         for number, _ in window.items:
             self.values.pop(number, None)
-        self.values.update(zip(numbers, values, strict=True))
+        self.values.update(
+            (number, value)
+            for number, value in zip(numbers, values, strict=True)
+            if not self._is_mask(number, value)
+        )
         made: list[Value] = []
         if self.of_buffers:
             for layer in window.layers:
@@ -99,6 +112,15 @@ class _Group:
         )
         where = "buffer" if self.of_buffers else "parameter"
         return made, report_of(self.health, where, self.scope, named)
+
+    def _is_mask(self, number: int, value: float) -> bool:
+        """Inf that is meant: there from the start, in a buffer that no layer writes."""
+        if number not in self.seen:
+            self.seen.add(number)
+            key = self.places[self.plan.items[number].position].key
+            if value == math.inf and self.of_buffers and key not in RUNNING:
+                self.masks.add(number)
+        return value == math.inf and number in self.masks
 
 
 class Buffers(Probe):
