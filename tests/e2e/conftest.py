@@ -40,11 +40,12 @@ class Server(LocalServer):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def link(self) -> str:
+    def link(self, role: str = "admin") -> str:
         """A fresh login link."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "nanwatch", "login", "--no-open"),
+                *("--role", role),
                 *("--data-dir", str(self.data_dir)),
             ],
             capture_output=True,
@@ -137,9 +138,10 @@ def watch_page(page: Page, origin: str, complaints: list[str]) -> None:
     """Note everything a page must never do: errors, CSP reports, requests to elsewhere."""
 
     def console(message: Any) -> None:
-        # The browser's own line about a refused connection is not the page's doing.
-        down = "net::ERR_CONNECTION_" in message.text or "WebSocket connection" in message.text
-        refused = "responded with a status of 422" in message.text  # the page shows why
+        # The browser's own line about a server that is gone is not the page's doing.
+        down = re.search(r"net::ERR_(CONNECTION_|EMPTY_RESPONSE)|WebSocket connection", message.text)
+        # The page shows why.
+        refused = re.search(r"responded with a status of (422|409)\b", message.text)
         if message.type in ("error", "warning") and not (down or refused):
             complaints.append(f"console {message.type}: {message.text}")
 

@@ -105,3 +105,21 @@ class Wire:
             ack = self.until(f.Ack, timeout)
             if ack.lane == lane and ack.upto >= upto:
                 return
+
+
+def skipping_run(
+    server: Any, number: int, *, skips: int = 0, project: str = "p", tables: int = 1
+) -> str:
+    """A run of `tables` times 600 steps that ends; it skips updates in a row from step 300 on."""
+    run = f"{number:x}" * 32
+    with Wire(server.url, server.token) as wire:
+        wire.hello(run=run, project=project, name=f"run{number}", started_at=1000.0 + number)
+        wire.send(f.Declare(series=[f.SeriesDecl(1, "update_applied"), f.SeriesDecl(2, "loss")]))
+        for part in range(tables):
+            steps = np.arange(part * 600, part * 600 + 600)
+            applied = np.where((steps >= 300) & (steps < 300 + skips), 0.0, 1.0)
+            loss = 1.0 + np.exp(-steps / 100) + 0.01 * np.sin(steps)
+            records = [table([1, 2], steps, [applied, loss])]
+            wire.send(f.Batch(lane="scalars", first=part, records=records))
+            wire.acked("scalars", part)
+    return run

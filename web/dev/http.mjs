@@ -16,8 +16,8 @@ export function answer(response, status, body) {
   response.writeHead(status, { "Content-Type": "application/json" });
   response.end(JSON.stringify(body));
 }
-export const fail = (response, status, code, message) =>
-  answer(response, status, { error: { code, message } });
+export const fail = (response, status, code, message, more = {}) =>
+  answer(response, status, { error: { code, message, ...more } });
 
 export function serveFile(path, response) {
   let file = join(STATIC, normalize(path));

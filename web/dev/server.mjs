@@ -6,6 +6,15 @@ import { answer, fail, serveFile } from "./http.mjs";
 import { makeIncidents } from "./incidents.mjs";
 import { deliveriesOf, NOTIFICATIONS } from "./notifications.mjs";
 import { COVERAGE, reportsOf } from "./reports.mjs";
+import {
+  backtest,
+  cancelBacktest,
+  checkRules,
+  coverageOf,
+  getRules,
+  putRules,
+  startBacktest,
+} from "./rules.mjs";
 import { checkpointsOf, makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
 
@@ -259,6 +268,13 @@ function get(path, query, response) {
   if (path === "/api/notifications") return answer(response, 200, NOTIFICATIONS);
   if (path === "/api/notifications/deliveries")
     return answer(response, 200, { deliveries: deliveriesOf([...incidents.values()]), next: null });
+  if (path === "/api/projects") {
+    const names = [...new Set(runs.map((one) => one.project))].sort();
+    const projects = names.map((project) => ({ project, runs: 1, last_seen_at: now(), own_rules: false }));
+    return answer(response, 200, { projects });
+  }
+  if (path === "/api/rules") return answer(response, 200, getRules(query.get("project") ?? ""));
+  if (path === "/api/rules/backtest") return answer(response, 200, { backtest: backtest() });
   if (path === "/api/incidents")
     return answer(response, 200, {
       incidents: [...incidents.values()].filter((one) => one.state !== "resolved"),
@@ -266,6 +282,7 @@ function get(path, query, response) {
   if (kind === "incidents" && incidents.has(id)) return answer(response, 200, incidents.get(id));
   if (kind !== "runs" || !run) return fail(response, 404, "not_found", "There is nothing here.");
   if (!part) return answer(response, 200, detail(run));
+  if (part === "rules") return answer(response, 200, { rules: coverageOf() });
   if (part === "incidents")
     return answer(response, 200, { incidents: [...incidents.values()].filter((one) => one.run_id === id) });
   if (part === "commands")
@@ -352,6 +369,26 @@ function post(path, body, headers, response) {
   return fail(response, 404, "not_found", "There is nothing here.");
 }
 
+function writeRules(url, method, body, response) {
+  const project = url.searchParams.get("project") ?? "";
+  try {
+    if (method === "PUT") {
+      const changed = putRules(project, body.text, "browser:3f9a");
+      log("rules.change", "", project, { limits: changed.limits });
+      return answer(response, 200, changed);
+    }
+    if (method === "DELETE") return answer(response, 200, cancelBacktest());
+    const { limits } = checkRules(body.text);
+    if (url.pathname === "/api/rules/check") return answer(response, 200, { limits });
+    const job = startBacktest(project, body, "browser:3f9a", runs, [...incidents.values()]);
+    return answer(response, 202, job);
+  } catch (error) {
+    const { line } = error;
+    if (!line) throw error;
+    return fail(response, 422, "invalid", `line ${line}: expected a table, a limit or a note`, { line });
+  }
+}
+
 const server = createServer((request, response) => {
   const url = new URL(request.url, "http://localhost");
   if (!url.pathname.startsWith("/api/")) return serveFile(url.pathname, response);
@@ -363,6 +400,8 @@ const server = createServer((request, response) => {
   });
   request.on("end", () => {
     if (request.headers["x-nanwatch"] !== "1") return fail(response, 403, "header", "X-Nanwatch is missing");
+    if (url.pathname.startsWith("/api/rules"))
+      return writeRules(url, request.method, JSON.parse(text || "{}"), response);
     return post(url.pathname, JSON.parse(text || "{}"), request.headers, response);
   });
 });

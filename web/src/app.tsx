@@ -5,6 +5,7 @@ import { IncidentPage } from "./pages/Incident";
 import { Login, NotSignedIn } from "./pages/Login";
 import { NotFound } from "./pages/NotFound";
 import { Notifications } from "./pages/Notifications";
+import { Rules } from "./pages/Rules";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
 import { Wall } from "./pages/Wall";
@@ -58,6 +59,7 @@ function Page({ path }: { path: string }) {
   if (path === "/runs") return <Runs />;
   if (path === "/audit") return <Audit />;
   if (path === "/settings/notifications") return <Notifications />;
+  if (path === "/settings/rules") return <Rules />;
   const run = /^\/r\/([^/]+)\/?$/.exec(path);
   if (run) return <RunPage id={decodeURIComponent(run[1]!)} />;
   const incident = /^\/a\/([^/]+)\/?$/.exec(path);

@@ -5,34 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from nanwatch.contract import frames as f
 from nanwatch_server.auth.tokens import new_token
 from nanwatch_server.backtest.bench import Bench
 from nanwatch_server.detect.registry import limits
 from tests.server.ingest.test_first_light import eventually
-from tests.server.wire import Wire, table
+from tests.server.wire import skipping_run
 
-N = 600
 PATIENT_S = 60.0
-
-
-def train(server, number: int, *, skips: int = 0, project: str = "p", times: int = 1) -> str:
-    """A run that ends; it skips updates in a row from step 300 on."""
-    run = f"{number:x}" * 32
-    with Wire(server.url, server.token) as wire:
-        wire.hello(run=run, project=project, name=f"run{number}", started_at=1000.0 + number)
-        wire.send(f.Declare(series=[f.SeriesDecl(1, "update_applied"), f.SeriesDecl(2, "loss")]))
-        for part in range(times):
-            steps = np.arange(part * N, part * N + N)
-            applied = np.where((steps >= 300) & (steps < 300 + skips), 0.0, 1.0)
-            loss = 1.0 + np.exp(-steps / 100) + 0.01 * np.sin(steps)
-            records = [table([1, 2], steps, [applied, loss])]
-            wire.send(f.Batch(lane="scalars", first=part, records=records))
-            wire.acked("scalars", part)
-    return run
 
 
 def start(server, text: str, **more):
@@ -52,8 +33,10 @@ def ended(server, seconds: float = PATIENT_S) -> dict:
 
 
 def test_what_is_new_and_what_goes_away(server):
-    quiet, mild, sick = (train(server, n, skips=skips) for n, skips in ((1, 0), (2, 4), (3, 30)))
-    train(server, 4, skips=30, project="other")
+    quiet, mild, sick = (
+        skipping_run(server, n, skips=skips) for n, skips in ((1, 0), (2, 4), (3, 30))
+    )
+    skipping_run(server, 4, skips=30, project="other")
     (known,) = eventually(lambda: server.get(f"/api/runs/{sick}/incidents")["incidents"])
     assert server.get("/api/rules/backtest") == {"backtest": None}
 
@@ -78,8 +61,8 @@ def test_what_is_new_and_what_goes_away(server):
 
 
 def test_every_project_goes_below_what_a_project_says(server):
-    train(server, 1, skips=4)
-    train(server, 2, skips=4, project="other")
+    skipping_run(server, 1, skips=4)
+    skipping_run(server, 2, skips=4, project="other")
     own = {"text": "[skip_streak]\nwarning = 5"}
     assert server.http.put("/api/rules", params={"project": "other"}, json=own).is_success
     start(server, "[skip_streak]\nwarning = 3", project="")
@@ -97,7 +80,7 @@ def test_a_text_that_does_not_fit_is_refused_with_its_line_and_nothing_begins(se
 
 def test_one_at_a_time_and_it_can_be_cancelled(server):
     for number in range(3):
-        train(server, number, times=40)
+        skipping_run(server, number, tables=40)
     job = start(server, "").json()
     again = start(server, "")
     assert again.status_code == 409 and "is trying limits of project p" in again.text
@@ -119,7 +102,7 @@ def test_only_who_may_change_limits_may_try_them(server):
 
 def test_it_is_ended_when_it_takes_too_long(server, data_dir: Path):
     for number in range(3):
-        train(server, number, times=40)
+        skipping_run(server, number, tables=40)
     bench = Bench(data_dir, seconds_most=0.05)
     bench.start("p", "", 3, "somebody")
     job = eventually(lambda: (found := bench.latest()) and found["ended_at"] and found, 20)
@@ -129,7 +112,7 @@ def test_it_is_ended_when_it_takes_too_long(server, data_dir: Path):
 
 def test_a_child_that_dies_is_told_and_not_waited_for(server, data_dir: Path):
     for number in range(3):
-        train(server, number, times=40)
+        skipping_run(server, number, tables=40)
     bench = Bench(data_dir)
     bench.start("p", "", 3, "somebody")
     assert bench._child is not None

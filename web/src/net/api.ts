@@ -5,10 +5,13 @@ import { signedOut } from "./signals";
 export class ApiError extends Error {
   readonly status: number;
   readonly code: string;
-  constructor(status: number, code: string, message: string) {
+  /** Of a text that was refused; counts from 1, 0 for the whole. */
+  readonly line: number;
+  constructor(status: number, code: string, message: string, line = 0) {
     super(message);
     this.status = status;
     this.code = code;
+    this.line = line;
   }
 }
 
@@ -39,8 +42,8 @@ async function send(method: string, path: string, options: Options): Promise<Res
 
 async function errorOf(answer: Response): Promise<ApiError> {
   try {
-    const { error } = (await answer.json()) as { error: { code: string; message: string } };
-    return new ApiError(answer.status, error.code, error.message);
+    const { error } = (await answer.json()) as { error: { code: string; message: string; line?: number } };
+    return new ApiError(answer.status, error.code, error.message, error.line);
   } catch {
     return new ApiError(
       answer.status,

@@ -13,6 +13,7 @@ import { Banner } from "./run/Banner";
 import { Confirm } from "./run/Confirm";
 import { Controls, currentLrs } from "./run/Controls";
 import { ForensicsCard } from "./run/Forensics";
+import { limitsLink } from "./run/RulesRan";
 
 /** One incident in full: banner, evidence and how it came about. */
 export function IncidentPage({ id }: { id: string }) {
@@ -67,6 +68,9 @@ export function IncidentPage({ id }: { id: string }) {
       <p class="crumbs">
         <a href={`/r/${one.run_id}`}>{one.run_name}</a> · opened {formatDateTime(one.opened_at)} ·{" "}
         <a href={`/r/${one.run_id}${zoom}`}>Show these steps in the charts</a>
+        {one.findings[0] ? (
+          <a href={limitsLink(one.findings[0].rule, detail?.project)}>This rule’s limits</a>
+        ) : null}
       </p>
       <Banner
         incident={one}
@@ -97,7 +101,10 @@ export function IncidentPage({ id }: { id: string }) {
                 <span>
                   <SeverityBadge severity={finding.severity} /> <strong>{finding.title}</strong>{" "}
                   <small class="mono">
-                    {[finding.rule, finding.scope, finding.layer].filter(Boolean).join(" · ")}
+                    <a href={limitsLink(finding.rule, detail?.project)} title="This rule’s limits">
+                      {finding.rule}
+                    </a>
+                    {[finding.scope, finding.layer].filter(Boolean).map((part) => ` · ${part}`)}
                   </small>
                   <br />
                   {finding.message}

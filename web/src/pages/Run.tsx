@@ -18,6 +18,7 @@ import { Head, Vitals } from "./run/Head";
 import { Itself, Measured } from "./run/Itself";
 import { Ranks } from "./run/Ranks";
 import { RepairedBanner } from "./run/Repaired";
+import { RulesRan } from "./run/RulesRan";
 import { Toolbar } from "./run/Toolbar";
 
 export function RunPage({ id }: { id: string }) {
@@ -92,6 +93,7 @@ export function RunPage({ id }: { id: string }) {
           <Findings store={store} />
           <Itself store={store} detail={detail} />
           <Measured coverage={detail.coverage} />
+          <RulesRan detail={detail} />
           <Facts title="Configuration" facts={detail.config} />
           <Facts title="Environment" facts={detail.facts} />
         </aside>

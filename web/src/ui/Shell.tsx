@@ -2,6 +2,7 @@ import type { ComponentChildren } from "preact";
 import { connection, lastFrameAt, outdated } from "../net/signals";
 import { route } from "../router";
 import { failing } from "../state/notifications";
+import { unsaved } from "../state/rules";
 import { session } from "../state/session";
 import { chooseTheme, themeChoice } from "../state/theme";
 import { attention, liveCount, nextIncident } from "../state/wall";
@@ -24,6 +25,11 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <NavLink to="/" text="Wall" />
           <NavLink to="/runs" text="Runs" />
           <NavLink to="/audit" text="Audit" />
+          <NavLink
+            to="/settings/rules"
+            text="Rules"
+            note={unsaved.value.length ? "Changes of limits are not saved" : ""}
+          />
           <NavLink to="/settings/notifications" text="Notifications" />
         </nav>
         <ConnectionState />
@@ -66,10 +72,17 @@ function NotArriving() {
   );
 }
 
-function NavLink({ to, text }: { to: string; text: string }) {
+/** `note`: something on that page waits for a person. */
+function NavLink({ to, text, note }: { to: string; text: string; note?: string }) {
   return (
-    <a href={to} aria-current={route.value.path === to ? "page" : undefined}>
+    <a href={to} aria-current={route.value.path === to ? "page" : undefined} title={note || undefined}>
       {text}
+      {note ? (
+        <>
+          <span aria-hidden="true"> ●</span>
+          <span class="visually-hidden">: {note}</span>
+        </>
+      ) : null}
     </a>
   );
 }
