@@ -139,7 +139,9 @@ def watch_page(page: Page, origin: str, complaints: list[str]) -> None:
 
     def console(message: Any) -> None:
         # The browser's own line about a server that is gone is not the page's doing.
-        down = re.search(r"net::ERR_(CONNECTION_|EMPTY_RESPONSE)|WebSocket connection", message.text)
+        down = re.search(
+            r"net::ERR_(CONNECTION_|EMPTY_RESPONSE)|WebSocket connection", message.text
+        )
         # The page shows why.
         refused = re.search(r"responded with a status of (422|409)\b", message.text)
         if message.type in ("error", "warning") and not (down or refused):

@@ -95,7 +95,9 @@ def test_limits_are_tried_saved_and_then_they_count(
         timeout=PATIENT_MS,
     )
     rows = page.get_by_test_id("tried-runs")
-    expect(rows.locator(f'[data-run="{mild}"] [data-state="new"]')).to_contain_text("3 updates skipped")
+    expect(rows.locator(f'[data-run="{mild}"] [data-state="new"]')).to_contain_text(
+        "3 updates skipped"
+    )
     expect(rows.locator(f'[data-run="{sick}"] [data-state="same"]')).to_contain_text("was critical")
     keep(page, "tried")
 
