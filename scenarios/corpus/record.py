@@ -1,6 +1,6 @@
 """Runs programs of the corpus with the real SDK, off-line, and keeps their traces.
 
-    python -m scenarios.corpus.record [NAME…] [--seeds N] [--jobs 2] [--into FOLDER]
+    python -m scenarios.corpus.record [NAME…] [--seeds N] [--jobs 2] [--into FOLDER] [--half H]
 
 Each (program, seed) is a child forked from a process that has imported torch. Its link stays
 off-line, so all it records is in the spool, where this process reads it. A program that raises is
@@ -235,7 +235,13 @@ def _recorded(job: Job, about: About) -> Trace:
     return trace_of(found[0], job.name, job.seed, about)
 
 
-def record(names: Sequence[str], seeds: int | None, at_once: int, into: Path = traces.HERE) -> int:
+def record(
+    names: Sequence[str],
+    seeds: int | None,
+    at_once: int,
+    into: Path = traces.HERE,
+    half: traces.Half | None = None,
+) -> int:
     """Record programs and print a line a run; returns how many could not be recorded."""
     known = {name: Program(about(name), 0) for name in names}
     failed = 0
@@ -265,7 +271,7 @@ def record(names: Sequence[str], seeds: int | None, at_once: int, into: Path = t
             if len(program.traces) == program.seeds:
                 size = f"{traces.save(job.name, program.about, program.traces, into):,}"
                 if into == traces.HERE:
-                    traces.assign(job.name, program.about)
+                    traces.assign(job.name, program.about, half)
             bad = first_nonfinite(trace)
             print(
                 f"{job.name:<34} {job.seed:>4} {attempts(trace):>8} "
@@ -284,13 +290,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="runs a program, instead of what it says itself")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once (default 2)")
     parser.add_argument("--into", type=Path, default=traces.HERE, help="folder for the traces")
+    parser.add_argument(
+        "--half", choices=traces.HALVES, help="half for new programs (default: by the rule)"
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(programs()))
     if unknown:
         parser.error(f"no program is called {', '.join(unknown)}; see {PROGRAMS.name}/")
     os.environ.update(_environment(Path(tempfile.gettempdir())))  # also while programs are imported
     names = given.names or programs()
-    return 1 if record(names, given.seeds, given.jobs, given.into) else 0
+    return 1 if record(names, given.seeds, given.jobs, given.into, given.half) else 0
 
 
 if __name__ == "__main__":

@@ -304,10 +304,10 @@ def _split() -> dict[str, Half]:
     return {name: one["half"] for name, one in json.loads(SPLIT.read_text()).items()}
 
 
-def assign(name: str, about: About) -> Half:
+def assign(name: str, about: About, wanted: Half | None = None) -> Half:
     """The half of a program: once given it never changes, whatever programs come later.
 
-    The half that has fewer programs of the same group (cause, or family of a healthy one); else
+    The wanted one; else the half that has fewer programs of the same group (cause, or family of a healthy one); else
     the one with fewer on the same side (sick or healthy); else by the hash of the name.
     """
     with open(SPLIT, "a+", encoding="utf-8") as file:
@@ -316,8 +316,8 @@ def assign(name: str, about: About) -> Half:
         known: dict[str, dict[str, Any]] = json.loads(file.read() or "{}")
         if name not in known:
             group = about.cause if about.sick else about.family
-            known[name] = {"half": _fewer(known, name, about.sick, group), "sick": about.sick,
-                           "group": group}  # fmt: skip
+            given = wanted or _fewer(known, name, about.sick, group)
+            known[name] = {"half": given, "sick": about.sick, "group": group}
             file.truncate(0)
             file.write(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
     _split.cache_clear()
