@@ -307,8 +307,9 @@ def _split() -> dict[str, Half]:
 def assign(name: str, about: About, wanted: Half | None = None) -> Half:
     """The half of a program: once given it never changes, whatever programs come later.
 
-    The wanted one; else the half that has fewer programs of the same group (cause, or family of a healthy one); else
-    the one with fewer on the same side (sick or healthy); else by the hash of the name.
+    The wanted one; else the half that has fewer programs of the same group (cause, or family of a
+    healthy one); else the one with fewer on the same side (sick or healthy); else by the hash of
+    the name.
     """
     with open(SPLIT, "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
