@@ -39,6 +39,7 @@ from nanwatch_server.api import (
     series,
     session,
     static,
+    storage,
     tokens,
 )
 from nanwatch_server.api.schemas import event_json
@@ -64,6 +65,7 @@ from nanwatch_server.store.history import History
 from nanwatch_server.store.housekeeper import Housekeeper
 from nanwatch_server.store.nightly import Backups, Nightly
 from nanwatch_server.store.removal import remove_run
+from nanwatch_server.store.sizes import Sizes
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
 
@@ -116,15 +118,18 @@ class Server:
         self.keeper = Housekeeper(
             self.store, self.history, self.tail, self._safe_upto, busy=self._busy
         )
+        backup_dir = settings.backup_dir or settings.data_dir / "backups"
+        days = settings.retention_days or None
+        self.sizes = Sizes(self.store, settings.data_dir, backup_dir, days, clock)
         self.nightly = Nightly(
             self.store,
             self.history,
             self.tail,
             self.keeper.chunks,
             data_dir=settings.data_dir,
-            retention_days=settings.retention_days or None,
+            retention_days=days,
             backups=Backups(
-                settings.backup_dir or settings.data_dir / "backups",
+                backup_dir,
                 hour=settings.backup_hour,
                 keep=settings.backup_keep,
             ),
@@ -186,6 +191,7 @@ class Server:
             "notify_book": self.notifications.book,
             "rulebook": self.rulebook,
             "bench": self.bench,
+            "sizes": self.sizes,
             "static_files": static.static_files(),
         }
         for name, part in parts.items():
@@ -195,7 +201,7 @@ class Server:
         rules.install(app)
         modules = (health, session, runs, series, incidents, events, commands, tokens, audit, rules)
         # The page last: it answers every other path.
-        for module in (*modules, export, live, notifications, gateway, http, static):
+        for module in (*modules, storage, export, live, notifications, gateway, http, static):
             app.include_router(module.router)
         return app
 
@@ -227,6 +233,7 @@ class Server:
     def stop(self) -> None:
         """Commit and judge what has arrived, then let go of the data directory."""
         self.bench.close()
+        self.sizes.close()
         self.intake.close()
         self.desk.close()
         self.pipeline.close()
@@ -251,6 +258,7 @@ class Server:
         self.pipeline.forget(run_id)
         self.tail.forget(run_id)
         self.vitals.forget(run_id)
+        self.sizes.changed()
         self.nightly.wake()
         self.live.changed(run_id)
 

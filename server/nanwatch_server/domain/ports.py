@@ -100,6 +100,14 @@ class UnitOfWork(NoticeWrites, Protocol):
     def end_run(
         self, run_id: str, *, at: float | None, reason: str, exit_code: int | None
     ) -> None: ...
+    def set_retention(self, project: str, days: float | None) -> None:
+        """How long points of the project are kept one by one; None: for ever."""
+        ...
+
+    def clear_retention(self, project: str) -> None:
+        """As the server's default says, from now on."""
+        ...
+
     def put_rules(self, rules: ProjectRules) -> None:
         """Limits of a project; an empty text is the packaged ones."""
         ...

@@ -173,6 +173,10 @@ class SqlUnit(NoticeWrites):
         """How long points of the project are kept one by one; None: for ever."""
         self._upsert(t.retention, ["project"], {"project": project, "days": days})
 
+    def clear_retention(self, project: str) -> None:
+        """As the server's default says, from now on."""
+        self._db.execute(delete(t.retention).where(t.retention.c.project == project))
+
     def put_rules(self, rules: ProjectRules) -> None:
         """Limits of a project; an empty text is the packaged ones."""
         values = {"project": rules.project, "text": rules.text}
