@@ -48,7 +48,7 @@ CAUSES: dict[str, Cause] = {
         "all-updates-skipped",
         "nonfinite-loss",
     ),
-    "logit-growth": _cause(True, "logit-growth", "weight-growth"),
+    "logit-growth": _cause(True, "logit-growth", "attention-logit-growth", "weight-growth"),
     "norm-runaway": _cause(True, "weight-growth", "divergence"),
     "vanishing-gradient": _cause(False, "vanishing-gradient", "not-learning"),
     "dead-relu": _cause(False, "dead-units", "vanishing-gradient", "not-learning"),

@@ -33,6 +33,8 @@ WORDS = {
         "Updates are skipped in a row: the weights stand still while the loss is still printed."),
     "constant_loss": Words(BROKEN, "Frozen loss",
         "The same loss, bit for bit, after one that varied: something replaces the real number."),
+    "masked_nan": Words(BROKEN, "NaN behind a finite loss",
+        "Applied updates are not finite while the loss still reads well: something replaces NaN."),
     "repaired": Words(BROKEN, "Repaired numbers",
         "A guard keeps changing bad values, so the training only looks healthy."),
     "loss_scale": Words(BROKEN, "Loss scale collapse",

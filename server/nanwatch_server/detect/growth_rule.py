@@ -9,6 +9,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanwatch_server.detect.alarm import KEEP, unknown
 from nanwatch_server.detect.block import F64, I64, Block
@@ -29,7 +30,7 @@ class GrowthRule(SpeakingRule):
     per_layer: ClassVar[bool] = False
     what: ClassVar[str] = ""
     """The series in words: `Largest logit`."""
-    STATE = ("alarm", "names", "bank", "last", "start", "top")
+    STATE = ("alarm", "names", "bank", "last", "start", "top", "over")
 
     def __init_subclass__(cls) -> None:
         cls.reads = (cls.kind,)
@@ -46,6 +47,8 @@ class GrowthRule(SpeakingRule):
         self.start: F64 = np.full(rows, np.nan)
         """Highest level per row within the first 64 records: the untrained model."""
         self.top: F64 = np.full(rows, -np.inf)
+        self.over = 0
+        """Records in a row that stood above the absolute limit, up to now."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
@@ -59,7 +62,33 @@ class GrowthRule(SpeakingRule):
                 at = int(known[stop - 1])
                 verdicts[at] = self._judge(block.steps[known[start:stop]])
                 severities[at] = verdicts[at].severity
+        self._beyond(filled, block.steps[known], known, severities, verdicts)
         return self.speak(block, severities, verdicts)
+
+    def _beyond(
+        self,
+        logs: F64,
+        steps: I64,
+        known: I64,
+        severities: NDArray[np.int8],
+        verdicts: dict[int, Verdict],
+    ) -> None:
+        """Two records in a row above the absolute limit, record by record: what is measured
+        seldom would be waited for too long by ticks."""
+        absolute = math.log(self.limits.get("absolute", math.inf))
+        above = np.fmax.reduce(logs, axis=0, initial=-np.inf) >= absolute
+        if not above.any():
+            self.over = self.over if not len(above) else 0
+            return
+        for column in range(len(above)):
+            self.over = self.over + 1 if above[column] else 0
+            at = int(known[column])
+            if self.over < 2 or severities[at] >= 2:
+                continue
+            severities[at] = KEEP
+            if self.over == 2:
+                verdicts[at] = Verdict(2, -1, self._say_level(logs[:, column], int(steps[column])))
+                severities[at] = 2
 
     def _logs(self, block: Block) -> tuple[F64, F64]:
         """Logarithms f64[rows, n], and one of them that tells which attempts were measured."""
@@ -101,9 +130,6 @@ class GrowthRule(SpeakingRule):
             weak = self.bank.reach[row] < math.log(limits["grown"])
             severity = 1 if weak or self.pardoned(int(steps[-1])) else worst
             return Verdict(severity, self.bank.onset(row), self._say(row, int(steps[-1])))
-        absolute = limits.get("absolute", math.inf)
-        if absolute < math.inf and (level >= math.log(absolute)).any():
-            return Verdict(2, -1, self._say_level(int(np.argmax(level)), int(steps[-1])))
         high = level >= math.log(limits["critical"])
         if self.alarm.level and (high & beyond).any():
             return Verdict(KEEP)
@@ -117,8 +143,9 @@ class GrowthRule(SpeakingRule):
         """`-` where the series is below 0."""
         return ""
 
-    def _say_level(self, row: int, step: int) -> Said:
-        level = number(math.exp(min(700.0, float(self.bank.level()[row]))))
+    def _say_level(self, logs: F64, step: int) -> Said:
+        row = int(np.nanargmax(logs))
+        level = number(math.exp(min(700.0, float(logs[row]))))
         limit, layer = number(self.limits["absolute"]), self.names[row]
         where = f" of {layer[-40:]}" if layer else ""
         return Said(

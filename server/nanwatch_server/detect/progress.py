@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from nanwatch_server.detect.block import F64, I64
 from nanwatch_server.detect.robust import TICK, Ring, cells, middle
@@ -18,6 +19,9 @@ START_TICKS = 4
 """Ticks (of 8 records) that set the level of the untrained model."""
 LEARNED_SIGMA = 3.0
 """A difference of medians this many standard errors wide is real (two-sided 0.3 %)."""
+
+LOST = 0.1
+"""Share of what was gained that may be gone again while a training is still called well."""
 
 
 class Progress(Stateful):
@@ -111,6 +115,21 @@ class Progress(Stateful):
         before, after = middle(window[:part]), middle(window[-part:])
         noise = self._spread(step, ticks) / math.sqrt(TICK * part)
         return after - before > max(by * abs(before), LEARNED_SIGMA * noise)
+
+    def at_best(self, step: int, ticks: int = 4) -> bool:
+        """True if the loss has kept nine tenths of what it ever gained, or stands within the noise
+        of its best.
+
+        False while unknown: it excuses, so it must be seen.
+        """
+        window = self.upto(step, self.medians.capacity)
+        if not self.known(step) or len(window) < 3 * ticks or self.gained(step, ticks) <= 0:
+            return False
+        levels = np.median(sliding_window_view(window, ticks), axis=1)
+        noise = self._spread(step, 4 * ticks) / math.sqrt(TICK * ticks)
+        best = float(levels[:-ticks].min())
+        lost = float(levels[-1]) - best
+        return lost <= max(LEARNED_SIGMA * noise, LOST * (self.first - best))
 
     def restart(self) -> None:
         """Another fit: what was learnt before says nothing of it."""

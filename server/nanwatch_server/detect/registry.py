@@ -23,6 +23,7 @@ from nanwatch_server.detect.rules.loss_divergence import LossDivergence
 from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowth
 from nanwatch_server.detect.rules.loss_scale import LossScale
 from nanwatch_server.detect.rules.loss_spike import LossSpike
+from nanwatch_server.detect.rules.masked_nan import MaskedNaN
 from nanwatch_server.detect.rules.nonfinite import NonFinite
 from nanwatch_server.detect.rules.oscillation import Oscillation
 from nanwatch_server.detect.rules.plateau import Plateau
@@ -51,6 +52,7 @@ RULES: tuple[type[Rule], ...] = (
     Plateau,
     Oscillation,
     ConstantLoss,
+    MaskedNaN,
     Repaired,
     IdleWeights,
     VanishingGradient,

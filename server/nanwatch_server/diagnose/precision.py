@@ -59,7 +59,7 @@ def _try_weights(case: Case) -> list[Suggestion]:
 
 
 def _score_stand_in(case: Case) -> float:
-    if case.has("constant_loss"):
+    if case.has("constant_loss") or case.has("masked_nan"):
         return 0.87
     return 0.6 if case.has("repaired") else 0.0
 
@@ -68,9 +68,9 @@ PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "sanitised-numbers",
         _score_stand_in,
-        ("constant_loss", "repaired"),
-        "The loss on the chart is a constant that stands in for one that is not finite. Nothing is "
-        "learnt from a constant, and the trouble it hides goes on.",
+        ("constant_loss", "masked_nan", "repaired"),
+        "The loss on the chart stands in for one that is not finite. Nothing is learnt from it, and "
+        "the trouble it hides goes on.",
         _signs_stand_in,
         _try_stand_in,
     ),

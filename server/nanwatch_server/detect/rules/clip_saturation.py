@@ -62,7 +62,7 @@ class ClipSaturation(Rule):
             if tick and self.logs.count >= RECENT:
                 self._track()
             if tick and self.logs.count >= self.limits["window"]:
-                severities[at] = self._judge()
+                severities[at] = self._judge(int(block.steps[at]))
                 if severities[at] > 0:
                     said[at], onsets[at] = self._say(), self.since
         found: list[Finding] = []
@@ -91,7 +91,7 @@ class ClipSaturation(Rule):
             steps = self.steps.window(RECENT)[0]
             self.since = int(steps[int(np.argmax(recent >= far))])
 
-    def _judge(self) -> int:
+    def _judge(self, step: int) -> int:
         limits = self.limits
         logs, losses = self._window()
         ratio = math.exp(min(700.0, middle(logs)))
@@ -100,12 +100,13 @@ class ClipSaturation(Rule):
         if ratio < limits["far"]:
             return KEEP if ratio > limits["far"] / 2 else 1
         rising = theil_sen(logs) * len(logs) >= math.log(limits["rise"])
-        learning = improving(losses) and not rising
+        best = self.context.progress_of(self.scope).at_best(step)
+        learning = improving(losses) and (best or not rising)
         if ratio >= limits["critical"]:
             return 2 if learning else 3
         if ratio >= limits["warning"] and not learning:
             return 2
-        if rising and not self.context.learns_values():
+        if rising and not best and not self.context.learns_values():
             return 2
         return KEEP  # gradients of critics rise with their values in good health
 

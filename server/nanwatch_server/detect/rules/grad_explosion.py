@@ -154,7 +154,7 @@ class GradExplosion(Rule):
         severities = unknown(block.scalars["grad_norm"][done:end])
         severities[part] = jumps
         if self.bank.push(logs, steps):
-            level, row = self._growth(float(inputs.floor[stop - 1]))
+            level, row = self._growth(float(inputs.floor[stop - 1]), int(steps[-1]))
             if level > jumps[-1]:
                 severities[-1] = level
                 words[end - 1] = self._say_growth(row, int(steps[-1]))
@@ -252,7 +252,7 @@ class GradExplosion(Rule):
         """Rows that make up a part of the total: of the others nothing comes yet."""
         return ~(logs < logs[0] + math.log(self.limits["part"]))
 
-    def _growth(self, floor: float) -> tuple[int, int]:
+    def _growth(self, floor: float, step: int) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
         growing = np.isfinite(self.bank.doubling)
         if not growing.any():
@@ -268,13 +268,19 @@ class GradExplosion(Rule):
         strong = reach >= math.log(limits["strong"])
         weak = reach < math.log(limits["grown"])
         large = strong and level[row] >= floor + math.log(limits["large"])
-        if weak or (not large and improving(self.losses.window(window)[0], 0.1)):
+        if weak or (not large and self._well(window, step)):
             return 1, row
         doubling = float(self.bank.doubling[rows].min())
         left = (math.log(FP32_MAX) - float(level[row])) / math.log(2) * doubling
         soon = min(left, doubling * math.log2(1e4)) < limits["soon"]
         huge = float(level[row]) >= math.log(limits["huge"])
         return (3 if strong and (soon or huge) else 2), row
+
+    def _well(self, window: int, step: int) -> bool:
+        """The loss falls while the norms grow, or stands as low as it ever did."""
+        if improving(self.losses.window(window)[0], 0.1):
+            return True
+        return self.context.progress_of(self.scope).at_best(step)
 
     def _still_high(self) -> bool:
         """Norms that stay far above the level before the trouble keep the alarm up."""

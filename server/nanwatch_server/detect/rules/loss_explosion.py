@@ -21,6 +21,10 @@ from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
 
+LATER_TASK = 2.0
+"""A later task may begin so many times above the level of the untrained model."""
+
+
 class LossExplosion(SpeakingRule):
     """Two records in a row, the second higher, far above the usual loss and the first one."""
 
@@ -28,10 +32,12 @@ class LossExplosion(SpeakingRule):
     kind = "loss"
     reads = ("loss",)
     calm = "Loss no longer explodes"
-    STATE = ("alarm", "losses", "usual", "first", "before", "begin")
+    STATE = ("alarm", "losses", "usual", "first", "before", "begin", "untrained")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
+        self.untrained = math.nan
+        """Level of the first records of the run: the worst that a new task should bring back."""
         self.restart()
 
     def restart(self) -> None:
@@ -58,7 +64,9 @@ class LossExplosion(SpeakingRule):
                 window = self.losses.window(64)[0]
                 self.usual = middle(window)
                 if self.losses.count == TICK:  # a level rather than one record
-                    self.first = self.usual
+                    self.first = self._at_most(self.usual)
+                    if math.isnan(self.untrained):
+                        self.untrained = self.usual
         return self.speak(block, severities, verdicts)
 
     def _look(
@@ -71,7 +79,7 @@ class LossExplosion(SpeakingRule):
     ) -> None:
         limits = self.limits
         if math.isnan(self.first):
-            self.first = self.usual = float(losses[0])
+            self.first = self.usual = self._at_most(float(losses[0]))
         if not (self.usual > 0 and self.first > 0):
             return  # no ratio to speak of
         least = max(limits["times"] * self.usual, limits["over_first"] * self.first)
@@ -94,6 +102,10 @@ class LossExplosion(SpeakingRule):
             severity = 1 if self.context.competes(self.scope) else 3 if far_out else 2
             severities[at] = severity
             verdicts[at] = Verdict(severity, self.begin, self._say(value, int(block.steps[at])))
+
+    def _at_most(self, level: float) -> float:
+        """The first level of a task: it may be the explosion itself."""
+        return min(level, LATER_TASK * self.untrained) if self.untrained > 0 else level
 
     def _say(self, value: float, step: int) -> Said:
         return Said(
