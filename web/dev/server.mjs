@@ -17,6 +17,7 @@ import {
 } from "./rules.mjs";
 import { checkpointsOf, makeRuns } from "./runs.mjs";
 import { accept } from "./socket.mjs";
+import { keepPoints, storageOf, storedOf } from "./storage.mjs";
 
 const option = (name, fallback) => {
   const at = process.argv.indexOf(`--${name}`);
@@ -274,6 +275,8 @@ function get(path, query, response) {
     return answer(response, 200, { projects });
   }
   if (path === "/api/rules") return answer(response, 200, getRules(query.get("project") ?? ""));
+  if (path === "/api/storage") return answer(response, 200, storageOf(runs.map(summary)));
+  if (path === "/api/retention") return answer(response, 200, { runs: 7, whole: 2 });
   if (path === "/api/rules/backtest") return answer(response, 200, { backtest: backtest() });
   if (path === "/api/incidents")
     return answer(response, 200, {
@@ -282,6 +285,7 @@ function get(path, query, response) {
   if (kind === "incidents" && incidents.has(id)) return answer(response, 200, incidents.get(id));
   if (kind !== "runs" || !run) return fail(response, 404, "not_found", "There is nothing here.");
   if (!part) return answer(response, 200, detail(run));
+  if (part === "storage") return answer(response, 200, storedOf(run.step));
   if (part === "rules") return answer(response, 200, { rules: coverageOf() });
   if (part === "incidents")
     return answer(response, 200, { incidents: [...incidents.values()].filter((one) => one.run_id === id) });
@@ -400,6 +404,15 @@ const server = createServer((request, response) => {
   });
   request.on("end", () => {
     if (request.headers["x-nanwatch"] !== "1") return fail(response, 403, "header", "X-Nanwatch is missing");
+    if (url.pathname === "/api/retention") {
+      keepPoints(url.searchParams.get("project"), JSON.parse(text));
+      return answer(response, 200, {});
+    }
+    if (request.method === "DELETE" && /^\/api\/runs\/\w+$/.test(url.pathname)) {
+      const at = runs.findIndex((one) => url.pathname.endsWith(one.id));
+      runs.splice(at, 1);
+      return answer(response, 200, { deleted: true });
+    }
     if (url.pathname.startsWith("/api/rules"))
       return writeRules(url, request.method, JSON.parse(text || "{}"), response);
     return post(url.pathname, JSON.parse(text || "{}"), request.headers, response);

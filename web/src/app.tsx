@@ -8,6 +8,7 @@ import { Notifications } from "./pages/Notifications";
 import { Rules } from "./pages/Rules";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
+import { Storage } from "./pages/Storage";
 import { Wall } from "./pages/Wall";
 import { route } from "./router";
 import { startDesktop } from "./state/desktop";
@@ -59,6 +60,7 @@ function Page({ path }: { path: string }) {
   if (path === "/runs") return <Runs />;
   if (path === "/audit") return <Audit />;
   if (path === "/settings/notifications") return <Notifications />;
+  if (path === "/settings/storage") return <Storage />;
   if (path === "/settings/rules") return <Rules />;
   const run = /^\/r\/([^/]+)\/?$/.exec(path);
   if (run) return <RunPage id={decodeURIComponent(run[1]!)} />;

@@ -11,6 +11,7 @@ import "./styles/run.css";
 import "./styles/chart.css";
 import "./styles/notify.css";
 import "./styles/rules.css";
+import "./styles/storage.css";
 
 followLinks();
 startClock();

@@ -19,6 +19,7 @@ import { Itself, Measured } from "./run/Itself";
 import { Ranks } from "./run/Ranks";
 import { RepairedBanner } from "./run/Repaired";
 import { RulesRan } from "./run/RulesRan";
+import { Stored } from "./run/Stored";
 import { Toolbar } from "./run/Toolbar";
 
 export function RunPage({ id }: { id: string }) {
@@ -96,6 +97,7 @@ export function RunPage({ id }: { id: string }) {
           <RulesRan detail={detail} />
           <Facts title="Configuration" facts={detail.config} />
           <Facts title="Environment" facts={detail.facts} />
+          <Stored detail={detail} />
         </aside>
       </div>
       {asked.value ? (

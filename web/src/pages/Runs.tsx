@@ -3,7 +3,9 @@ import { useEffect } from "preact/hooks";
 import { errorText, getJson } from "../net/api";
 import type { RunSummary } from "../net/types";
 import { route, setSearch } from "../router";
+import { lastDeleted } from "../state/storage";
 import { subject } from "../state/title";
+import { Deleted } from "../ui/DeleteRun";
 import { formatDateTime, formatStep } from "../ui/format";
 import { SeverityBadge } from "../ui/SeverityBadge";
 import { statusText } from "../ui/status";
@@ -40,6 +42,12 @@ export function Runs() {
       abort.abort();
     };
   }, [query]);
+  useEffect(
+    () => () => {
+      lastDeleted.value = "";
+    },
+    [],
+  );
   return (
     <section>
       <div class="wall-bar">
@@ -57,6 +65,7 @@ export function Runs() {
           />
         </label>
       </div>
+      <Deleted name={lastDeleted.value} />
       {failure.value ? <p role="alert">{failure.value}</p> : null}
       {runs.value && !runs.value.length ? <p class="secondary">No run matches.</p> : null}
       {runs.value?.length ? <RunTable runs={runs.value} /> : null}

@@ -31,6 +31,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
             note={unsaved.value.length ? "Changes of limits are not saved" : ""}
           />
           <NavLink to="/settings/notifications" text="Notifications" />
+          <NavLink to="/settings/storage" text="Storage" />
         </nav>
         <ConnectionState />
         <ThemeToggle />

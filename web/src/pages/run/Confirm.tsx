@@ -38,7 +38,10 @@ export function Confirm({ change, trigger, detail, lrs, onDone }: Props) {
     element.showModal();
     if (!grave && trigger) placeBelow(element, trigger);
     cancelButton.current?.focus();
-    return () => trigger?.focus();
+    return () => {
+      element.close(); // while it is modal nothing else can have the focus
+      trigger?.focus();
+    };
   }, []);
 
   const confirm = async () => {
