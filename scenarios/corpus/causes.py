@@ -30,7 +30,7 @@ CAUSES: dict[str, Cause] = {
     "divergence-slow": _cause(True, *RATE, "weight-growth"),
     "loss-spike-not-healing": _cause(True, "loss-spike", "divergence", "learning-rate-too-high"),
     "adam-spikes": _cause(True, "loss-spike", "divergence"),
-    "init-too-large": _cause(True, *RATE, "logit-growth"),
+    "init-too-large": _cause(True, *RATE, "logit-growth", "attention-logit-growth"),
     "data-unnormalised": _cause(False, *RATE, "dead-units", "vanishing-gradient", "not-learning"),
     "exploding-rnn": _cause(True, "exploding-gradient"),
     "explosion-hidden-by-clipping": _cause(False, "explosion-hidden-by-clipping"),

@@ -82,6 +82,11 @@ class Rates(Stateful):
         return float(usable[low]), now, int(steps[-len(usable) :][low])
 
 
+PLANNED = ("max_steps", "total_steps", "num_training_steps", "num_train_steps", "train_steps",
+           "training_steps", "num_steps", "steps", "max_iters", "iterations")  # fmt: skip
+"""Names of the length of a training, in updates."""
+
+
 @dataclass(slots=True)
 class Context:
     """One per run; rules keep a reference."""
@@ -111,6 +116,16 @@ class Context:
         scopes = {name.strip() for name in self.facts.get("scopes", "").split(",") if name.strip()}
         several = len(scopes | {name for name in self.progress if name}) > 1
         return several or bool(scope) or self.learns_values()
+
+    def planned(self) -> float:
+        """Attempts that the configuration says the run will make; infinite if it does not."""
+        steps = fact_number(self.facts, *PLANNED)
+        return steps if steps is not None and steps > 0 else math.inf
+
+    def guessing(self) -> float:
+        """Cross-entropy of guessing among the classes that the configuration names; else NaN."""
+        classes = fact_number(self.facts, "classes", "num_classes", "n_classes")
+        return math.log(classes) if classes is not None and classes >= 2 else math.nan
 
     def gamma(self) -> float | None:
         """Discount factor, if the configuration names one that makes sense.

@@ -15,6 +15,9 @@ LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "r
 WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_steps", "bptt_len")
 CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
               "max_norm", "clip_grad_norm")  # fmt: skip
+LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
+LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1.0}
+"""UMLAUT (CHI'21) allows 1e-7 to 0.01, which fits Adam; SGD with momentum trains at up to 1."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
 RATE_LABEL = "Learning rate rose"
@@ -152,6 +155,14 @@ class Case:
         """`1e-05 → 0.003` if the learning rate rose shortly before; else empty."""
         item = self.evidence("lr", RATE_LABEL)
         return item.value if item else ""
+
+    @property
+    def rate_large(self) -> float:
+        """The configured learning rate where the optimizer is rarely stable at it; else 0."""
+        rate = fact_number(self.facts, *LR_NAMES)
+        name = (fact(self.facts, "optimizer", "optim", "opt") or "").lower()
+        most = next((limit for key, limit in LR_MOST.items() if name.startswith(key)), math.inf)
+        return rate if rate is not None and rate > most else 0.0
 
     @property
     def filters_nan(self) -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nanwatch_server.diagnose.case import CLIP_NAMES, Case
-from nanwatch_server.diagnose.remedies import LR_NAMES, clip, full_precision, truncate
+from nanwatch_server.diagnose.case import CLIP_NAMES, LR_MOST, LR_NAMES, Case
+from nanwatch_server.diagnose.remedies import clip, full_precision, truncate
 from nanwatch_server.domain.facts import fact, fact_number, is_on, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 NAME = "config_lint"
-LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1.0}
-"""UMLAUT (CHI'21) allows 1e-7 to 0.01, which fits Adam; SGD with momentum trains at up to 1."""
 LR_LEAST = 1e-7
 
 

@@ -77,6 +77,8 @@ def _signs_rate(case: Case) -> tuple[list[str], list[str]]:
     pro, contra = [], []
     if case.rate_rise:
         pro.append(f"The learning rate rose just before: {case.rate_rise}.")
+    if case.rate_large:
+        pro.append(f"A learning rate of {number(case.rate_large)} is rarely stable.")
     if case.onset <= EARLY_STEPS:
         pro.append(f"It began at step {case.onset}, before anything could be learnt.")
     if math.isfinite(case.clip):
@@ -180,7 +182,12 @@ def _score_hidden(case: Case) -> float:
 
 
 def _score_gradient(case: Case) -> float:
-    return 0.75 if case.has("grad_explosion") else 0.0
+    if case.has("grad_explosion"):
+        return 0.75
+    # Through time a gradient can overflow within one backward pass, with nothing to see before.
+    through_time = case.recurrent or case.untruncated
+    sudden = case.has("nonfinite") and not math.isfinite(case.clip) and not case.half_precision
+    return 0.62 if through_time and sudden and not case.values else 0.0
 
 
 def _score_bootstrap(case: Case) -> float:
@@ -209,11 +216,20 @@ def _score_rate(case: Case) -> float:
         return 0.0
     if case.unbounded:
         return 0.0
+    if _killed_by_rate(case):
+        return 0.83
     if (grown or thrown) and case.rate_rise:
         return 0.79
     first = min(case.findings, key=lambda f: f.step)
     early = case.onset <= EARLY_STEPS and first.step <= SOON_STEPS
     return 0.77 if thrown or (grown and early) else 0.0
+
+
+def _killed_by_rate(case: Case) -> bool:
+    """Units died or gradients faded after steps of a size that kills them."""
+    faded = case.has("vanishing_gradient")
+    dead = case.has("dead_units")
+    return bool((case.rate_rise and (faded or dead)) or (case.rate_large and faded and not dead))
 
 
 def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
@@ -325,7 +341,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     Syndrome(
         "learning-rate-too-high",
         _score_rate,
-        ("grad_explosion", *OF_LOSS, "update_ratio"),
+        ("grad_explosion", *OF_LOSS, "update_ratio", "vanishing_gradient", "dead_units"),
         "The steps are longer than the valley of the loss is wide: each lands higher on the other "
         "side than it began, so loss and gradients grow with every step.",
         _signs_rate,

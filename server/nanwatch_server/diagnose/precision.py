@@ -69,8 +69,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
         "sanitised-numbers",
         _score_stand_in,
         ("constant_loss", "masked_nan", "repaired"),
-        "The loss on the chart stands in for one that is not finite. Nothing is learnt from it, and "
-        "the trouble it hides goes on.",
+        "The loss on the chart stands in for one that is not finite. Nothing is learnt from it, "
+        "and the trouble it hides goes on.",
         _signs_stand_in,
         _try_stand_in,
     ),

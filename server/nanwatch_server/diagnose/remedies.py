@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-from nanwatch_server.diagnose.case import CLIP_NAMES, WINDOW_NAMES, Case
+from nanwatch_server.diagnose.case import CLIP_NAMES, LR_NAMES, WINDOW_NAMES, Case
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
-
-LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
 
 
 def scale_lr(case: Case, factor: float = 0.1) -> Suggestion:

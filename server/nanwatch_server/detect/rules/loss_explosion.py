@@ -20,7 +20,6 @@ from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
-
 LATER_TASK = 2.0
 """A later task may begin so many times above the level of the untrained model."""
 

@@ -31,17 +31,21 @@ class Plateau(TickRule):
         limits = self.limits
         if self.begun < 0:
             self.begun = int(self.steps(64)[0])
-        if self.context.competes(self.scope) or self.count < limits["records"]:
+        planned = limits["share"] * self.context.planned()
+        patience = min(limits["patience"], max(limits["least"], planned))
+        if self.context.competes(self.scope) or self.count < min(limits["records"], patience):
             return QUIET
         gained = self.progress.gained(self.step, 25)
-        if math.isnan(gained) or gained > limits["gained"]:
+        chance = self.context.guessing()
+        guesses = abs(middle(self.last(64)) - chance) <= limits["gained"] * chance
+        if math.isnan(gained) or (gained > limits["gained"] and not guesses):
             return QUIET
         if gained < -limits["gained"]:
             return Verdict(KEEP)  # it rose: other rules speak of that
         level = middle(self.last(64))
         # where the noise would hide what was learnt, its absence says nothing
         sharp = self.progress.blur(self.step, 25) <= limits["blur"]
-        patient = self.count >= limits["patience"]
+        patient = self.count >= patience
         return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
 
     def _say(self, level: float) -> Said:
@@ -50,7 +54,7 @@ class Plateau(TickRule):
             title=f"Loss has not moved from {number(first)} in {self.count} records",
             message=(
                 f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
-                f"{number(first)}. The difference is within the noise, so nothing was learnt."
+                f"{number(first)}. {self._why(level)}, so nothing was learnt."
             ),
             evidence=(
                 Evidence(
@@ -63,3 +67,9 @@ class Plateau(TickRule):
             ),
             kind="loss",
         )
+
+    def _why(self, level: float) -> str:
+        chance = self.context.guessing()
+        if abs(level - chance) <= self.limits["gained"] * chance:
+            return f"Guessing among the classes gives {number(chance)}"
+        return "The difference is within the noise"

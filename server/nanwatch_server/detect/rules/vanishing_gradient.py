@@ -32,7 +32,7 @@ class VanishingGradient(LayerRule):
         """Step at which the gradient first had faded."""
 
     def judge(self) -> Verdict:
-        if len(self.names) < 3 or self.ring.count < 32:
+        if len(self.names) < 2 or self.ring.count < 32:
             return QUIET
         # means of the first layers are cheap and enough to say no
         quarter = max(1, len(self.names) // 4)
@@ -52,31 +52,35 @@ class VanishingGradient(LayerRule):
             return QUIET
         first, last = faded
         gained = self.progress.gained(self.step, 16)
-        if math.isnan(gained) or gained > self.limits["gained"]:
+        gone = first <= self.limits["gone"] * last and not self.progress.falling(self.step)
+        excuse = self.limits["gained_gone" if gone else "gained"]
+        if math.isnan(gained) or gained > excuse:
             return Verdict(KEEP)
-        return Verdict(2, self.since, self._say(first, last))
+        return Verdict(2, self.since, self._say(first, last, excuse))
 
     def _faded(self, norms: np.ndarray) -> tuple[float, float] | None:
         """(norm of the first layers, of the last) where the gradient fades, else None."""
         limits = self.limits
         middle = np.median(norms, axis=1)
         middle = middle[np.isfinite(middle)]  # layers that were always measured
-        if len(middle) < 3:
+        if len(middle) < 2:
             return None
         part = max(1, len(middle) // 4)
         first, last = float(np.max(middle[:part])), float(np.max(middle[-part:]))
         if not last > 0 or first > limits["first"] or first > limits["share"] * last:
             return None
+        if len(middle) < 3 and first > limits["gone"] * last:
+            return None  # of two layers the first may well need less
         return first, last
 
-    def _say(self, first: float, last: float) -> Said:
+    def _say(self, first: float, last: float, excuse: float) -> Said:
         layer = self.names[0]
         return Said(
             title=f"Gradient fades: {short(first)} in the first layers, {short(last)} in the last",
             message=(
                 f"The gradient norm is {number(first)} in the first quarter of the layers and "
                 f"{number(last)} in the last, and the loss has not fallen by more than "
-                f"{number(100 * self.limits['gained'])} % by step {self.step}: the first layers "
+                f"{number(100 * excuse)} % by step {self.step}: the first layers "
                 "do not learn."
             ),
             evidence=(
