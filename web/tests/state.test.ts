@@ -114,6 +114,11 @@ describe("vital signs", () => {
     expect(vitalsOf(vital)[0]).toMatchObject({ name: "loss", value: "NaN", standout: true });
   });
 
+  it("call nothing NaN that was never sent", () => {
+    const none = { ...vital, seriesOf: () => [], wall: { loss: Number.NaN, loss_trend: Number.NaN } };
+    expect(vitalsOf(none)[0]).toMatchObject({ name: "loss", value: "—", standout: false });
+  });
+
   it("trust the wall where it knows", () => {
     expect(appliedShare({ ...vital, wall: { applied_share: 0.97 } })).toBe(0.97);
   });

@@ -72,7 +72,8 @@ function ofMain(source: VitalSource, kind: string): SeriesInfo | undefined {
 function lossVital(source: VitalSource): Vital {
   const series = ofMain(source, "loss");
   const value = series ? source.tail(series.id, 1).values[0] : undefined;
-  const text = value ?? source.wall.loss;
+  // On the wall NaN also means unknown: it says something only of a run that sends a loss.
+  const text = value ?? (series ? source.wall.loss : undefined);
   const trend = source.wall.loss_trend ?? Number.NaN;
   const sign = Number.isNaN(trend) || trend === 0 ? "" : trend > 0 ? " ↑" : " ↓";
   return {
