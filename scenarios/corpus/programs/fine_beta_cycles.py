@@ -1,5 +1,5 @@
-"""A VAE of small patterns whose weight of the KL term goes from 0 to 4 and back to 0, four times:
-the loss is a saw tooth and jumps at each fall of the weight. Nothing is wrong.
+"""A VAE of small patterns whose weight of the KL term goes from 0 to 0.5 and back to 0, four
+times: the loss is a saw tooth and jumps at each fall of the weight. Nothing is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="curriculum-vae", sick=False)
-CONFIG = {"lr": 4e-3, "beta": 4.0, "cycle": 200, "batch_size": 32, "latent": 3, "steps": 800}
+CONFIG = {"lr": 4e-3, "beta": 0.5, "cycle": 200, "batch_size": 32, "latent": 3, "steps": 800}
 
 
 class BarVAE(nn.Module):

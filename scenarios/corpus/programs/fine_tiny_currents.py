@@ -1,5 +1,5 @@
-"""Currents in amperes, some ten microamperes large: the loss begins at 1e-11 and falls by
-decades, and eps of Adam is 1e-12. Nothing is wrong.
+"""Currents in amperes, some ten microamperes large: the loss begins at 1e-11 and falls to 2e-12,
+and eps of Adam is 1e-12. Nothing is wrong.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A plain tanh RNN has to name the first of fifty symbols, from the default initialisation: the
-gradient from the end to the beginning is 1e-10 and the loss stays at that of guessing. Never NaN.
-Cure: an LSTM or GRU, orthogonal weights.
+"""A plain tanh RNN has to name the first of forty and more symbols, from the default
+initialisation: the gradient from the end hardly reaches the beginning and the loss stays at that
+of guessing. Never NaN. Cure: an LSTM or GRU, orthogonal weights.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="topic-model", sick=True, cause="log-of-zero")
-CONFIG = {"lr": 2e-3, "topics": 6, "words": 30, "batch_size": 32, "steps": 900}
+CONFIG = {"lr": 5e-3, "topics": 6, "words": 30, "batch_size": 32, "steps": 900}
 
 
 class Topics(nn.Module):
