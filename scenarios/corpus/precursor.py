@@ -11,10 +11,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nanwatch_server.store.codec import F64
 from scenarios.corpus.reading import LEVEL, Column, Reading
 
-KINDS = ("loss", "grad_norm", "grad_norm_layer", "param_norm", "param_norm_layer", "update_norm",
-         "update_norm_layer", "update_ratio_layer", "adam_rms", "adam_rms_layer", "logit_max",
-         "attention_logit_max_layer")  # fmt: skip
-VALUES = ("q_mean", "q_std", "q_min", "q_max")
+KINDS = ("loss", "grad_norm", "grad_norm_layer", "param_norm", "param_norm_layer", "adam_rms",
+         "adam_rms_layer")  # fmt: skip
+GROWS = ("q_mean", "q_std", "q_min", "q_max", "logit_max", "attention_logit_max_layer",
+         "update_norm", "update_norm_layer", "update_ratio_layer")  # fmt: skip
+"""Of these growth alone says nothing: values and logits grow as a model learns, updates as the rate
+warms up. A jump still does."""
 AHEAD = 5
 WINDOW, WINDOW_LEAST = 128, 16
 JUMP, ROBUST_Z, FLOOR = 4.0, 6.0, 0.05
@@ -29,8 +31,8 @@ def left_at(reading: Reading, first_bad: int) -> int | None:
     found = [
         step
         for (stage, scope, kind, _), column in reading.columns.items()
-        if stage == "train" and kind in (*KINDS, *VALUES)
-        if (step := _left(reading.good(column, scope), first_bad, kind in VALUES)) is not None
+        if stage == "train" and kind in (*KINDS, *GROWS)
+        if (step := _left(reading.good(column, scope), first_bad, kind in GROWS)) is not None
     ]
     for scope, column in reading.of("clip_threshold"):
         norm = reading.one("grad_norm", scope)
@@ -64,7 +66,7 @@ def _limits(values: F64, grows: bool) -> F64:
     sizes = np.abs(values)
     limits = np.full(len(sizes), np.inf)
     signs = values.min() < 0 < values.max()
-    if not signs:
+    if not (grows or signs):
         limits[FIRST:WINDOW_LEAST] = GROWN * np.median(sizes[:FIRST])
     with np.errstate(divide="ignore"):
         logs = np.log(sizes)

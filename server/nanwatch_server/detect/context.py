@@ -67,6 +67,13 @@ class Rates(Stateful):
         self.rates.push(block.scalars["lr"][None, newest])
         self.steps.push(block.steps[None, newest])
 
+    def climbs(self) -> bool:
+        """True if the rate has risen steadily up to now: a warm-up, or a schedule gone wrong."""
+        rates = self.rates.window(RATES_OVER)[0]
+        rates = rates[np.isfinite(rates)]
+        half = len(rates) // 2
+        return half > 0 and bool(rates[-1] > 1.02 * rates[half] > 1.02**2 * rates[0])
+
     def rise(self, block: Block, at: int) -> tuple[float, float, int] | None:
         """(lowest rate, rate now, step of the lowest) of the last records up to `at` of `block`,
         which `read` has not seen; None unless it rose."""

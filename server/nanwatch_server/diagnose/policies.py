@@ -41,7 +41,11 @@ def _try_value(case: Case) -> list[Suggestion]:
 
 def _score_adversaries(case: Case) -> float:
     rules = ("grad_explosion", "clip_saturation", "weight_growth", *OF_LOSS)
-    return 0.81 if case.adversarial and any(case.has(rule) for rule in rules) else 0.0
+    if not case.adversarial:
+        return 0.0
+    if any(case.has(rule) for rule in rules):
+        return 0.81
+    return 0.66 if case.has("nonfinite") else 0.0  # squared losses overflow within two records
 
 
 def _try_adversary(case: Case) -> list[Suggestion]:

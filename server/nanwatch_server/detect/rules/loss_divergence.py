@@ -24,7 +24,8 @@ class LossDivergence(Rule):
 
     name = "loss_divergence"
     reads = ("loss",)
-    STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step")
+    STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step",
+             "lost")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -37,6 +38,8 @@ class LossDivergence(Rule):
         self.high = 0
         """Records in a row far above the best."""
         self.high_step = -1
+        self.lost = 0
+        """Records in a row above the untrained model, after one that was far better."""
 
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
@@ -49,7 +52,7 @@ class LossDivergence(Rule):
             self.steps.push(block.steps[None, part])
             if tick and self.losses.count >= 32:
                 at = int(part[-1])
-                severities[at], median = self._judge()
+                severities[at], median = self._judge(int(block.steps[at]))
                 if severities[at] > 0:
                     words[at] = self._say(median, int(block.steps[at])), self.high_step
         found: list[Finding] = []
@@ -72,7 +75,7 @@ class LossDivergence(Rule):
         several = len([name for name in scopes.split(",") if name.strip()]) > 1
         return several or bool(self.scope) or self.context.learns_values()
 
-    def _judge(self) -> tuple[int, float]:
+    def _judge(self, step: int) -> tuple[int, float]:
         limits = self.limits
         median = middle(self.losses.window(MEDIAN_OVER)[0])
         if self.losses.count <= limits["start"]:
@@ -85,6 +88,8 @@ class LossDivergence(Rule):
         far = ratio >= limits["ratio"] and median >= limits["over_first"] * self.first
         if not far:
             self.high = 0
+            if self._all_lost(median, step):
+                return 2, median
             near = ratio >= limits["ratio"] / 2 and median >= self.first
             return (KEEP if near else 0), median
         if not self.high:
@@ -97,6 +102,21 @@ class LossDivergence(Rule):
             return 1, median
         critical = ratio >= limits["critical"] and steep
         return (3 if critical else 2), median
+
+    def _all_lost(self, median: float, step: int) -> bool:
+        """Worse than the untrained model, after having been far better, and still rising."""
+        learnt = self.best <= self.limits["learnt"] * self.first
+        rises = self.context.progress_of(self.scope).rising(step, 12, self.limits["rises"])
+        if self._competes() or not (learnt and median > self.first and rises):
+            self.lost = 0
+            return False
+        if not self.lost:
+            self.high_step = int(self.steps.window(MEDIAN_OVER // 2)[0, 0])
+        self.lost += 8
+        # data may drift and a penalty may be raised; a rate that climbs leaves no other reason
+        rates = self.context.rates.get(self.scope)
+        patience = self.limits["records_lost"] * (1 if rates is not None and rates.climbs() else 4)
+        return self.lost >= patience
 
     def _say(self, median: float, step: int) -> Said:
         times = median / self.best
@@ -124,4 +144,4 @@ class LossDivergence(Rule):
 
     def restart(self) -> None:
         self.losses, self.steps = Ring(1, 32), Ring(1, 32, np.int64)
-        self.best, self.first, self.high = math.inf, math.nan, 0
+        self.best, self.first, self.high, self.lost = math.inf, math.nan, 0, 0
