@@ -1,0 +1,121 @@
+"""Signs that only count beside something else: a finite loss over NaN, a level over a schedule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from families import RUN, Array, Trace, alarms, decay, noise
+
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain.models import Finding, Severity
+
+N = 1200
+T = np.arange(N)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def judged(trace: Trace, size: int = 100, **facts: str) -> list[Finding]:
+    detector = RunDetector(RUN, trace.facts | facts)
+    blocks = trace.blocks(range(size, len(trace), size))
+    return alarms([found for block in blocks for found in detector.update(block)])
+
+
+def rules(trace: Trace, **facts: str) -> set[str]:
+    return {found.rule for found in judged(trace, **facts)}
+
+
+def poisoned(applied: float) -> Trace:
+    """Gradients that are NaN from step 600 on, under a loss that reads on."""
+    norm = noise(rng(1), N, 0.1)
+    norm[600:] = np.nan
+    bad = np.where(T >= 600, 4.0, np.nan)
+    taken = np.where(T >= 600, applied, 1.0)
+    loss = decay(T) * noise(rng(), N, 0.05)
+    return Trace({"loss": loss, "grad_norm": norm, "nonfinite": bad, "update_applied": taken})
+
+
+def test_nan_behind_a_finite_loss_is_told_within_eight_updates() -> None:
+    (found, *_) = [f for f in judged(poisoned(1.0)) if f.rule == "masked_nan"]
+    assert found.severity == Severity.CRITICAL
+    assert found.onset_step == 600 and found.step == 607
+
+
+def test_updates_that_are_skipped_and_norms_not_measured_hide_nothing() -> None:
+    assert "masked_nan" not in rules(poisoned(0.0))
+    seldom = poisoned(1.0)
+    seldom.scalars["nonfinite"] = np.full(N, np.nan)
+    assert "masked_nan" not in rules(seldom)
+
+
+def test_attention_logits_beyond_softmax_are_told_by_two_reports() -> None:
+    sizes = np.full((1, N), np.nan)
+    sizes[0, [30, 60, 120, 240]] = [80.0, 700.0, 1500.0, 6000.0]
+    loss = 2.3 * noise(rng(2), N, 0.02)
+    trace = Trace({"loss": loss}, layers={"attention_logit_max_layer": (("block0",), sizes)})
+    (found, *_) = [f for f in judged(trace) if f.rule == "attention_growth"]
+    assert found.step == 240 and found.layer == "block0"
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, N])
+def test_two_reports_are_two_however_they_come(batch: int) -> None:
+    sizes = np.full((1, N), np.nan)
+    sizes[0, [30, 60, 61, 62, 90, 91]] = [1500.0, 700.0, 1500.0, 6000.0, 90.0, 2000.0]
+    trace = Trace({"loss": decay(T)}, layers={"attention_logit_max_layer": (("a",), sizes)})
+    found = [f for f in judged(trace, batch) if f.rule == "attention_growth"]
+    assert [f.step for f in found] == [62]
+
+
+def test_a_loss_that_stays_at_guessing_is_told_by_half_of_the_run() -> None:
+    """It began above: by its fall alone it would have learnt."""
+    classes = 10
+    loss = (math.log(classes) + 0.3 * np.exp(-T / 20)) * noise(rng(3), N, 0.005)
+    trace = Trace({"loss": loss})
+    (found, *_) = [
+        f for f in judged(trace, classes=str(classes), steps="1000") if f.rule == "plateau"
+    ]
+    assert 500 <= found.step <= 520 and "Guessing among the classes gives 2.303" in found.message
+    assert "plateau" not in rules(trace, steps="1000")
+    learns = Trace({"loss": decay(T) * math.log(classes)})
+    assert not rules(learns, classes=str(classes), steps="1000")
+
+
+def climbing(rate: Array) -> Trace:
+    """Learnt well until step 500, worse than untrained from step 700 on, and rising."""
+    loss = np.where(T < 500, 1.0 + 2.0 * np.exp(-T / 80), 1.0 + (T - 500) / 100)
+    return Trace({"loss": loss * noise(rng(4), N, 0.03), "lr": rate})
+
+
+def test_a_loss_above_its_start_is_told_sooner_while_the_rate_climbs() -> None:
+    def first(rate: Array) -> int:
+        return min(f.step for f in judged(climbing(rate)) if f.rule == "loss_divergence")
+
+    soon, late = first(1e-5 * (1 + T)), first(np.full(N, 1e-2))
+    assert 680 < soon <= 760 < late
+
+
+def test_growing_gradients_are_excused_while_the_loss_stands_at_its_best() -> None:
+    """As the log-likelihood of a model that grows ever surer."""
+    norm = 3.0 * noise(rng(5), N, 0.2) * 2.0 ** (np.clip(T - 400, 0, 400) ** 1.3 / 400)
+    best = (decay(T) - 1.0) * noise(rng(6), N, 0.02)
+    assert "grad_explosion" not in rules(Trace({"loss": best, "grad_norm": norm}))
+    lost = best + np.clip(T - 450, 0, None) / 100
+    assert "grad_explosion" in rules(Trace({"loss": lost, "grad_norm": norm}))
+
+
+def test_an_explosion_at_the_first_record_of_a_task_is_one() -> None:
+    """The new task makes the weights run away: what it brings is no untrained level."""
+    first = decay(np.arange(400)) * noise(rng(7), 400, 0.05)
+    after = np.concatenate([[900.0, 4e3, 2e4], decay(np.arange(397))])
+    trace = Trace({"loss": np.concatenate([first, after])})
+    detector = RunDetector(RUN, trace.facts)
+    found = []
+    for block in trace.blocks([400]):
+        if block.steps[0] >= 400:
+            detector.mark("task", 400, {})
+        found += detector.update(block)
+    assert [f.rule for f in alarms(found)][:1] == ["loss_explosion"]
