@@ -64,6 +64,14 @@ def _try_stall(case: Case) -> list[Suggestion]:
     return [do.find_the_block(case), do.stop(case), do.checkpoint(case)]
 
 
+def _score_still(case: Case) -> float:
+    if not case.has("idle_weights"):
+        return 0.0
+    no_gradient = any(f.rule == "idle_weights" and f.kind == "grad_norm" for f in case.findings)
+    dead = no_gradient and case.has("dead_units", CRITICAL)
+    return 0.7 if dead else 0.86  # dead units let no gradient through: they are the reason
+
+
 def _score_plateau(case: Case) -> float:
     small = case.of("update_ratio")
     if small is not None and "too small" in small.title:
@@ -74,7 +82,7 @@ def _score_plateau(case: Case) -> float:
 STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "frozen-weights",
-        lambda case: 0.86 if case.has("idle_weights") else 0.0,
+        _score_still,
         ("idle_weights",),
         "Steps are taken and the loss prints, but the weights never change: nothing can be learnt, "
         "however long it runs.",

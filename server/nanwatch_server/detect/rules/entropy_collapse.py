@@ -34,10 +34,12 @@ class EntropyCollapse(TickRule):
     def judge(self) -> Verdict:
         limits = self.limits
         if math.isnan(self.first):
-            self.first = middle(self.last(16))
+            self.first = middle(self.last(32)[:8])  # it may be gone within some tens of updates
         reward = self._reward()
         if math.isnan(self.reward_first):
-            self.reward_first = reward
+            early = self.last(32, "reward")[:8]
+            early = early[np.isfinite(early)]
+            self.reward_first = middle(early) if early.size else reward
         level = middle(self.last(24))
         if not self.first > limits["floor"] or level > limits["share"] * self.first:
             self.since = -1
@@ -49,7 +51,8 @@ class EntropyCollapse(TickRule):
             return Verdict(KEEP)
         known = math.isfinite(reward) and math.isfinite(self.reward_first)
         gained = known and reward - self.reward_first > limits["gained"] * abs(self.reward_first)
-        return Verdict(1 if gained or not known else 2, self.since, self._say(level, known))
+        excused = not known or gained
+        return Verdict(1 if excused else 2, self.since, self._say(level, known and not gained))
 
     def _reward(self) -> float:
         """Median of the rewards kept, where some were logged; else the run's rewards."""
@@ -57,8 +60,8 @@ class EntropyCollapse(TickRule):
         values = values[np.isfinite(values)]
         return middle(values) if values.size else self.context.earned(self.step)
 
-    def _say(self, level: float, known: bool) -> Said:
-        why = "and the reward has not risen" if known else "(no reward is logged)"
+    def _say(self, level: float, fruitless: bool) -> Said:
+        why = "and the reward has not risen" if fruitless else "whatever the reward does"
         return Said(
             title=f"Policy entropy collapsed to {short(level)} of {short(self.first)}",
             message=(

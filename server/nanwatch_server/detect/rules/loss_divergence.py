@@ -104,19 +104,24 @@ class LossDivergence(Rule):
         return (3 if critical else 2), median
 
     def _all_lost(self, median: float, step: int) -> bool:
-        """Worse than the untrained model, after having been far better, and still rising."""
-        learnt = self.best <= self.limits["learnt"] * self.first
-        rises = self.context.progress_of(self.scope).rising(step, 12, self.limits["rises"])
-        if self._competes() or not (learnt and median > self.first and rises):
+        """Worse than the untrained model, after having been far better, and still rising; or far
+        above the best while the rate climbs."""
+        limits = self.limits
+        rates = self.context.rates.get(self.scope)
+        climbs = rates is not None and rates.climbs()
+        learnt = self.best <= limits["learnt"] * self.first
+        rises = self.context.progress_of(self.scope).rising(step, 12, limits["rises"])
+        gone = median > self.first and rises
+        # a model that interpolates bounces at the foot of its loss, whatever the rate does
+        high = climbs and median >= limits["ratio"] * self.best >= limits["foot"] * self.first
+        if self._competes() or not (learnt and (gone or high)):
             self.lost = 0
             return False
         if not self.lost:
             self.high_step = int(self.steps.window(MEDIAN_OVER // 2)[0, 0])
         self.lost += 8
         # data may drift and a penalty may be raised; a rate that climbs leaves no other reason
-        rates = self.context.rates.get(self.scope)
-        patience = self.limits["records_lost"] * (1 if rates is not None and rates.climbs() else 4)
-        return self.lost >= patience
+        return self.lost >= limits["records_lost"] * (1 if climbs and gone else 4)
 
     def _say(self, median: float, step: int) -> Said:
         times = median / self.best
