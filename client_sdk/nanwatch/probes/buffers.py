@@ -1,8 +1,8 @@
 """Numbers that no optimizer moves: buffers (BatchNorm's running statistics) and parameters that are
 copied or averaged (EMA models, target networks) or frozen.
 
-A NaN in them does not show in any gradient, but in the next evaluation, or in every target. Inf in a
-buffer that held Inf from the start is meant (a mask of attention). Root modules come from the
+A NaN in them does not show in any gradient, but in the next evaluation, or in every target. Inf
+in a buffer that held it from the start is meant (a mask of attention). Root modules come from the
 registry; only their modules are remembered, weakly, never their tensors.
 """
 

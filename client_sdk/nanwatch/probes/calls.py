@@ -3,7 +3,8 @@
 `nn.Module.__call__` asks its instance for `_compiled_call_impl` before it does anything else. A
 data descriptor of that name on the class of a root answers for the watched instances alone:
 nothing is stored on a module, so pickling, copying and `torch.save` know nothing of us, and Dynamo,
-which seldom asks and then hears nothing of us, compiles what it would have compiled. Why so: docs/decisions/0007.
+which seldom asks and then hears nothing of us, compiles what it would have compiled. Why so:
+docs/decisions/0007.
 """
 
 from __future__ import annotations
