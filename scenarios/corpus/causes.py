@@ -25,8 +25,8 @@ def _cause(curable: bool, *syndromes: str) -> Cause:
 RATE = ("learning-rate-too-high", "exploding-gradient", "divergence", "loss-spike")
 
 CAUSES: dict[str, Cause] = {
-    "lr-too-high": _cause(True, *RATE),
-    "lr-too-high-late": _cause(True, *RATE),
+    "lr-too-high": _cause(True, *RATE, "dead-units"),
+    "lr-too-high-late": _cause(True, *RATE, "dead-units"),
     "divergence-slow": _cause(True, *RATE, "weight-growth"),
     "loss-spike-not-healing": _cause(True, "loss-spike", "divergence", "learning-rate-too-high"),
     "adam-spikes": _cause(True, "loss-spike", "divergence"),
@@ -51,7 +51,10 @@ CAUSES: dict[str, Cause] = {
     "logit-growth": _cause(True, "logit-growth", "attention-logit-growth", "weight-growth"),
     "norm-runaway": _cause(True, "weight-growth", "divergence"),
     "vanishing-gradient": _cause(False, "vanishing-gradient", "not-learning"),
-    "dead-relu": _cause(False, "dead-units", "vanishing-gradient", "not-learning"),
+    # Units die of large steps: either name is right.
+    "dead-relu": _cause(
+        False, "dead-units", "vanishing-gradient", "not-learning", "learning-rate-too-high"
+    ),
     "frozen-weights": _cause(False, "frozen-weights", "not-learning"),
     "gan-divergence": _cause(True, "gan-divergence", "exploding-gradient", "divergence"),
     "gan-collapse": _cause(True, "gan-collapse", "gan-divergence", "not-learning"),

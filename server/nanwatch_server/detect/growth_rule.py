@@ -75,8 +75,10 @@ class GrowthRule(SpeakingRule):
     ) -> None:
         """Two records in a row above the absolute limit, record by record: what is measured
         seldom would be waited for too long by ticks."""
-        absolute = math.log(self.limits.get("absolute", math.inf))
-        above = np.fmax.reduce(logs, axis=0, initial=-np.inf) >= absolute
+        absolute = self.limits.get("absolute", math.inf)
+        early = min(absolute, self.limits.get("absolute_early", math.inf))
+        limits = np.where(steps <= self.limits.get("early", -1), early, absolute)
+        above = np.fmax.reduce(logs, axis=0, initial=-np.inf) >= np.log(limits)
         if not above.any():
             self.over = self.over if not len(above) else 0
             return
@@ -87,7 +89,11 @@ class GrowthRule(SpeakingRule):
                 continue
             severities[at] = KEEP
             if self.over == 2:
-                verdicts[at] = Verdict(2, -1, self._say_level(logs[:, column], int(steps[column])))
+                verdicts[at] = Verdict(
+                    2,
+                    -1,
+                    self._say_level(logs[:, column], int(steps[column]), float(limits[column])),
+                )
                 severities[at] = 2
 
     def _logs(self, block: Block) -> tuple[F64, F64]:
@@ -143,10 +149,10 @@ class GrowthRule(SpeakingRule):
         """`-` where the series is below 0."""
         return ""
 
-    def _say_level(self, logs: F64, step: int) -> Said:
+    def _say_level(self, logs: F64, step: int, most: float) -> Said:
         row = int(np.nanargmax(logs))
         level = number(math.exp(min(700.0, float(logs[row]))))
-        limit, layer = number(self.limits["absolute"]), self.names[row]
+        limit, layer = number(most), self.names[row]
         where = f" of {layer[-40:]}" if layer else ""
         return Said(
             title=f"{self.what}{where} is {level}",

@@ -16,6 +16,9 @@ OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike")
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
 
+SUDDEN = 4
+"""Records between onset and finding of what came without growth."""
+
 # --- signs: evidence for and against beyond the findings -----------------------------------------
 
 
@@ -219,7 +222,7 @@ def _score_rate(case: Case) -> float:
     if _killed_by_rate(case):
         return 0.83
     if (grown or thrown) and case.rate_rise:
-        return 0.79
+        return 0.8
     first = min(case.findings, key=lambda f: f.step)
     early = case.onset <= EARLY_STEPS and first.step <= SOON_STEPS
     return 0.77 if thrown or (grown and early) else 0.0
@@ -243,11 +246,26 @@ def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
     return score
 
 
+def _out_of_the_blue(case: Case) -> bool:
+    """Loss and gradient of a trained model jump within a record or two: a batch did it."""
+    first = min(case.findings, key=lambda f: f.step)
+    jumps = [f for f in case.findings if f.rule == "grad_explosion" and f.doubling_steps is None]
+    both = jumps and any(case.has(rule) for rule in OF_LOSS)
+    return bool(
+        both
+        and first.step - first.onset_step <= SUDDEN
+        and case.onset > SOON_STEPS
+        and not (case.rate_rise or case.recurrent or case.untruncated or case.values)
+    )
+
+
 def _score_loss(spike: bool) -> Callable[[Case], float]:
     def score(case: Case) -> float:
         found = [f for rule in OF_LOSS if (f := case.of(rule)) is not None]
         if case.has("grad_spike") and spike:
             return 0.5
+        if spike and _out_of_the_blue(case):
+            return 0.77
         if not found:
             return 0.0
         sudden = case.has("loss_spike") or any(f.step - f.onset_step <= 60 for f in found)

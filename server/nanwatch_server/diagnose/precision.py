@@ -64,6 +64,14 @@ def _score_stand_in(case: Case) -> float:
     return 0.6 if case.has("repaired") else 0.0
 
 
+def _score_weights(case: Case) -> float:
+    if case.unbounded:
+        return 0.8
+    if not case.has("weight_growth"):
+        return 0.0
+    return 0.78 if case.has("logit_growth") else 0.58  # logits are what such weights make
+
+
 PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "sanitised-numbers",
@@ -127,7 +135,7 @@ PRECISIONS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "weight-growth",
-        lambda case: 0.8 if case.unbounded else 0.58 if case.has("weight_growth") else 0.0,
+        _score_weights,
         ("weight_growth", "loss_growth"),
         "The weights grow without end: each step adds to them and nothing takes away.",
         lambda case: ([], []),

@@ -263,7 +263,10 @@ def test_no_metric_travels_as_a_json_number(server):
     paths = [p for p in gets if p.startswith("/api/") and not p.endswith(("/series", "/export"))]
     assert len(paths) >= 10
     answers = [
-        server.http.get(p.replace("{run}", RUN).replace("{incident}", incident["id"]))
+        server.http.get(
+            p.replace("{run}", RUN).replace("{incident}", incident["id"]),
+            params={"project": "default"},
+        )
         for p in paths
     ]
     assert {answer.status_code for answer in answers} == {200}

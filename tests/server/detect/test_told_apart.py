@@ -95,7 +95,7 @@ def test_a_loss_above_its_start_is_told_sooner_while_the_rate_climbs() -> None:
         return min(f.step for f in judged(climbing(rate)) if f.rule == "loss_divergence")
 
     soon, late = first(1e-5 * (1 + T)), first(np.full(N, 1e-2))
-    assert 680 < soon <= 760 < late
+    assert 600 < soon <= 680 < late
 
 
 def test_growing_gradients_are_excused_while_the_loss_stands_at_its_best() -> None:

@@ -44,15 +44,19 @@ class Adversary(TickRule):
         others = {s: p for s, p in self.context.progress.items() if s != self.scope}
         rises = {s: -p.gained(self.step) for s, p in others.items() if p.first > 0}
         worst = max(rises, key=lambda scope: _number(rises[scope]), default=None)
-        if worst is None or not rises[worst] >= limits["risen"]:
+        risen = worst is not None and rises[worst] >= limits["risen"]
+        # a generator's loss that saturates goes to 0 with it, and tells nothing
+        if not risen and level > limits["perfect"] * own.first:
             return Verdict(KEEP)
-        generator = float(middle(others[worst].upto(self.step, 8)))
+        worst = worst if worst is not None else next(iter(others), self.scope)
+        generator = float(middle(self.context.progress[worst].upto(self.step, 8)))
         said = Said(
             title=f"Discriminator has won: its loss is {number(level)}",
             message=(
                 f"Median loss of {self.scope} is {number(level)} over the last 128 records at step "
                 f"{self.step} (it began at {number(own.first)}), that of "
-                f"{worst or 'the generator'} {number(generator)} and higher than at its start: "
+                f"{worst or 'the generator'} {number(generator)}"
+                f"{' and higher than at its start' if risen else ''}: "
                 "nothing fools the discriminator, so it teaches nothing."
             ),
             evidence=(

@@ -26,7 +26,8 @@ class ConstantLoss(Rule):
 
     name = "constant_loss"
     reads = ("loss",)
-    STATE = ("alarm", "usual", "value", "streak", "begin", "first", "varied")
+    STATE = ("alarm", "usual", "value", "streak", "begin", "first", "varied",
+             "zeros")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -42,6 +43,8 @@ class ConstantLoss(Rule):
         self.first = math.nan
         """Median of the first ones."""
         self.varied = 0
+        self.zeros = 0
+        """Losses that came to 0 from another value."""
 
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
@@ -73,6 +76,7 @@ class ConstantLoss(Rule):
     def _vary(self, losses: F64) -> None:
         """Losses that are no repetition, into the window of usual ones."""
         self.varied += len(losses)
+        self.zeros += int(np.count_nonzero(losses == 0))
         if math.isnan(self.first):
             missing = FIRST - self.usual.count
             self.usual.push(losses[None, :missing])
@@ -92,11 +96,13 @@ class ConstantLoss(Rule):
         if self.varied < self.limits["varied"]:
             return 0  # never varied: a constant that somebody logs
         usual = middle(self.usual.window(USUAL)[0])
-        # a hinge loss that is solved comes to rest at 0 from nearby; a replaced one jumps there
+        # a hinge loss that is solved comes to rest at 0 from nearby, or is 0 for a batch now and
+        # then before; a replaced one jumps there
         size = max(abs(usual), abs(loss))
         jumped = abs(usual - loss) >= self.limits["jump"] * size
         learnt = abs(usual) <= self.limits["solved"] * abs(self.first)
-        return 2 if jumped and not (loss == 0 and learnt) else 0
+        solved = loss == 0 and (learnt or self.zeros > self.limits["zeros"])
+        return 2 if jumped and not solved else 0
 
     def _say(self, loss: float, count: int, begin: int) -> Said:
         usual = middle(self.usual.window(USUAL)[0])

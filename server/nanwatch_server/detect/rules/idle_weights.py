@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nanwatch_server.detect.alarm import Alarm
 from nanwatch_server.detect.block import I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.domain.facts import fact
 from nanwatch_server.domain.models import Evidence, Finding
 
 
@@ -77,6 +78,7 @@ class IdleWeights(Rule):
     ) -> tuple[NDArray[np.int8], I64]:
         """Severity per record, and the step at which the zeros up to it began."""
         applied = block.scalars.get("update_applied")
+        loss = block.scalars.get("loss")
         severities = np.zeros(len(zero), np.int8)
         begins = np.zeros(len(zero), np.int64)
         for at in range(len(zero)):
@@ -98,8 +100,14 @@ class IdleWeights(Rule):
             )
             lasted = step - self.begins[index] + 1
             if lasted >= patience and self.streaks[index] >= self.limits["records"]:
-                severities[at] = 2
+                solved = loss is not None and loss[at] == 0  # a hinge that every row satisfies
+                severities[at] = 1 if solved or self._converged(index) else 2
         return severities, begins
+
+    def _converged(self, index: int) -> bool:
+        """L-BFGS on all data stops at its tolerance: then it has arrived."""
+        name = fact(self.context.facts, "optimizer", "optim", "opt") or ""
+        return SIGNS[index].kind != "lr" and self.moved[index] >= 0 and "lbfgs" in name.lower()
 
     def _say(self, sign: _Sign, alarm: Alarm, clear: bool, block: Block, at: int) -> Said:
         if clear:

@@ -12,7 +12,7 @@ import numpy as np
 from nanwatch_server.detect.alarm import KEEP, Alarm, Event, unknown
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
-from nanwatch_server.detect.robust import Ring, cells, middle
+from nanwatch_server.detect.robust import TICK, Ring, cells, middle
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -79,7 +79,10 @@ class LossDivergence(Rule):
         limits = self.limits
         median = middle(self.losses.window(MEDIAN_OVER)[0])
         if self.losses.count <= limits["start"]:
-            self.first = median if math.isnan(self.first) else max(self.first, median)
+            if math.isnan(self.first):
+                # of what learns fast only the first few records show the untrained model
+                self.first = middle(self.losses.window(32)[0][:TICK])
+            self.first = max(self.first, median)
         ratio = median / self.best if self.best > 0 else math.inf
         was, self.best = self.best, min(self.best, median)
         if not (0 < was < math.inf) or not self.first > 0:
@@ -114,14 +117,15 @@ class LossDivergence(Rule):
         gone = median > self.first and rises
         # a model that interpolates bounces at the foot of its loss, whatever the rate does
         high = climbs and median >= limits["ratio"] * self.best >= limits["foot"] * self.first
-        if self._competes() or not (learnt and (gone or high)):
+        half = climbs and rises and median - self.best >= 0.5 * (self.first - self.best)
+        if self._competes() or not (learnt and (gone or high or half)):
             self.lost = 0
             return False
         if not self.lost:
             self.high_step = int(self.steps.window(MEDIAN_OVER // 2)[0, 0])
         self.lost += 8
         # data may drift and a penalty may be raised; a rate that climbs leaves no other reason
-        return self.lost >= limits["records_lost"] * (1 if climbs and gone else 4)
+        return self.lost >= limits["records_lost"] * (1 if climbs and (gone or half) else 4)
 
     def _say(self, median: float, step: int) -> Said:
         times = median / self.best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
@@ -19,11 +20,32 @@ class LossScale(TickRule):
     keep = 128
     needs = 24
     calm = "Loss scale recovered"
+    OWN = ("searching", "found")
+
+    def begin(self) -> None:
+        self.searching = True
+        """No scale has held yet."""
+        self.found = -1
+        """Step from which on one held."""
+
+    def _settled(self, window: F64) -> bool:
+        """True once a scale was kept for 16 attempts, or raised."""
+        if float(window[-1]) > float(np.min(window)) or (window[-16:] == window[-1]).all():
+            self.found = self.step
+            return True
+        return False
 
     def judge(self) -> Verdict:
         limits = self.limits
         window = self.last(128)
         now, high = float(window[-1]), float(np.max(window[:-1]))
+        if self.searching:
+            # a scale that has only fallen since the start is still being found, however high it was
+            self.searching = not self._settled(window)
+            if self.searching and now >= limits["critical"]:
+                return QUIET
+        since = self.steps(128) >= self.found
+        high = float(np.max(window[:-1][since[:-1]], initial=now))
         if self.count <= limits["exempt"] or not now > 0:
             return QUIET
         fell = high / now

@@ -12,7 +12,7 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
-from nanwatch_server.detect.robust import deviation, middle
+from nanwatch_server.detect.robust import TICK, deviation, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
@@ -49,7 +49,9 @@ class LossSpike(TickRule):
         level = middle(recent)
         spread = deviation(recent, level)
         if math.isnan(self.first):
-            self.first = middle(self.last(64)[:MEDIAN_OVER])
+            # of what learns fast only the first few records show the untrained model
+            early = self.last(64)
+            self.first = max(middle(early[:MEDIAN_OVER]), middle(early[:TICK]))
         verdict = self._episode(level)
         if level < self.best:
             self.best, self.best_spread = level, spread
