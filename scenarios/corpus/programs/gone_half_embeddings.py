@@ -1,8 +1,8 @@
 """Contrastive learning of two views; embeddings are normalised, and the norm is computed in half
 precision as a root of a sum of squares. A normalised loss does not feel how long an embedding is,
 so every step of SGD makes it longer; one by one their sums of squares pass 65504, the norm is
-infinite, the embedding and its gradient are zero. Never NaN. Cure:
-float32 for the norm, F.normalize, weight decay.
+infinite, the embedding and its gradient are zero. Never NaN. Cure: float32
+for the norm, F.normalize, weight decay.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reviews are rated from the sum of their words' vectors; the two betas of Adam were swapped. The
+"""Reviews are rated from the mean of their words' vectors; the two betas of Adam were swapped. The
 momentum remembers for a thousand steps, the second moment for ten: the vector of a rare word goes
 on moving long after it was seen, by steps that get longer the longer ago that is. The loss falls
-for some dozen attempts, then leaps up and stays there. Cure: betas (0.9, 0.999).
+for some hundred attempts, then leaps up and stays there. Cure: betas (0.9, 0.999).
 """
 
 from __future__ import annotations
