@@ -100,6 +100,14 @@ def test_a_mask_of_minus_infinity_is_meant(watched: Make) -> None:
     step(model, optimizer)
     seen.read()
     assert [e.layers for e in seen.reports if e.where == "buffer"] == [["mask"], ["table"]]
+    # … nor after everything was found anew.
+    model.table.fill_(1.0)  # type: ignore[operator]
+    step(model, optimizer)
+    model.table[0] = math.inf  # type: ignore[index,operator]
+    torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), 0.1)
+    step(model, optimizer)
+    seen.read()
+    assert [e.layers for e in seen.reports if e.where == "buffer"][2:] == [["table"]]
 
 
 def test_averaged_models_and_target_networks(watched: Make) -> None:

@@ -74,12 +74,10 @@ class _Group:
     places: list[_Place]
     plan: Plan
     health: Health
+    masks: dict[tuple[str, str], bool]
+    """(scope, name) → whether it held Inf when it was first measured. Background thread only."""
     values: dict[int, float] = field(default_factory=dict)
     """Item → value at its last pass. Background thread only."""
-    seen: set[int] = field(default_factory=set)
-    """Items that were measured before. Background thread only."""
-    masks: set[int] = field(default_factory=set)
-    """Items that held Inf when they were first seen. Background thread only."""
 
     @property
     def of_buffers(self) -> bool:
@@ -115,12 +113,13 @@ class _Group:
 
     def _is_mask(self, number: int, value: float) -> bool:
         """Inf that is meant: there from the start, in a buffer that no layer writes."""
-        if number not in self.seen:
-            self.seen.add(number)
-            key = self.places[self.plan.items[number].position].key
-            if value == math.inf and self.of_buffers and key not in RUNNING:
-                self.masks.add(number)
-        return value == math.inf and number in self.masks
+        if not self.of_buffers:
+            return False
+        place = self.places[self.plan.items[number].position]
+        held = value == math.inf
+        return self.masks.setdefault((self.scope, place.name), held) and (
+            held and place.key not in RUNNING
+        )
 
 
 class Buffers(Probe):
@@ -132,6 +131,7 @@ class Buffers(Probe):
     def __init__(self, observer: Observer) -> None:
         super().__init__(observer)
         self._groups: list[_Group] = []
+        self._masks: dict[tuple[str, str], bool] = {}
         self._watch = Stopwatch()
         self._turn = 0
         self._left_out = 0
@@ -163,7 +163,8 @@ class Buffers(Probe):
             if found:
                 windows = plan([(i, i, tensor) for i, (_, tensor) in enumerate(found)])
                 places = [place for place, _ in found]
-                self._groups.append(_Group(scope, where, places, windows, self.observer.health))
+                health = self.observer.health
+                self._groups.append(_Group(scope, where, places, windows, health, self._masks))
 
     def closed(self, known: Known, attempt: Attempt) -> None:
         """After an attempt of the main optimizer: one window of every group."""

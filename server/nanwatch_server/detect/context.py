@@ -67,9 +67,16 @@ class Rates(Stateful):
         self.rates.push(block.scalars["lr"][None, newest])
         self.steps.push(block.steps[None, newest])
 
-    def climbs(self) -> bool:
-        """True if the rate has risen steadily up to now: a warm-up, or a schedule gone wrong."""
-        rates = self.rates.window(RATES_OVER)[0]
+    def _upto(self, rates: F64, at: int) -> F64:
+        """The last rates up to `at` of a block's `rates`, which `read` has not seen."""
+        return np.concatenate([self.rates.window(RATES_OVER)[0], rates[: at + 1]])[-RATES_OVER:]
+
+    def climbs(self, block: Block, at: int) -> bool:
+        """True if the rate has risen steadily up to `at` of `block`, which `read` has not seen: a
+        warm-up, or a schedule gone wrong."""
+        if (own := block.scalars.get("lr")) is None:
+            return False
+        rates = self._upto(own, at)
         rates = rates[np.isfinite(rates)]
         half = len(rates) // 2
         return half > 0 and bool(rates[-1] > 1.02 * rates[half] > 1.02**2 * rates[0])
@@ -77,9 +84,9 @@ class Rates(Stateful):
     def rise(self, block: Block, at: int) -> tuple[float, float, int] | None:
         """(lowest rate, rate now, step of the lowest) of the last records up to `at` of `block`,
         which `read` has not seen; None unless it rose."""
-        if (rates := block.scalars.get("lr")) is None:
+        if (own := block.scalars.get("lr")) is None:
             return None
-        rates = np.concatenate([self.rates.window(RATES_OVER)[0], rates[: at + 1]])[-RATES_OVER:]
+        rates = self._upto(own, at)
         steps = np.concatenate([self.steps.window(RATES_OVER)[0], block.steps[: at + 1]])
         usable = np.where(np.isfinite(rates) & (rates > 0), rates, np.inf)
         low = int(len(usable) - 1 - np.argmin(usable[::-1]))

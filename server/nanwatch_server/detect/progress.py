@@ -117,8 +117,8 @@ class Progress(Stateful):
         return after - before > max(by * abs(before), LEARNED_SIGMA * noise)
 
     def at_best(self, step: int, ticks: int = 4) -> bool:
-        """True if the loss has kept nine tenths of what it ever gained, or stands within the noise
-        of its best.
+        """True if the loss has kept nine tenths of what it gained, or stands within the noise of
+        its best, as far as its medians are kept.
 
         False while unknown: it excuses, so it must be seen.
         """

@@ -157,12 +157,21 @@ class Case:
         return item.value if item else ""
 
     @property
+    def optimizer(self) -> str:
+        """Its name in small letters; empty if unknown."""
+        return (fact(self.facts, "optimizer", "optim", "opt") or "").lower()
+
+    @property
+    def rate_most(self) -> float:
+        """Above this learning rate the optimizer is rarely stable; infinite if it is unknown."""
+        known = (most for name, most in LR_MOST.items() if self.optimizer.startswith(name))
+        return next(known, math.inf)
+
+    @property
     def rate_large(self) -> float:
         """The configured learning rate where the optimizer is rarely stable at it; else 0."""
         rate = fact_number(self.facts, *LR_NAMES)
-        name = (fact(self.facts, "optimizer", "optim", "opt") or "").lower()
-        most = next((limit for key, limit in LR_MOST.items() if name.startswith(key)), math.inf)
-        return rate if rate is not None and rate > most else 0.0
+        return rate if rate is not None and rate > self.rate_most else 0.0
 
     @property
     def filters_nan(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nanwatch_server.diagnose.case import CLIP_NAMES, LR_MOST, LR_NAMES, Case
+from nanwatch_server.diagnose.case import CLIP_NAMES, LR_NAMES, Case
 from nanwatch_server.diagnose.remedies import clip, full_precision, truncate
 from nanwatch_server.domain.facts import fact, fact_number, is_on, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
@@ -84,16 +84,15 @@ def _rate(case: Case) -> Remark | None:
     lr = fact_number(case.facts, *LR_NAMES)
     if lr is None or lr == 0:
         return None
-    name = (fact(case.facts, "optimizer", "optim", "opt") or "").lower()
-    most = next((limit for key, limit in LR_MOST.items() if name.startswith(key)), None)
     if lr < LR_LEAST:
         return Remark("lr", f"Learning rate {number(lr)} is below {number(LR_LEAST)}",
                       "Steps of this size rarely move anything.")  # fmt: skip
-    if most is not None and lr > most:
+    if case.rate_large:
+        most, name = number(case.rate_most), case.optimizer
         return Remark(
             "lr",
-            f"Learning rate {number(lr)} is above {number(most)} for {name}",
-            f"{name} is rarely stable above {number(most)} without a warm-up.",
+            f"Learning rate {number(lr)} is above {most} for {name}",
+            f"{name} is rarely stable above {most} without a warm-up.",
         )
     return None
 

@@ -52,6 +52,22 @@ def test_updates_that_are_skipped_and_norms_not_measured_hide_nothing() -> None:
     assert "masked_nan" not in rules(seldom)
 
 
+def test_norms_that_are_measured_now_and_then_are_enough() -> None:
+    seldom = poisoned(1.0)
+    unmeasured = T % 3 != 0
+    seldom.scalars["grad_norm"][unmeasured] = np.nan
+    seldom.scalars["nonfinite"][unmeasured] = np.nan
+    (found, *_) = [f for f in judged(seldom) if f.rule == "masked_nan"]
+    assert found.onset_step == 600 and found.step == 621
+
+
+def test_a_norm_that_is_finite_again_begins_the_count_anew() -> None:
+    healing = poisoned(1.0)
+    healing.scalars["grad_norm"][T % 5 == 0] = 1.0
+    healing.scalars["nonfinite"][T % 5 == 0] = np.nan
+    assert "masked_nan" not in rules(healing)
+
+
 def test_attention_logits_beyond_softmax_are_told_by_two_reports() -> None:
     sizes = np.full((1, N), np.nan)
     sizes[0, [30, 60, 120, 240]] = [80.0, 700.0, 1500.0, 6000.0]
@@ -96,6 +112,14 @@ def test_a_loss_above_its_start_is_told_sooner_while_the_rate_climbs() -> None:
 
     soon, late = first(1e-5 * (1 + T)), first(np.full(N, 1e-2))
     assert 600 < soon <= 680 < late
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, N])
+def test_a_climbing_rate_is_the_same_however_it_comes(batch: int) -> None:
+    trace = climbing(1e-5 * (1 + np.maximum(0, T - 480)))
+    assert [(f.rule, f.step) for f in judged(trace, batch)] == [
+        (f.rule, f.step) for f in judged(trace, 100)
+    ]
 
 
 def test_growing_gradients_are_excused_while_the_loss_stands_at_its_best() -> None:

@@ -53,7 +53,7 @@ class EntropyCollapse(TickRule):
         gained = known and reward - self.reward_first > limits["gained"] * abs(self.reward_first)
         # within so few updates even a rising reward is no proof: it repeats what it found first
         excused = not known or (gained and self.since > limits["early"])
-        return Verdict(1 if excused else 2, self.since, self._say(level, known and not gained))
+        return Verdict(1 if excused else 2, self.since, self._say(level, known, gained))
 
     def _reward(self) -> float:
         """Median of the rewards kept, where some were logged; else the run's rewards."""
@@ -61,8 +61,9 @@ class EntropyCollapse(TickRule):
         values = values[np.isfinite(values)]
         return middle(values) if values.size else self.context.earned(self.step)
 
-    def _say(self, level: float, fruitless: bool) -> Said:
-        why = "and the reward has not risen" if fruitless else "whatever the reward does"
+    def _say(self, level: float, known: bool, gained: bool) -> Said:
+        risen = "though the reward has risen" if gained else "and the reward has not risen"
+        why = risen if known else "(no reward is logged)"
         return Said(
             title=f"Policy entropy collapsed to {short(level)} of {short(self.first)}",
             message=(

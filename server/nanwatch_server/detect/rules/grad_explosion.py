@@ -277,7 +277,7 @@ class GradExplosion(Rule):
         return (3 if strong and (soon or huge) else 2), row
 
     def _well(self, window: int, step: int) -> bool:
-        """The loss falls while the norms grow, or stands as low as it ever did."""
+        """The loss falls while the norms grow, or stands near its best."""
         if improving(self.losses.window(window)[0], 0.1):
             return True
         return self.context.progress_of(self.scope).at_best(step)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP, Alarm, Event, unknown
 from nanwatch_server.detect.block import Block
-from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.context import Context, Rates, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import TICK, Ring, cells, middle
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -52,7 +52,7 @@ class LossDivergence(Rule):
             self.steps.push(block.steps[None, part])
             if tick and self.losses.count >= 32:
                 at = int(part[-1])
-                severities[at], median = self._judge(int(block.steps[at]))
+                severities[at], median = self._judge(block, at)
                 if severities[at] > 0:
                     words[at] = self._say(median, int(block.steps[at])), self.high_step
         found: list[Finding] = []
@@ -69,13 +69,7 @@ class LossDivergence(Rule):
                 self.alarm.onset = onset
         return finding(self.context, self.name, block, event, self.alarm.onset, said)
 
-    def _competes(self) -> bool:
-        """Several optimizers or critics: their losses may rise while all is well."""
-        scopes = self.context.facts.get("scopes", "")
-        several = len([name for name in scopes.split(",") if name.strip()]) > 1
-        return several or bool(self.scope) or self.context.learns_values()
-
-    def _judge(self, step: int) -> tuple[int, float]:
+    def _judge(self, block: Block, at: int) -> tuple[int, float]:
         limits = self.limits
         median = middle(self.losses.window(MEDIAN_OVER)[0])
         if self.losses.count <= limits["start"]:
@@ -91,7 +85,7 @@ class LossDivergence(Rule):
         far = ratio >= limits["ratio"] and median >= limits["over_first"] * self.first
         if not far:
             self.high = 0
-            if self._all_lost(median, step):
+            if self._all_lost(median, block, at):
                 return 2, median
             near = ratio >= limits["ratio"] / 2 and median >= self.first
             return (KEEP if near else 0), median
@@ -101,24 +95,26 @@ class LossDivergence(Rule):
         steep = median >= limits["steep"] * self.first
         if self.high < (limits["records_steep"] if steep else limits["records"]):
             return KEEP, median
-        if self._competes():
+        if self.context.competes(self.scope):
             return 1, median
         critical = ratio >= limits["critical"] and steep
         return (3 if critical else 2), median
 
-    def _all_lost(self, median: float, step: int) -> bool:
+    def _all_lost(self, median: float, block: Block, at: int) -> bool:
         """Worse than the untrained model, after having been far better, and still rising; or far
         above the best while the rate climbs."""
         limits = self.limits
-        rates = self.context.rates.get(self.scope)
-        climbs = rates is not None and rates.climbs()
-        learnt = self.best <= limits["learnt"] * self.first
-        rises = self.context.progress_of(self.scope).rising(step, 12, limits["rises"])
+        if self.context.competes(self.scope) or self.best > limits["learnt"] * self.first:
+            self.lost = 0
+            return False
+        climbs = self.context.rates.setdefault(self.scope, Rates()).climbs(block, at)
+        progress = self.context.progress_of(self.scope)
+        rises = progress.rising(int(block.steps[at]), 12, limits["rises"])
         gone = median > self.first and rises
         # a model that interpolates bounces at the foot of its loss, whatever the rate does
         high = climbs and median >= limits["ratio"] * self.best >= limits["foot"] * self.first
         half = climbs and rises and median - self.best >= 0.5 * (self.first - self.best)
-        if self._competes() or not (learnt and (gone or high or half)):
+        if not (gone or high or half):
             self.lost = 0
             return False
         if not self.lost:

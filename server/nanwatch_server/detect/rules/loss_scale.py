@@ -38,14 +38,15 @@ class LossScale(TickRule):
     def judge(self) -> Verdict:
         limits = self.limits
         window = self.last(128)
-        now, high = float(window[-1]), float(np.max(window[:-1]))
+        now = float(window[-1])
         if self.searching:
             # a scale that has only fallen since the start is still being found, however high it was
             self.searching = not self._settled(window)
             if self.searching and now >= limits["critical"]:
                 return QUIET
-        since = self.steps(128) >= self.found
-        high = float(np.max(window[:-1][since[:-1]], initial=now))
+        # what was tried before a scale held says nothing
+        held = np.where(self.steps(128) >= self.found, window, now)
+        high = float(np.max(held))
         if self.count <= limits["exempt"] or not now > 0:
             return QUIET
         fell = high / now
@@ -55,7 +56,7 @@ class LossScale(TickRule):
             severity = 2
         else:
             return Verdict(KEEP) if now < 4 * limits["critical"] else QUIET
-        onset = int(self.steps(128)[int(np.argmax(window)) :][0])
+        onset = int(self.steps(128)[int(np.argmax(held)) :][0])
         said = Said(
             title=f"Loss scale collapsed from {short(high)} to {number(now)}",
             message=(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nanwatch_server.detect.alarm import KEEP, unknown
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.tick import SpeakingRule, Verdict
@@ -36,26 +37,27 @@ class MaskedNaN(SpeakingRule):
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         norm, loss = block.scalars["grad_norm"], block.scalars["loss"]
-        # A norm that was not measured is NaN too: only what an applied update reported counts.
         applied = block.scalars.get("update_applied", np.ones(len(block)))
-        measured = block.scalars.get("nonfinite", np.full(len(block), np.nan)) > 0
-        bad = ~np.isfinite(norm) & measured & (applied == 1)
-        masked = bad & np.isfinite(loss)
-        severities = np.zeros(len(block), np.int8)
+        bad = block.scalars.get("nonfinite", np.full(len(block), np.nan)) > 0
+        # A norm that was not measured is NaN too: such an attempt says nothing either way.
+        known = np.flatnonzero(np.isfinite(norm) | bad)
+        masked = bad & (applied == 1) & np.isfinite(loss)
+        severities = unknown(norm)
+        severities[known] = 0
         verdicts: dict[int, Verdict] = {}
-        if not masked.any():
-            self.streak = 0
-            return self.speak(block, severities, verdicts)
-        for at in range(len(block)):
+        for at in known.tolist() if masked.any() or self.streak else ():
             if not masked[at]:
                 self.streak = 0
                 continue
             if not self.streak:
                 self.since = int(block.steps[at])
             self.streak += 1
-            if self.streak >= self.limits["records"]:
+            if self.streak > self.limits["records"]:
+                severities[at] = KEEP
+            elif self.streak == self.limits["records"]:
                 severities[at] = 3
-                verdicts[at] = Verdict(3, self.since, self._say(float(loss[at]), block.steps[at]))
+                step = int(block.steps[at])
+                verdicts[at] = Verdict(3, self.since, self._say(float(loss[at]), step))
         return self.speak(block, severities, verdicts)
 
     def _say(self, loss: float, step: int) -> Said:
@@ -63,7 +65,7 @@ class MaskedNaN(SpeakingRule):
             title=f"Loss reads {number(loss)} while gradients are NaN",
             message=(
                 f"The last {self.streak} updates, since step {self.since}, were applied with "
-                f"gradients that are not finite, yet the loss at step {int(step)} is "
+                f"gradients that are not finite, yet the loss at step {step} is "
                 f"{number(loss)}: something between weights and loss replaces NaN by a number "
                 "(nan_to_num, nanmean, a filter of the trainer). The weights are NaN by now."
             ),
