@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from nanwatch.probes.buffers import Buffers
 from sdk.watched import Watched
 
 pytestmark = pytest.mark.usefixtures("every_attempt")
@@ -104,7 +105,8 @@ def test_a_mask_of_minus_infinity_is_meant(watched: Make) -> None:
     model.table.fill_(1.0)  # type: ignore[operator]
     step(model, optimizer)
     model.table[0] = math.inf  # type: ignore[index,operator]
-    torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), 0.1)
+    (probe,) = (p for p in seen.run.observer.probes.active if isinstance(p, Buffers))
+    probe.named()
     step(model, optimizer)
     seen.read()
     assert [e.layers for e in seen.reports if e.where == "buffer"][2:] == [["table"]]
