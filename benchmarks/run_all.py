@@ -6,6 +6,7 @@ its target does not stop the others, and the file says so.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -116,9 +117,15 @@ def main_page(table: list[str], details: list[str], options: list[str], about: s
 
 def run() -> int:
     """Run all, write the page; 1 if one failed."""
-    options = [one for one in sys.argv[1:] if one == "--quick"]
-    named = {one for one in sys.argv[1:] if not one.startswith("-")}
-    chosen = [path for path in benchmarks() if not named or path.stem in named]
+    known = {path.stem: path for path in benchmarks()}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(known)}")
+    parser.add_argument("--quick", action="store_true", help="each in less than 40 s")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.names) - set(known)):
+        parser.error(f"no benchmark is called {', '.join(unknown)}; known: {', '.join(known)}")
+    options, named = ["--quick"] if given.quick else [], set(given.names)
+    chosen = [path for name, path in known.items() if not named or name in named]
     about, table, details, failed = machine(), [], [], []
     for path in chosen:
         print(f"== {path.name}", flush=True)

@@ -4,7 +4,7 @@
 data descriptor of that name on the class of a root answers for the watched instances alone:
 nothing is stored on a module, so pickling, copying and `torch.save` know nothing of us, and Dynamo,
 which seldom asks and then hears nothing of us, compiles what it would have compiled. Why so:
-docs/decisions/0007.
+docs/decisions/0021.
 """
 
 from __future__ import annotations
