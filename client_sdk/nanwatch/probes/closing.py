@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,16 @@ class Telling:
                 "optimizer": type(optimizer).__name__,
                 "parameters": str(sum(p.numel() for p in known.parameters())),
                 "layers": str(len(known.layout.layers)),
+                "weights_dtype": _dtype_of(known),
                 "recurrent": "1" if observer.registry.recurrent else "0",
                 "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
             },
         )
+
+
+def _dtype_of(known: Known) -> str:
+    """Format of most of the weights an optimizer steps: `float32`; empty without weights."""
+    sizes: Counter[str] = Counter()
+    for parameter in known.parameters():
+        sizes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    return max(sizes, key=sizes.__getitem__, default="")

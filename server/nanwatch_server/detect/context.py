@@ -13,6 +13,7 @@ from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.robust import Ring
+from nanwatch_server.detect.running import RunningStatistics
 from nanwatch_server.detect.state import Stateful
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
@@ -116,6 +117,7 @@ class Context:
     returns: Progress = field(default_factory=Progress)
     """How the rewards went, over all scopes."""
     rates: dict[str, Rates] = field(default_factory=dict)
+    buffers: dict[str, RunningStatistics] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     """Kinds the run has sent."""
 
@@ -247,6 +249,8 @@ class Rule(Stateful):
     """Kinds without which the rule cannot run."""
     any_of: tuple[str, ...] = ()
     """Kinds of which one is enough."""
+    stage: str = "train"
+    """Blocks of which stage it reads."""
 
     def __init__(self, context: Context, scope: str) -> None:
         self.context = context
@@ -264,7 +268,8 @@ class Rule(Stateful):
     @classmethod
     def missing(cls, seen: set[str]) -> str:
         """Why the rule could not run, given all kinds a scope has sent; empty if it could."""
-        lacking = [kind for kind in cls.reads if kind not in seen]
+        prefix = "" if cls.stage == "train" else f"{cls.stage} "
+        lacking = [name for kind in cls.reads if (name := prefix + kind) not in seen]
         if lacking:
             return f"no {', '.join(lacking)} sent"
         if cls.any_of and not any(kind in seen for kind in cls.any_of):

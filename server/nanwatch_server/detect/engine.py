@@ -14,14 +14,18 @@ from nanwatch_server.detect.context import Context, Rates, Rule
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import ENABLED, RULES, limits
+from nanwatch_server.detect.running import BUFFERS, RunningStatistics
 from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
 
-VERSION = 3
+VERSION = 4
 """Of the saved state. Another version starts afresh: windows refill within minutes."""
 
 OF_NORMS = tuple(kind for kind in RULES if "grad_norm" in (*kind.reads, *kind.any_of))
 """Rules that also read norms which come after the rest of their attempts."""
+
+TRAIN = "train"
+"""Stage of the attempts themselves; others are evaluations."""
 
 SLICE_STEPS = 256
 """Long blocks that came together are seen by the rules so many attempts at a time."""
@@ -50,9 +54,11 @@ class RunDetector:
         """Told of a rule that failed, and the others go on; without it the error is raised."""
 
     def update(self, block: Block) -> list[Finding]:
-        """Findings of these attempts, oldest first. Only training is judged."""
-        if block.stage != "train" or not len(block):
+        """Findings of these attempts, oldest first."""
+        if not len(block):
             return []
+        if block.stage != TRAIN:
+            return self._held_out(block)
         if block.late:
             block = self.ranks.completed(block)
         else:
@@ -62,13 +68,26 @@ class RunDetector:
         with np.errstate(all="ignore"):
             self._share(block)
             for kind in RULES:
-                if kind.wants(block) and self._is_on(kind) and (not block.late or kind in OF_NORMS):
+                if not kind.wants(block) or kind.stage != TRAIN or not self._is_on(kind):
+                    continue
+                if not block.late or kind in OF_NORMS:
                     found += self._ask(kind, block)
         if not block.late and "lr" in block.scalars:
             self.context.rates.setdefault(block.scope, Rates()).read(block)
         found.sort(key=lambda finding: finding.step)
         self.ranks.heard(found)
         return found
+
+    def _held_out(self, block: Block) -> list[Finding]:
+        """What evaluations show; their rules read nothing else."""
+        seen = self._seen.setdefault(block.scope, set())
+        seen.update(f"{block.stage} {kind}" for kind in block.scalars)
+        return [
+            found
+            for kind in RULES
+            if kind.stage == block.stage and kind.wants(block) and self._is_on(kind)
+            for found in self._ask(kind, block)
+        ]
 
     def _is_on(self, kind: type[Rule]) -> bool:
         return self.context.limits[kind.name][ENABLED]
@@ -89,6 +108,8 @@ class RunDetector:
     def feed(self, blocks: Sequence[Block]) -> list[Finding]:
         """Findings of blocks that came together: in slices, so that rules which ask another
         series how things stood see it, however long the blocks are."""
+        # what others ask of comes first: rewards are a table of their own
+        blocks = sorted(blocks, key=lambda block: "reward" not in block.scalars)
         if all(len(block) <= SLICE_STEPS for block in blocks):
             return [found for block in blocks for found in self.update(block)]
         slices: list[tuple[int, int, Block]] = []
@@ -113,6 +134,10 @@ class RunDetector:
         if "loss" in block.scalars and not block.late:
             progress = context.progress.setdefault(block.scope, Progress())
             progress.read(block.scalars["loss"], block.steps)
+        if BUFFERS in block.layers:
+            context.buffers.setdefault(block.scope, RunningStatistics()).read(
+                *block.layers[BUFFERS]
+            )
 
     def _rule(self, kind: type[Rule], scope: str) -> Rule:
         key = (kind.name, scope)
@@ -177,6 +202,7 @@ class RunDetector:
             "progress": {scope: one.dump() for scope, one in self.context.progress.items()},
             "returns": self.context.returns.dump(),
             "rates": {scope: one.dump() for scope, one in self.context.rates.items()},
+            "buffers": {scope: one.dump() for scope, one in self.context.buffers.items()},
         }
 
     @classmethod
@@ -199,7 +225,10 @@ class RunDetector:
         for scope, data in state["progress"].items():
             detector.context.progress.setdefault(scope, Progress()).load(data)
         detector.context.returns.load(state["returns"])
-        detector.context.kinds = set().union(*detector._seen.values())
+        seen = set[str]().union(*detector._seen.values())
+        detector.context.kinds = {kind for kind in seen if " " not in kind}
+        for scope, data in state["buffers"].items():
+            detector.context.buffers.setdefault(scope, RunningStatistics()).load(data)
         for scope, data in state["rates"].items():
             detector.context.rates.setdefault(scope, Rates()).load(data)
         kinds = {kind.name: kind for kind in RULES}

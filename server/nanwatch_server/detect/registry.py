@@ -32,8 +32,10 @@ from nanwatch_server.detect.rules.q_growth import QGrowth
 from nanwatch_server.detect.rules.repaired import Repaired
 from nanwatch_server.detect.rules.replay_health import ReplayHealth
 from nanwatch_server.detect.rules.skip_streak import SkipStreak
+from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
+from nanwatch_server.detect.rules.validation_loss import ValidationLoss
 from nanwatch_server.detect.rules.vanishing_gradient import VanishingGradient
 from nanwatch_server.detect.rules.weight_growth import BufferDrift, WeightGrowth
 
@@ -45,6 +47,8 @@ RULES: tuple[type[Rule], ...] = (
     ClipSaturation,
     QGrowth,
     TargetGap,
+    Surge,
+    ValidationLoss,
     LossExplosion,
     LossGrowth,
     LossSpike,

@@ -18,6 +18,9 @@ CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_c
 LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
 LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1.0}
 """UMLAUT (CHI'21) allows 1e-7 to 0.01, which fits Adam; SGD with momentum trains at up to 1."""
+ADVERSARY_NAMES = ("d_lr", "g_lr", "lr_d", "lr_g", "n_critic", "gp_weight", "gradient_penalty",
+                   "reversal", "grad_reversal", "grl", "grl_weight", "adv_weight")  # fmt: skip
+"""Settings that only a game of two has."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
 RATE_LABEL = "Learning rate rose"
@@ -143,7 +146,8 @@ class Case:
     @property
     def adversarial(self) -> bool:
         """A generator and a discriminator that play against each other."""
-        return any(_ADVERSARY.search(f.scope.lower()) for f in self.findings)
+        named = any(_ADVERSARY.search(f.scope.lower()) for f in self.findings)
+        return named or fact(self.facts, *ADVERSARY_NAMES) is not None
 
     @property
     def half_precision(self) -> bool:

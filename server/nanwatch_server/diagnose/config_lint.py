@@ -5,6 +5,7 @@ Pure; called by the pipeline when a run's facts are known or change.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 NAME = "config_lint"
 LR_LEAST = 1e-7
+_PAIR = re.compile(r"(0?\.\d+)\D+(0?\.\d+)")
 
 
 class Remark(NamedTuple):
@@ -117,6 +119,19 @@ def _undiscounted(case: Case) -> Remark | None:
                   "Values have no bound then; use 0.99 or less.")  # fmt: skip
 
 
+def _swapped_betas(case: Case) -> Remark | None:
+    """beta1 < sqrt(beta2): Kingma and Ba (2015), condition of theorem 4.1."""
+    betas = _PAIR.search(fact(case.facts, "betas", "adam_betas") or "")
+    if betas is None or float(betas[1]) < float(betas[2]) ** 0.5:
+        return None
+    return Remark(
+        "betas",
+        f"Adam's betas are ({betas[1]}, {betas[2]}): are they swapped?",
+        "The momentum remembers longer than the second moment, so steps grow after every rare "
+        "gradient. Usual are (0.9, 0.999); beta1 must be below the root of beta2.",
+    )
+
+
 def _leaves(facts: Mapping[str, str]) -> set[str]:
     return {key.rsplit(".", 1)[-1].lower().replace("-", "_") for key in facts}
 
@@ -128,5 +143,6 @@ CHECKS: tuple[Callable[[Case], Remark | None], ...] = (
     _rate,
     _filter,
     _undiscounted,
+    _swapped_betas,
 )
 """One line each."""

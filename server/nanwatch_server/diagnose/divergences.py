@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from nanwatch_server.detect.rules.grad_explosion import LEAP_LABEL
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Suggestion
 
-OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike")
+OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "surge")
 """Rules on the loss."""
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
@@ -185,12 +186,36 @@ def _score_hidden(case: Case) -> float:
 
 
 def _score_gradient(case: Case) -> float:
+    if _leapt(case):
+        return 0.84
     if case.has("grad_explosion"):
         return 0.75
+    if _climbed(case):
+        return 0.62
     # Through time a gradient can overflow within one backward pass, with nothing to see before.
     through_time = case.recurrent or case.untruncated
     sudden = case.has("nonfinite") and not math.isfinite(case.clip) and not case.half_precision
     return 0.62 if through_time and sudden and not case.values else 0.0
+
+
+def _climbed(case: Case) -> bool:
+    """The loss climbed for some steps and the gradient overflowed, with nothing to bound it."""
+    overflow = next((f for f in case.findings if f.rule == "nonfinite"), None)
+    climb = case.of("loss_explosion")
+    return (
+        overflow is not None
+        and climb is not None
+        and overflow.step - climb.onset_step > SUDDEN
+        and not math.isfinite(case.clip)
+        and not case.half_precision
+        and not case.values
+    )
+
+
+def _leapt(case: Case) -> bool:
+    """A jump by decades from one record to the next: many factors were multiplied within one
+    backward pass. Steps that are too long need several to get there."""
+    return case.evidence("grad_norm", LEAP_LABEL) is not None and not case.values
 
 
 def _score_bootstrap(case: Case) -> float:
@@ -241,6 +266,10 @@ def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
         first = next((f for f in case.findings if f.rule == "nonfinite"), found)
         if found is None or first is None:
             return 0.0
+        if any(
+            (of := case.of(rule)) is not None and of.onset_step < first.step for rule in OF_LOSS
+        ):
+            return 0.4  # the loss had told before: the NaN is its end, not its beginning
         return 0.6 if first.kind in kinds else 0.5
 
     return score
@@ -253,6 +282,7 @@ def _out_of_the_blue(case: Case) -> bool:
     both = jumps and any(case.has(rule) for rule in OF_LOSS)
     return bool(
         both
+        and abs(jumps[0].step - first.step) <= SUDDEN
         and first.step - first.onset_step <= SUDDEN
         and case.onset > SOON_STEPS
         and not (case.rate_rise or case.recurrent or case.untruncated or case.values)

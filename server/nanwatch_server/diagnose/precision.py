@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nanwatch_server.detect.rules.validation_loss import DRIFT_LABEL
+from nanwatch_server.detect.running import BUFFERS
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
@@ -62,6 +64,12 @@ def _score_stand_in(case: Case) -> float:
     if case.has("constant_loss") or case.has("masked_nan"):
         return 0.87
     return 0.6 if case.has("repaired") else 0.0
+
+
+def _score_buffers(case: Case) -> float:
+    if case.has("validation_loss") and case.evidence(BUFFERS, DRIFT_LABEL) is not None:
+        return 0.79
+    return 0.73 if case.has("buffer_drift") else 0.0
 
 
 def _score_weights(case: Case) -> float:
@@ -126,8 +134,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "batchnorm-drift",
-        lambda case: 0.73 if case.has("buffer_drift") else 0.0,
-        ("buffer_drift",),
+        _score_buffers,
+        ("buffer_drift", "validation_loss"),
         "Running statistics of normalisation layers have left the range of the data, so evaluation "
         "sees other numbers than training does.",
         lambda case: ([], []),

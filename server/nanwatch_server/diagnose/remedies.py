@@ -332,6 +332,17 @@ def larger_batch(case: Case) -> Suggestion:
     )
 
 
+def regularise(case: Case) -> Suggestion:
+    """Less learning by heart."""
+    return Suggestion(
+        text="Keep the weights of the best evaluation (early stopping) and regularise: dropout, "
+        "weight decay, augmentation, more data. If only evaluation is bad, compare train and eval "
+        "mode on the same batch.",
+        treats="cause",
+        copy="weight_decay: 0.01",
+    )
+
+
 def weight_decay(case: Case) -> Suggestion:
     """Something that takes away."""
     return Suggestion(

@@ -60,6 +60,10 @@ def _try_plateau(case: Case) -> list[Suggestion]:
             do.checkpoint(case)]  # fmt: skip
 
 
+def _try_overfit(case: Case) -> list[Suggestion]:
+    return [do.regularise(case), do.roll_back(case), do.stop(case), do.checkpoint(case)]
+
+
 def _try_stall(case: Case) -> list[Suggestion]:
     return [do.find_the_block(case), do.stop(case), do.checkpoint(case)]
 
@@ -126,6 +130,15 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         "or the graph between loss and weights are the usual reasons.",
         _signs_plateau,
         _try_plateau,
+    ),
+    Syndrome(
+        "overfitting",
+        lambda case: 0.7 if case.has("validation_loss") else 0.0,
+        ("validation_loss",),
+        "The training data is learnt by heart, or is unlike what the evaluation asks: every "
+        "further step makes the model worse where it counts.",
+        lambda case: ([], []),
+        _try_overfit,
     ),
     Syndrome(
         "stall",

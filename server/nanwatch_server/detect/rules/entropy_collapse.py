@@ -27,14 +27,15 @@ class EntropyCollapse(TickRule):
 
     def begin(self) -> None:
         self.first = math.nan
-        """Level of the first records."""
+        """Largest of the first 8 records."""
         self.reward_first = math.nan
         self.since = -1
 
     def judge(self) -> Verdict:
         limits = self.limits
         if math.isnan(self.first):
-            self.first = middle(self.last(32)[:8])  # it may be gone within some tens of updates
+            # it may be gone within a few updates: the freest of the first ones counts
+            self.first = float(self.last(32)[:8].max())
         reward = self._reward()
         if math.isnan(self.reward_first):
             early = self.last(32, "reward")[:8]

@@ -27,6 +27,8 @@ FP32_MAX = 3.4e38
 PAST = 64
 """Records looked back over to word a jump."""
 TOTAL = "*"
+LEAP_LABEL = "Over the record before"
+"""Label of the evidence of a jump by decades within one attempt."""
 UNTRAINED = 64
 """Records that show an untrained model."""
 
@@ -137,7 +139,11 @@ class GradExplosion(Rule):
         logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
         losses = inputs.loss[start:stop]
         self.losses.push(losses[None, :])
-        jumps, held = self._jumps(logs, inputs.floor[start:stop], self._risen(losses))
+        risen = self._risen(losses, self.limits["loss_rose"])
+        # far above its usual size the loss itself tells that small norms do harm
+        shot = self._risen(losses, self.limits["loss_shot"]) & np.isfinite(losses)
+        floor = np.where(shot, -np.inf, inputs.floor[start:stop])
+        jumps, held = self._jumps(logs, floor, risen)
         words: dict[int, tuple[Said, int, float]] = {}
         if jumps.any():
             # worded from what was known at that record, whatever came with it in the batch
@@ -193,14 +199,14 @@ class GradExplosion(Rule):
             found.append(finding(self.context, self.name, block, at, self.alarm.onset, said))
         return found
 
-    def _risen(self, losses: F64) -> NDArray[np.bool_]:
-        """Records whose loss confirms a jump: it has doubled, or nobody knows."""
+    def _risen(self, losses: F64, times: float) -> NDArray[np.bool_]:
+        """Records whose loss confirms a jump: so many times its usual, or nobody knows."""
         known = losses[np.isfinite(losses)]
         if math.isnan(self.loss_usual) and known.size:
             self.loss_usual = float(known[0])
         if not self.loss_usual > 0:
             return np.ones(len(losses), bool)
-        return ~(losses < self.limits["loss_rose"] * self.loss_usual)
+        return ~(losses < times * self.loss_usual)
 
     def _jumps(
         self, logs: F64, floor: F64, risen: NDArray[np.bool_]
@@ -267,7 +273,8 @@ class GradExplosion(Rule):
         window = int(min(256, max(32, self.bank.window[row])))
         strong = reach >= math.log(limits["strong"])
         weak = reach < math.log(limits["grown"])
-        large = strong and level[row] >= floor + math.log(limits["large"])
+        # norms that the untrained model had already say nothing by their size
+        large = strong and level[row] >= max(floor, self.untrained[0]) + math.log(limits["large"])
         if weak or (not large and self._well(window, step)):
             return 1, row
         doubling = float(self.bank.doubling[rows].min())
@@ -311,7 +318,12 @@ class GradExplosion(Rule):
         message = f"{what} is {value} at step {int(steps[-1])}, {against}, since step {onset}."
         doubling = float(self.bank.doubling[row]) * self.bank.steps_per_record()
         pace = doubling if math.isfinite(doubling) else None
-        return self._said(title, message, row, logs[:, -1], layers, pace), onset, base
+        said = self._said(title, message, row, logs[:, -1], layers, pace)
+        if logs.shape[1] > 1 and now - logs[row, -2] >= math.log(self.limits["single"]):
+            leap = f"{short(_exp(now - float(logs[row, -2])))}x"
+            said.evidence += (Evidence(label=LEAP_LABEL, value=leap, kind=said.kind,
+                                       scope=self.scope),)  # fmt: skip
+        return said, onset, base
 
     def _say_growth(self, row: int, step: int) -> tuple[Said, int, float]:
         level = self.bank.level()

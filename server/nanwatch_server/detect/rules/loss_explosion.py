@@ -82,6 +82,8 @@ class LossExplosion(SpeakingRule):
         if not (self.usual > 0 and self.first > 0):
             return  # no ratio to speak of
         least = max(limits["times"] * self.usual, limits["over_first"] * self.first)
+        if math.isnan(self.untrained):
+            least *= limits["early"]  # one record is no level yet
         far = losses >= least
         if not far.any() and math.isnan(self.before):
             return

@@ -38,8 +38,8 @@ class Plateau(TickRule):
         gained = self.progress.gained(self.step, 25)
         chance = self.context.guessing()
         guesses = abs(middle(self.last(64)) - chance) <= limits["gained"] * chance
-        guesses = guesses and not self.progress.falling(self.step)
-        if math.isnan(gained) or (gained > limits["gained"] and not guesses):
+        falling = self.progress.falling(self.step)
+        if math.isnan(gained) or falling or (gained > limits["gained"] and not guesses):
             return QUIET
         if gained < -limits["gained"]:
             return Verdict(KEEP)  # it rose: other rules speak of that

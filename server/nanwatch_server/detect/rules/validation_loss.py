@@ -1,0 +1,112 @@
+"""Evaluations that get far worse while the training looks well: overfitting, stale BatchNorm
+statistics, another distribution. The only rule that reads the stage `val`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import REPEAT, unknown
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.robust import Ring, middle
+from nanwatch_server.detect.running import BUFFERS
+from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+OVER = 3
+"""Evaluations in a row that must agree."""
+DRIFT_LABEL = "Running variance over its lowest"
+
+
+class ValidationLoss(SpeakingRule):
+    """The last evaluations against the best one and the untrained model."""
+
+    name = "validation_loss"
+    kind = "loss"
+    reads = ("loss",)
+    stage = "val"
+    calm = "Validation loss near its best again"
+    STATE = ("alarm", "recent", "best", "first", "best_step", "drifted")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.restart()
+
+    def restart(self) -> None:
+        self.recent = Ring(1, OVER)
+        self.best = math.inf
+        self.first = math.nan
+        self.best_step = -1
+        self.drifted = False
+        """The running statistics were seen to have moved."""
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these evaluations."""
+        losses = block.scalars["loss"]
+        severities = unknown(losses)
+        verdicts: dict[int, Verdict] = {}
+        for at in np.flatnonzero(np.isfinite(losses)).tolist():
+            step = int(block.steps[at])
+            verdicts[at] = self._judge(float(losses[at]), step)
+            severities[at] = verdicts[at].severity
+        return self.speak(block, severities, verdicts)
+
+    def _judge(self, loss: float, step: int) -> Verdict:
+        self.recent.push(np.array([[loss]]))
+        if math.isnan(self.first):
+            self.first = loss
+        if loss < self.best:
+            self.best, self.best_step = loss, step
+        window = self.recent.window(OVER)[0]
+        lowest = float(window.min())
+        untrained = self.progress.first
+        untrained = untrained if math.isfinite(untrained) else self.first
+        far = lowest >= self.limits["ratio"] * self.best > 0
+        if len(window) < OVER or not far or lowest < self.limits["untrained"] * untrained:
+            return QUIET
+        if not self.drifted and self._drift()[0] >= self.limits["drift"]:
+            self.drifted = True
+            self.alarm.last_emit = min(self.alarm.last_emit, self.alarm.seen - REPEAT)  # news
+        severity = 1 if self.context.competes(self.scope) else 2
+        return Verdict(severity, self.best_step, self._say(middle(window), step))
+
+    def _drift(self) -> tuple[float, str]:
+        """How far the running statistics of this model have moved, and which moved most."""
+        buffers = self.context.buffers.get(self.scope)
+        return buffers.drift() if buffers is not None else (1.0, "")
+
+    def _say(self, level: float, step: int) -> Said:
+        evidence = [
+            Evidence(
+                label="Validation loss",
+                value=number(level),
+                limit=number(self.limits["ratio"] * self.best),
+                kind="loss",
+                scope=self.scope,
+            )
+        ]
+        drift, layer = self._drift()
+        if drift >= self.limits["drift"]:
+            evidence.append(
+                Evidence(
+                    label=DRIFT_LABEL,
+                    value=f"{short(drift)}x",
+                    limit=f"{short(self.limits['drift'])}x",
+                    kind=BUFFERS,
+                    scope=self.scope,
+                    layer=layer,
+                )
+            )
+        return Said(
+            title=f"Validation loss {short(level / self.best)}x above its best: {short(level)}",
+            message=(
+                f"The last {OVER} evaluations up to step {step} gave {number(level)}; the best, "
+                f"at step {self.best_step}, gave {number(self.best)}. The training loss does not "
+                "show it."
+            ),
+            evidence=tuple(evidence),
+            kind="loss",
+        )
