@@ -19,7 +19,7 @@ ABOUT = About(family="regression", sick=True, cause="lr-too-high-late")
 CONFIG = {
     "lr": 1e-4,
     "momentum": 0.95,
-    "hyper_lr": 2e-6,
+    "hyper_lr": 1.4e-6,
     "genes": 20,
     "hidden": 24,
     "batch_size": 32,
@@ -56,7 +56,7 @@ def train(seed: int) -> None:
             group["lr"] = max(0.0, group["lr"] + config["hyper_lr"] * float(gradient @ former))
         former = gradient
         optimizer.step()
-        broken += not math.isfinite(loss.item())
+        broken += not math.isfinite(float(gradient.square().sum()))
         if broken > 20:
             break
     run.finish()
