@@ -1,7 +1,7 @@
 """A battery buys and sells power by deterministic policy gradient (DDPG); the reward is the
 profit in cents for a fleet, tens of thousands a step. Adam moves the critic by its rate, whatever
-the error: its values crawl towards numbers that are a thousand times as large, the loss stays at
-1e8 and more, and the actor follows a critic that knows nothing. Cure: rewards of about one.
+the error: its values crawl towards numbers that are a thousand times as large, the loss stays
+where it was, and the actor follows a critic that knows nothing. Cure: rewards of about one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A flow with full mixing matrices (as in Glow) learns the density of spectra with forty
+"""A flow with full mixing matrices (as in Glow) learns the density of spectra with 36
 channels. The volume term is log(abs(det(W))): as the matrices learn to shrink the data, their
 determinants fall by a factor every step, and one day underflow; the logarithm of zero is minus
 infinity. Cure: torch.linalg.slogdet, and standardised channels.
