@@ -15,6 +15,7 @@ from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.robust import Ring
 from nanwatch_server.detect.running import RunningStatistics
 from nanwatch_server.detect.state import Stateful
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
@@ -28,7 +29,6 @@ REWARDED = frozenset({"reward", "reward_abs_max", "q_mean", "q_max", "explained_
 REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", "gae_lambda",
                   "n_envs", "num_envs", "ent_coef", "clip_range", "learning_starts")  # fmt: skip
 _SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
-RATE_LABEL = "Learning rate rose"
 UNKNOWN = Progress()
 """Of scopes without a loss; never written to."""
 
@@ -206,7 +206,7 @@ def finding(
         low, now, since = rise
         evidence += (
             Evidence(
-                label=RATE_LABEL,
+                label=labels.RATE_ROSE,
                 value=f"{number(low)} → {number(now)}",
                 limit=f"since step {since}",
                 kind="lr",

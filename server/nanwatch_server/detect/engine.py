@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from nanwatch_server.detect import stall
+from nanwatch_server.detect import died, stall
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rates, Rule
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import ENABLED, RULES, limits
+from nanwatch_server.detect.rules.nonfinite import NonFinite
 from nanwatch_server.detect.running import BUFFERS, RunningStatistics
 from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
@@ -156,6 +157,11 @@ class RunDetector:
                 for one in known.values():
                     one.restart()
         return []
+
+    def died(self, step: int, time: float, text: str) -> list[Finding]:
+        """An exception ended the training (`text`): news if it speaks of NaN."""
+        found = died.finding(self.context.run_id, step, time, text)
+        return [found] if found is not None and self._is_on(NonFinite) else []
 
     def quiet_until(self, time: float, *, live: bool = False) -> list[Finding]:
         """Nothing came until `time` (client wall clock, seconds): what the silence shows.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, is_on
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
@@ -23,8 +24,6 @@ ADVERSARY_NAMES = ("d_lr", "g_lr", "lr_d", "lr_g", "n_critic", "gp_weight", "gra
 """Settings that only a game of two has."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
-RATE_LABEL = "Learning rate rose"
-"""Label of the evidence that every finding carries after a rise (R rule 17)."""
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
@@ -157,7 +156,7 @@ class Case:
     @property
     def rate_rise(self) -> str:
         """`1e-05 → 0.003` if the learning rate rose shortly before; else empty."""
-        item = self.evidence("lr", RATE_LABEL)
+        item = self.evidence("lr", labels.RATE_ROSE)
         return item.value if item else ""
 
     @property

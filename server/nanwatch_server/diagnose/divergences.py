@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from nanwatch_server.detect.rules.grad_explosion import LEAP_LABEL
 from nanwatch_server.diagnose import remedies as do
-from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.case import Case, parse
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Suggestion
 
@@ -17,6 +17,8 @@ OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "su
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
 
+ALL_SKIPPED = 100
+"""Skips in a row after which whatever began it is over: nothing is learnt any more."""
 SUDDEN = 4
 """Records between onset and finding of what came without growth."""
 
@@ -175,6 +177,9 @@ def _trouble_with_values(case: Case) -> bool:
 def _score_skipped(case: Case) -> float:
     if case.has("skip_streak", CRITICAL):
         return 0.9
+    streak = case.evidence("update_applied", "Skipped in a row")
+    if streak is not None and parse(streak.value) >= ALL_SKIPPED:
+        return 0.86
     return 0.55 if case.has("skip_streak") else 0.0
 
 
@@ -215,7 +220,7 @@ def _climbed(case: Case) -> bool:
 def _leapt(case: Case) -> bool:
     """A jump by decades from one record to the next: many factors were multiplied within one
     backward pass. Steps that are too long need several to get there."""
-    return case.evidence("grad_norm", LEAP_LABEL) is not None and not case.values
+    return case.evidence("grad_norm", labels.LEAP) is not None and not case.values
 
 
 def _score_bootstrap(case: Case) -> float:
@@ -266,9 +271,8 @@ def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
         first = next((f for f in case.findings if f.rule == "nonfinite"), found)
         if found is None or first is None:
             return 0.0
-        if any(
-            (of := case.of(rule)) is not None and of.onset_step < first.step for rule in OF_LOSS
-        ):
+        told = [f.onset_step for rule in OF_LOSS if (f := case.of(rule)) is not None]
+        if first.step - min(told, default=first.step) > SUDDEN:
             return 0.4  # the loss had told before: the NaN is its end, not its beginning
         return 0.6 if first.kind in kinds else 0.5
 

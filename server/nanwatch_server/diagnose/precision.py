@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nanwatch_server.detect.rules.validation_loss import DRIFT_LABEL
-from nanwatch_server.detect.running import BUFFERS
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.models import Suggestion
 
 Signs = tuple[list[str], list[str]]
@@ -67,7 +66,10 @@ def _score_stand_in(case: Case) -> float:
 
 
 def _score_buffers(case: Case) -> float:
-    if case.has("validation_loss") and case.evidence(BUFFERS, DRIFT_LABEL) is not None:
+    if (
+        case.has("validation_loss")
+        and case.evidence("buffer_abs_max_layer", labels.STATISTICS_MOVED) is not None
+    ):
         return 0.79
     return 0.73 if case.has("buffer_drift") else 0.0
 

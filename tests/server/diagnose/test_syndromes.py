@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from nanwatch_server.detect.context import RATE_LABEL as LABEL_OF_DETECT
-from nanwatch_server.diagnose.case import RATE_LABEL
 from nanwatch_server.diagnose.forecast import steps_left
 from nanwatch_server.diagnose.standstills import STANDSTILLS
 from nanwatch_server.diagnose.syndromes import SYNDROMES, diagnose
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.models import Diagnosis, Evidence, Finding, Severity, Suggestion
 
 W, C = Severity.WARNING, Severity.CRITICAL
@@ -52,6 +51,10 @@ def q(reward: str = "") -> Finding:
     return finding("q_growth", evidence=tuple(evidence), doubling_steps=900.0)
 
 
+def climb(onset: int) -> Finding:
+    return finding("loss_explosion", C, onset_step=onset)
+
+
 def copies(diagnosis: Diagnosis) -> list[str]:
     return [s.copy for s in diagnosis.suggestions if s.copy]
 
@@ -61,7 +64,10 @@ def commands(diagnosis: Diagnosis) -> dict[str, Suggestion]:
 
 
 LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
-ROSE = Evidence(label=RATE_LABEL, value="1e-05 → 0.003", kind="lr")
+ROSE = Evidence(label=labels.RATE_ROSE, value="1e-05 → 0.003", kind="lr")
+LEAPT = growth(evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"), ROSE))
+MOVED = Evidence(label=labels.STATISTICS_MOVED, value="21x", kind="buffer_abs_max_layer")
+SKIPS = Evidence(label="Skipped in a row", value="100", kind="update_applied")
 CASES = [
     ("exploding-gradient", [growth()], {"recurrent": "1"}),
     ("exploding-gradient", [growth(), finding("nonfinite", C, kind="loss")], {}),
@@ -107,12 +113,16 @@ CASES = [
     ("gan-collapse", [finding("adversary")], {}),
     ("gan-divergence", [growth(scope="generator")], {}),
     ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
+    ("overfitting", [finding("validation_loss")], {}),
+    ("batchnorm-drift", [finding("validation_loss", evidence=(MOVED,))], {}),
+    ("exploding-gradient", [LEAPT], {}),  # no step of an optimizer is that long
+    ("exploding-gradient", [climb(300), finding("nonfinite", C, step=501)], {}),
+    ("nonfinite-gradient", [climb(500), finding("nonfinite", C, kind="grad_norm", step=501)], {}),
+    ("learning-rate-too-high", [finding("surge", onset_step=490, evidence=(ROSE,))], {}),
+    ("all-updates-skipped", [growth(), finding("skip_streak", W, evidence=(SKIPS,))], {}),
+    ("gan-divergence", [growth()], {"reversal": "6.0"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
-
-
-def test_detect_and_diagnose_mean_the_same_evidence() -> None:
-    assert RATE_LABEL == LABEL_OF_DETECT
 
 
 @pytest.mark.parametrize(("name", "findings", "facts"), CASES)

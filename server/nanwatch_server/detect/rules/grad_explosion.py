@@ -20,6 +20,7 @@ from nanwatch_server.detect.robust import (
     log_or_nan,
     median,
 )
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -27,8 +28,6 @@ FP32_MAX = 3.4e38
 PAST = 64
 """Records looked back over to word a jump."""
 TOTAL = "*"
-LEAP_LABEL = "Over the record before"
-"""Label of the evidence of a jump by decades within one attempt."""
 UNTRAINED = 64
 """Records that show an untrained model."""
 
@@ -321,7 +320,7 @@ class GradExplosion(Rule):
         said = self._said(title, message, row, logs[:, -1], layers, pace)
         if logs.shape[1] > 1 and now - logs[row, -2] >= math.log(self.limits["single"]):
             leap = f"{short(_exp(now - float(logs[row, -2])))}x"
-            said.evidence += (Evidence(label=LEAP_LABEL, value=leap, kind=said.kind,
+            said.evidence += (Evidence(label=labels.LEAP, value=leap, kind=said.kind,
                                        scope=self.scope),)  # fmt: skip
         return said, onset, base
 

@@ -31,7 +31,8 @@ class LossExplosion(SpeakingRule):
     kind = "loss"
     reads = ("loss",)
     calm = "Loss no longer explodes"
-    STATE = ("alarm", "losses", "usual", "first", "before", "begin", "untrained")
+    STATE = ("alarm", "losses", "usual", "first", "before", "begin", "untrained",
+             "fell", "newest")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -46,6 +47,8 @@ class LossExplosion(SpeakingRule):
         self.first = math.nan
         self.before = math.nan
         """The record before, if it stood far above; else NaN."""
+        self.fell, self.newest = False, math.nan
+        """Whether any of the first records was below the one before it, and the newest of them."""
         self.begin = -1
         """Step at which the present climb began."""
 
@@ -83,7 +86,10 @@ class LossExplosion(SpeakingRule):
             return  # no ratio to speak of
         least = max(limits["times"] * self.usual, limits["over_first"] * self.first)
         if math.isnan(self.untrained):
-            least *= limits["early"]  # one record is no level yet
+            # one record is no level yet; what fell in between is noise rather than a climb
+            self.fell |= bool((np.diff(losses, prepend=self.newest) < 0).any())
+            self.newest = float(losses[-1])
+            least *= limits["early"] if self.fell else 1.0
         far = losses >= least
         if not far.any() and math.isnan(self.before):
             return

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanwatch_server.detect.alarm import KEEP, unknown
 from nanwatch_server.detect.block import F64, I64, Block
@@ -17,18 +18,19 @@ from nanwatch_server.domain.models import Evidence, Finding
 
 PAST = 64
 """Records that set what is usual, as of the last tick."""
-OVER = 8
-"""Records within which leaps are counted."""
+NEAR_OVER, FAR_OVER = 8, 24
+"""Records within which leaps of an ordinary size, and very large ones, are counted."""
 
 
 class Surge(SpeakingRule):
-    """Records far above the usual spread of both series, counted over the last eight."""
+    """Records far above the usual spread of both series, counted over the last ones."""
 
     name = "surge"
     kind = "loss"
     reads = ("loss", "grad_norm")
     calm = "Loss and gradient calm again"
-    STATE = ("alarm", "past", "hits", "usual", "limits_now", "first")
+    STATE = ("alarm", "past", "steps", "leaps", "usual", "near", "first", "first_norm",
+             "signed")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -37,18 +39,21 @@ class Surge(SpeakingRule):
     def restart(self) -> None:
         self.past = Ring(2, PAST)
         """Logarithms of loss and norm."""
-        self.hits = Ring(1, OVER, np.int64)
-        """Steps of the records, negative where both leapt."""
+        self.steps = Ring(1, FAR_OVER, np.int64)
+        self.leaps = Ring(1, FAR_OVER, np.int64)
+        """0, 1 where both leapt, 2 where the norm leapt very far."""
         self.usual: F64 = np.full(2, np.nan)
-        self.limits_now: F64 = np.full(2, np.nan)
-        """Logarithms above which a record leaps."""
-        self.first = math.nan
-        """Logarithm of the loss of the untrained model."""
+        self.near: F64 = np.full(2, np.nan)
+        """Logarithms above which both leap."""
+        self.signed = False
+        """A loss that may be 0 or below."""
+        self.first = self.first_norm = math.nan
+        """Largest logarithms of the untrained model."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         rows = np.stack([log_or_nan(block.scalars["loss"]), log_or_nan(block.scalars["grad_norm"])])
-        known = np.flatnonzero(np.isfinite(rows).all(axis=0))
+        known = self._usable(np.flatnonzero(np.isfinite(rows).all(axis=0)), block.scalars["loss"])
         severities = unknown(rows.sum(axis=0))
         verdicts: dict[int, Verdict] = {}
         for start, stop, tick in cells(self.past.count, len(known)):
@@ -59,6 +64,13 @@ class Surge(SpeakingRule):
                 self._settle()
         return self.speak(block, severities, verdicts)
 
+    def _usable(self, known: I64, losses: F64) -> I64:
+        """Records up to the first loss at 0 or below: of such losses there is no ratio."""
+        below = np.flatnonzero(losses <= 0)
+        end = 0 if self.signed else int(below[0]) if below.size else len(losses)
+        self.signed |= bool(below.size)
+        return known[known < end]
+
     def _settle(self) -> None:
         """What is usual, from the records kept."""
         for row, times in enumerate((self.limits["loss"], self.limits["norm"])):
@@ -66,64 +78,85 @@ class Surge(SpeakingRule):
             level = middle(window)
             spread = self.limits["sigma"] * deviation(window, level)
             self.usual[row] = level
-            self.limits_now[row] = level + max(math.log(times), spread)
+            self.near[row] = level + max(math.log(times), spread)
         if math.isnan(self.first):
-            self.first = float(self.past.window(PAST)[0].max())
+            self.first, self.first_norm = self.past.window(PAST).max(axis=1).tolist()
+
+    def _sorted(self, logs: F64) -> I64:
+        """How far each record leaps: see `leaps`."""
+        limits = self.limits
+        near = (logs >= self.near[:, None]).all(axis=0)
+        near &= logs[0] >= self.first + math.log(limits["over_first"])
+        far = logs[1] >= max(self.usual[1] + math.log(limits["norm_far"]), self.near[1])
+        far &= logs[0] >= self.usual[0] + math.log(limits["loss_far"])
+        far &= logs[1] >= self.first_norm + math.log(limits["over_first_norm"])
+        return np.where(far, 2, near.astype(np.int64))
 
     def _look(
         self,
         block: Block,
         logs: F64,
         part: I64,
-        severities: np.ndarray,
+        severities: NDArray[np.int8],
         verdicts: dict[int, Verdict],
     ) -> None:
-        leaps = (logs >= self.limits_now[:, None]).all(axis=0)
-        leaps &= logs[0] >= self.first + math.log(self.limits["over_first"])
-        hits = self.hits
-        if not leaps.any() and not (hits.window(OVER) < 0).any():
-            hits.push(block.steps[None, part])
+        leaps = self._sorted(logs)
+        if not leaps.any() and not self.leaps.window(FAR_OVER).any():
+            self._push(block.steps[part], leaps)
             return
         for column, at in enumerate(part.tolist()):
-            step = int(block.steps[at])
-            hits.push(np.array([[-step - 1 if leaps[column] else step]]))
-            hit = hits.window(OVER)[0]
-            hit = hit[hit < 0]
+            here = slice(column, column + 1)
+            self._push(block.steps[part[here]], leaps[here])
             if not leaps[column]:
-                severities[at] = KEEP if hit.size else 0
+                severities[at] = KEEP if self.leaps.window(FAR_OVER).any() else 0
                 continue
-            climbs = self.context.rates.setdefault(self.scope, Rates()).climbs(block, at)
-            enough = self.limits["records_climbing" if climbs else "records"]
-            if len(hit) < enough:
-                severities[at] = KEEP
-                continue
-            severity = 1 if self.context.competes(self.scope) else 2
-            severities[at] = severity
-            said = self._say(len(hit), logs[:, column], step)
-            verdicts[at] = Verdict(severity, -int(hit[0]) - 1, said)
+            verdicts[at] = self._verdict(block, at, logs[:, column])
+            severities[at] = verdicts[at].severity
 
-    def _say(self, leaps: int, logs: F64, step: int) -> Said:
+    def _push(self, steps: I64, leaps: I64) -> None:
+        self.steps.push(steps[None, :])
+        self.leaps.push(leaps[None, :])
+
+    def _verdict(self, block: Block, at: int, logs: F64) -> Verdict:
+        """On a record that leaps, with those before it."""
+        leaps, steps = self.leaps.window(FAR_OVER)[0], self.steps.window(FAR_OVER)[0]
+        far = np.flatnonzero(leaps == 2)
+        near = np.flatnonzero(leaps[-NEAR_OVER:]) + max(0, len(leaps) - NEAR_OVER)
+        if len(far) >= self.limits["records"]:
+            # a clip takes the length of such steps away
+            where, over, serious = far, FAR_OVER, "clip_threshold" not in block.scalars
+        elif len(near) >= self.limits["records"]:
+            # streams that drift and rare classes leap as well: a rate that climbs is the reason
+            rates = self.context.rates.setdefault(self.scope, Rates())
+            where, over, serious = near, NEAR_OVER, rates.climbs(block, at)
+        else:
+            return Verdict(KEEP)
+        severity = 2 if serious and not self.context.competes(self.scope) else 1
+        onset = int(steps[where[0]])
+        return Verdict(severity, onset, self._say(len(where), over, logs, int(block.steps[at])))
+
+    def _say(self, leaps: int, over: int, logs: F64, step: int) -> Said:
         loss, norm = np.exp(np.minimum(logs, 700.0)).tolist()
         usual_loss, usual_norm = np.exp(self.usual).tolist()
         return Said(
-            title=f"Loss and gradient leap together: {leaps} of the last {OVER} records",
+            title=f"Loss and gradient leap together: {leaps} of the last {over} records",
             message=(
                 f"At step {step} the loss is {number(loss)} (usually {number(usual_loss)}) and the "
                 f"gradient norm {number(norm)} (usually {number(usual_norm)}). A bad batch leaps "
-                "once; so many leaps come from steps that overshoot."
+                "once; leaps that follow each other come from steps that overshoot."
             ),
             evidence=(
                 Evidence(
                     label="Loss",
                     value=number(loss),
-                    limit=number(math.exp(self.limits_now[0])),
+                    limit=number(math.exp(self.near[0])),
                     kind="loss",
                     scope=self.scope,
                 ),
                 Evidence(
-                    label="Gradient norm",
+                    label="Gradient norm over its usual",
                     value=f"{short(norm / usual_norm)}x",
-                    limit=f"{short(math.exp(self.limits_now[1]) / usual_norm)}x",
+                    limit=f"{short(math.exp(self.near[1] - self.usual[1]))}x",
                     kind="grad_norm",
                     scope=self.scope,
                 ),

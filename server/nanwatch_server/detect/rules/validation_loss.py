@@ -13,12 +13,12 @@ from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.robust import Ring, middle
 from nanwatch_server.detect.running import BUFFERS
 from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
 OVER = 3
 """Evaluations in a row that must agree."""
-DRIFT_LABEL = "Running variance over its lowest"
 
 
 class ValidationLoss(SpeakingRule):
@@ -92,7 +92,7 @@ class ValidationLoss(SpeakingRule):
         if drift >= self.limits["drift"]:
             evidence.append(
                 Evidence(
-                    label=DRIFT_LABEL,
+                    label=labels.STATISTICS_MOVED,
                     value=f"{short(drift)}x",
                     limit=f"{short(self.limits['drift'])}x",
                     kind=BUFFERS,

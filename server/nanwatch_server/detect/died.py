@@ -1,0 +1,32 @@
+"""What the exception that ended a training tells: NaN that was caught before it was measured, as
+autograd's anomaly mode and argument checks of distributions do. Pure; asked by the engine."""
+
+from __future__ import annotations
+
+import re
+
+from nanwatch_server.domain.models import Evidence, Finding, Severity
+
+RULE = "nonfinite"
+_NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\binf(inity|inite)?\b", re.IGNORECASE)
+_ENDED = re.compile(r"^The run ended by ")
+
+
+def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
+    """The finding of an exception that speaks of values that are not finite; else None."""
+    said = _ENDED.sub("", text).strip()
+    if not _NAN.search(said):
+        return None
+    first = said.splitlines()[0]
+    return Finding(
+        run_id=run_id,
+        rule=RULE,
+        severity=Severity.CRITICAL,
+        step=step,
+        onset_step=step,
+        time=time,
+        title=f"Training died of NaN: {first}"[:80],
+        message=f"The training ended at step {step} with {said[:400]}",
+        evidence=(Evidence(label="Exception", value=first[:200], limit="none", kind="grad_norm"),),
+        kind="grad_norm",
+    )

@@ -1,0 +1,44 @@
+"""Exceptions that end a training: news where they speak of NaN that was never measured."""
+
+from __future__ import annotations
+
+import pytest
+from families import RUN
+
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain.models import Severity
+
+ANOMALY = (
+    "The run ended by RuntimeError: Function 'MulBackward0' returned nan values in its 0th output."
+)
+POLICY = (
+    "The run ended by ValueError: Expected parameter loc (Tensor of shape (8, 2)) of distribution "
+    "Normal to satisfy the constraint Real(), but found invalid values:\ntensor([[nan, nan]])"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [ANOMALY, POLICY, "The run ended by ValueError: loss is not-finite: inf"]
+)
+def test_an_exception_of_nan_is_told(text: str) -> None:
+    (found,) = RunDetector(RUN, {}).died(252, 1.0, text)
+    assert (found.rule, found.severity, found.step) == ("nonfinite", Severity.CRITICAL, 252)
+    assert found.title.startswith("Training died of NaN: ") and "The run" not in found.message
+    assert found.evidence[0].value in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The run ended by KeyError: 'nandina'",
+        "The run ended by FileNotFoundError: no file info.txt",
+        "The run ended by OutOfMemoryError: CUDA out of memory",
+    ],
+)
+def test_other_exceptions_are_not(text: str) -> None:
+    assert RunDetector(RUN, {}).died(252, 1.0, text) == []
+
+
+def test_it_is_off_with_its_rule() -> None:
+    off = RunDetector(RUN, {}, {"nonfinite": {"enabled": False}})
+    assert off.died(252, 1.0, ANOMALY) == []

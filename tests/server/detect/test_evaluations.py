@@ -1,0 +1,84 @@
+"""The rule on evaluations: far worse than the best and than an untrained model, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from families import RUN, Array, decay, noise
+
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain import labels
+from nanwatch_server.domain.models import Finding, Severity
+
+N, EVERY = 1000, 50
+T = np.arange(N)
+SPOILT = [0.9, 0.6, 0.4, 0.3, 0.3, 0.5, 0.9, 1.4, 1.8, 2.2, 2.4, 2.6, 3.0, 3.3, 3.6, 3.8, 4.0, 4.1]
+
+
+def trained(
+    evaluations: list[float], variances: Array | None = None, restart: bool = False
+) -> list[Finding]:
+    """Findings of a training that is well and evaluated every 50 attempts."""
+    detector = RunDetector(RUN, {})
+    loss = decay(T) * noise(np.random.default_rng(0), N, 0.05)
+    found: list[Finding] = []
+    for at, value in enumerate(evaluations):
+        part = slice(at * EVERY, (at + 1) * EVERY)
+        steps = T[part] + 1
+        layers = {}
+        if variances is not None:
+            row = np.full((1, EVERY), np.nan)
+            row[0, -1] = variances[at]
+            layers = {"buffer_abs_max_layer": (("norm.running_var",), row)}
+        found += detector.update(
+            Block("", "train", steps, steps * 0.1, {"loss": loss[part]}, layers)
+        )
+        step = steps[-1:]
+        held_out = Block("", "val", step, step * 0.1, {"loss": np.array([value])})
+        found += detector.update(held_out)
+        if restart:
+            state = detector.state()
+            detector = RunDetector.restore(RUN, {}, state)
+    return [f for f in found if f.rule == "validation_loss" and not f.cleared]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_evaluations_worse_than_an_untrained_model_are_told(restart: bool) -> None:
+    found = trained(SPOILT, restart=restart)
+    assert len(found) == 1 and found[0].severity == Severity.WARNING
+    # the third evaluation that is three times the best and no better than the untrained model
+    assert found[0].step == 550 and found[0].onset_step == 200
+
+
+def test_statistics_that_moved_are_named_also_when_they_are_seen_later() -> None:
+    variances = np.array([0.1] * 11 + [0.4, 3.0] + [9.0] * 5)
+    first, second = trained(SPOILT, variances)
+    assert not [e for e in first.evidence if e.label == labels.STATISTICS_MOVED]
+    (moved,) = [e for e in second.evidence if e.label == labels.STATISTICS_MOVED]
+    assert second.step == 650 and moved.value == "30x" and moved.layer == "norm.running_var"
+
+
+@pytest.mark.parametrize(
+    "evaluations",
+    [
+        [0.9, 0.6, 0.4, 0.3, 0.3, 0.35, 0.4, 0.42, 0.45, 0.5],  # ordinary overfitting
+        [0.02, 0.004, 0.001, 0.009, 0.02, 0.03, 0.02, 0.01, 0.02],  # at the foot of the loss
+        [0.9, 0.5, 0.3, 2.0, 0.3, 2.0, 0.3, 0.3, 2.0],  # single bad evaluations
+    ],
+)
+def test_ordinary_evaluations_are_left_in_peace(evaluations: list[float]) -> None:
+    assert trained(evaluations) == []
+
+
+def test_coverage_tells_of_evaluations() -> None:
+    detector = RunDetector(RUN, {})
+    steps = T[:10]
+    detector.update(Block("", "train", steps, steps * 1.0, {"loss": np.ones(10)}))
+
+    def entry() -> dict[str, object]:
+        return {one["rule"]: one for one in detector.coverage()}["validation_loss"]
+
+    assert not entry()["ran"] and entry()["why"] == "no val loss sent"
+    detector.update(Block("", "val", steps[-1:], steps[-1:] * 1.0, {"loss": np.ones(1)}))
+    assert entry()["ran"] and entry()["records"] == 1
