@@ -10,7 +10,7 @@ import gc
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
@@ -51,7 +51,27 @@ def root_modules() -> list[Any]:
     """Live modules with parameters that are part of no other module."""
     import torch
 
-    modules = instances(torch.nn.Module)
+    return outermost(instances(torch.nn.Module))
+
+
+def modules_in_frames() -> list[Any]:
+    """Root modules that variables of the running frames hold: found without a scan."""
+    import torch
+
+    found: dict[int, Any] = {}
+
+    def keep(variables: dict[str, Any]) -> None:
+        for value in list(variables.values()):
+            if issubclass(type(value), torch.nn.Module):
+                found[id(value)] = value
+
+    _each_frame(keep)
+    return outermost(found.values())
+
+
+def outermost(modules: Iterable[Any]) -> list[Any]:
+    """Those with parameters that are part of none of the others."""
+    modules = list(modules)
     inner: set[int] = set()
     for module in modules:
         inner.update(id(child) for child in module.__dict__.get("_modules", {}).values())
@@ -68,36 +88,41 @@ def names_in_frames(wanted: Iterable[Any]) -> dict[int, str]:
     """`id(object)` → variable or attribute name, the innermost frame's first."""
     ids = {id(thing) for thing in wanted}
     names: dict[int, str] = {}
+
+    def collect(variables: dict[str, Any]) -> None:
+        # A list first: the mapping belongs to the user and may change under us.
+        for name, value in list(variables.items()):
+            if id(value) in ids and id(value) not in names and name != "self":
+                names[id(value)] = name
+
+    _each_frame(collect)
+    return names
+
+
+def _each_frame(look: Callable[[dict[str, Any]], None]) -> None:
+    """Show `look` the variables of each running frame of the user's, the innermost first."""
     frame = sys._getframe(1)
     for _ in range(FRAMES_MAX):
         if frame is None:
             break
         if not frame.f_globals.get("__name__", "").startswith(("torch.", "nanwatch.")):
-            _collect_locals(frame, ids, names)
-            _collect(frame.f_globals, ids, names)
+            _look_at_locals(frame, look)
+            look(frame.f_globals)
         frame = frame.f_back
-    return names
 
 
-def _collect_locals(frame: FrameType, ids: set[int], names: dict[int, str]) -> None:
+def _look_at_locals(frame: FrameType, look: Callable[[dict[str, Any]], None]) -> None:
     variables = frame.f_locals
-    _collect(variables, ids, names)
+    look(variables)
     owner = variables.get("self")
     if owner is not None and hasattr(owner, "__dict__"):
-        _collect(vars(owner), ids, names)
+        look(vars(owner))
     # Before Python 3.13 asking a function's frame for its variables leaves a copy on the frame,
     # which would keep the user's old models alive. Empty it, unless someone else holds it (then
     # it is the result of their own `locals()`). 3: the frame's, ours, and getrefcount's.
     snapshot = type(variables) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
     if snapshot and sys.getrefcount(variables) <= 3:
         variables.clear()
-
-
-def _collect(variables: dict[str, Any], ids: set[int], names: dict[int, str]) -> None:
-    # A list first: the mapping belongs to the user and may change under us.
-    for name, value in list(variables.items()):
-        if id(value) in ids and id(value) not in names and name != "self":
-            names[id(value)] = name
 
 
 def scope_from_variable(name: str) -> str:

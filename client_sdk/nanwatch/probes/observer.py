@@ -104,6 +104,8 @@ class Observer:
         """Backward passes that run now: one, or more where they nest (checkpointing)."""
         self._namings = 0
         self._name_after = 0.0
+        self._not_named: list[int] = []
+        """New optimizers whose models the running frames do not hold."""
 
     def on_this_thread(self) -> bool:
         """True on the thread that trains: the first one that ran backward or a step.
@@ -420,16 +422,22 @@ class Observer:
         if self.clock.main in self.registry.gone:
             self.clock.main_died()
         started = time.perf_counter()
-        if self._namings >= NAMINGS_FREE and started < self._name_after:
-            return  # a script that makes an optimizer every iteration must not pay for each
         fresh = [known for known in self.registry.live() if not known.named or known.layout is None]
-        if fresh and self.clock.step >= MAIN_SETTLED_ATTEMPTS:
-            # A new fold or stage: let the old optimizer go if only reference cycles hold it, so
-            # that the new one takes its name and place.
-            gc.collect()
+        if self._namings >= NAMINGS_FREE and started < self._name_after:
+            # A script that makes an optimizer every iteration must not pay for a scan each time.
+            if not self._name_cheaply(fresh):
+                return
+        elif fresh:
+            if self.clock.step >= MAIN_SETTLED_ATTEMPTS:
+                # A new fold or stage: let the old optimizer go if only reference cycles hold it,
+                # so that the new one takes its name and place.
+                gc.collect()
+            self.registry.name_all()
+            self._namings += 1
+            ended = time.perf_counter()
+            self._name_after = ended + NAMING_PAUSE * (ended - started)
         gone = self.registry.take_gone()
         if fresh:
-            self.registry.name_all()
             self.probes.call("named")
         if fresh or gone:
             self.sites.forget()
@@ -439,9 +447,16 @@ class Observer:
             successor = fresh[0] if len(fresh) == 1 else None
             if self.clock.retire(old.number, successor.number if successor else None):
                 self.mark("fit", "new optimizer", {"scope": successor.scope if successor else ""})
-        ended = time.perf_counter()
-        self._namings += 1
-        self._name_after = ended + NAMING_PAUSE * (ended - started)
+
+    def _name_cheaply(self, fresh: Sequence[Known]) -> bool:
+        """Name new optimizers by what the running frames hold, once for each set of them."""
+        numbers = [known.number for known in fresh]
+        if fresh and numbers == self._not_named:
+            return False
+        if fresh and not self.registry.name_from_frames():
+            self._not_named = numbers
+            return False
+        return True
 
     @staticmethod
     def _hand_over(old: Known, fresh: Sequence[Known]) -> None:

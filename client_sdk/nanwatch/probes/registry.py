@@ -52,6 +52,8 @@ class Known:
     number: int
     ref: weakref.ref[Any]
     scope: str = ""
+    variable: str = ""
+    """What the script called it when it was named."""
     named: bool = False
     layout: Layout | None = None
     parameter_count: int = -1
@@ -213,9 +215,34 @@ class Registry:
 
     def name_all(self) -> None:
         """Give every live optimizer its scope and layout. Walks the running frames."""
-        self.unnamed = False
-        roots = discovery.root_modules()
+        self._name(discovery.root_modules(), list(self.live()))
+
+    def name_from_frames(self) -> bool:
+        """The same without a scan of all objects: False where variables of the running frames do
+        not hold the models of all new optimizers.
+
+        An optimizer whose variable now holds another one is taken for gone, though something
+        (a scheduler, often) may keep it alive until the next collection.
+        """
+        roots = discovery.modules_in_frames()
         live = list(self.live())
+        within = {id(p) for root in [*self.watched.values(), *roots] for p in root.parameters()}
+        new = [known for known in live if not known.named or known.layout is None]
+        if not all(id(p) in within for known in new for p in known.parameters()):
+            return False
+        held = discovery.names_in_frames([known.optimizer for known in live])
+        again = {held.get(id(known.optimizer), "") for known in new} - {""}
+        left = [known for known in live if id(known.optimizer) not in held and known.named]
+        replaced = [known for known in left if known.variable in again]
+        for known in replaced:
+            self._numbers.pop(id(known.optimizer), None)
+            self.gone.append(known.number)
+        self._stale = True
+        self._name(roots, [known for known in live if known not in replaced])
+        return True
+
+    def _name(self, roots: list[Any], live: list[Known]) -> None:
+        self.unnamed = False
         optimizers = [known.optimizer for known in live]
         names = discovery.names_in_frames([*roots, *optimizers])
         names.update({id(module): name for name, module in self.watched.items()})
@@ -227,6 +254,7 @@ class Registry:
             if known.named:
                 continue
             known.scope = self._unique(self._scope(known, len(live), names, parameters), in_use)
+            known.variable = names.get(id(known.optimizer), "")
             known.named = True
             in_use.add(known.scope)
         for known in live:
