@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
@@ -20,6 +21,8 @@ from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 TITLE_MAX = 80
+PAYS_TICKS = 8
+"""Medians of 8 rewards before it can be told whether they rise."""
 RATES_OVER = 200
 """Records within which a rise of the learning rate is told (R rule 17)."""
 RATE_ROSE = 1.5
@@ -170,6 +173,17 @@ class Context:
         """Median of the newest rewards up to `step`; NaN where none were logged."""
         values = self.returns.upto(step, 4)
         return float(np.median(values)) if values.size else math.nan
+
+    def pays(self, step: int) -> bool | None:
+        """True if the rewards have risen and stand in the upper half of what they gained; None
+        while too few were logged to tell."""
+        values = self.returns.upto(step, self.returns.medians.capacity)
+        if len(values) < PAYS_TICKS:
+            return None
+        first, now = float(np.median(values[:4])), float(np.median(values[-4:]))
+        best = float(np.median(sliding_window_view(values, 4), axis=1).max())
+        gained = best - first
+        return bool(gained > 0.1 * max(abs(first), abs(best)) and now - first > 0.5 * gained)
 
 
 @dataclass(slots=True)

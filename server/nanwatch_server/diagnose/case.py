@@ -22,6 +22,8 @@ LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1
 ADVERSARY_NAMES = ("d_lr", "g_lr", "lr_d", "lr_g", "n_critic", "gp_weight", "gradient_penalty",
                    "reversal", "grad_reversal", "grl", "grl_weight", "adv_weight")  # fmt: skip
 """Settings that only a game of two has."""
+HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
+"""What a setting of whatever name says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
@@ -124,7 +126,8 @@ class Case:
     @property
     def replay(self) -> bool:
         """Replay of stored outputs, outside reinforcement learning."""
-        names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size")
+        names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size",
+                 "rehearsed", "rehearsal", "rehearsal_size", "exemplars")  # fmt: skip
         memory = fact(self.facts, "buffer_size", "buffer", "memory_size", "mem_size", "memory")
         mixed = fact(self.facts, "alpha", "beta", "tasks", "n_tasks", "num_tasks", "task")
         stored = fact(self.facts, *names) is not None or (memory is not None and mixed is not None)
@@ -151,7 +154,10 @@ class Case:
     @property
     def half_precision(self) -> bool:
         """Mixed precision, by the configuration."""
-        return is_on(self.facts, "mixed_precision", "amp", "fp16", "use_amp")
+        if is_on(self.facts, "mixed_precision", "amp", "fp16", "use_amp"):
+            return True
+        own = {key: value for key, value in self.facts.items() if not key.endswith("weights_dtype")}
+        return any(value.lower().removeprefix("torch.") in HALVES for value in own.values())
 
     @property
     def rate_rise(self) -> str:

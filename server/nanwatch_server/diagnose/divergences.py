@@ -191,7 +191,7 @@ def _score_hidden(case: Case) -> float:
 
 
 def _score_gradient(case: Case) -> float:
-    if _leapt(case):
+    if _leapt(case) and not _out_of_the_blue(case):
         return 0.84
     if case.has("grad_explosion"):
         return 0.75

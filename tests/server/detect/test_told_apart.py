@@ -188,3 +188,32 @@ def test_heavy_tails_in_the_first_records_are_no_explosion() -> None:
     rest = np.full(N - 8, 8.0) * noise(rng(9), N - 8, 0.3)
     tails = np.array([0.142, 14, 4.68, 6.07, 11.9, 3.19, 18.9, 28.6])
     assert "loss_explosion" not in rules(Trace({"loss": np.concatenate([tails, rest])}))
+
+
+def test_a_loss_that_explodes_hides_no_nan() -> None:
+    loud = poisoned(1.0)
+    loud.scalars["loss"][600:] = 4e26
+    assert "masked_nan" not in rules(loud)
+    loud.scalars["loss"][600:] = 1e6  # a penalty that stands in for NaN
+    assert "masked_nan" in rules(loud)
+
+
+RISES, FALLS_AGAIN = 10 + T / 20, np.where(T < 300, T / 10, 30 - np.clip((T - 300) / 10, 0, 21))
+
+
+def test_a_policy_may_leave_its_reference_while_its_rewards_rise() -> None:
+    kl = np.clip(T / 400, 0, 2)
+    assert "policy_shift" not in rules(Trace({"kl": kl, "reward": RISES}))
+    assert "policy_shift" in rules(Trace({"kl": kl, "reward": FALLS_AGAIN}))
+    assert "policy_shift" in rules(Trace({"kl": kl, "entropy": 1 + 0 * kl}))  # nothing tells
+
+
+def test_rewards_that_were_lost_again_excuse_no_collapse() -> None:
+    entropy = np.where(T < 400, 0.7, 0.001) + 0 * T
+    assert "entropy_collapse" not in rules(Trace({"entropy": entropy, "reward": RISES}))
+    assert "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": FALLS_AGAIN}))
+
+
+def test_entropy_that_is_gone_after_three_updates_is_told() -> None:
+    entropy = np.where(T < 3, 0.7, 0.001)
+    assert "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": 10 + 0.0 * T}))

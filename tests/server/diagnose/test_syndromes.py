@@ -67,6 +67,11 @@ LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
 ROSE = Evidence(label=labels.RATE_ROSE, value="1e-05 → 0.003", kind="lr")
 LEAPT = growth(evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"), ROSE))
 MOVED = Evidence(label=labels.STATISTICS_MOVED, value="21x", kind="buffer_abs_max_layer")
+BLUE = growth(
+    evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"),),
+    doubling_steps=None,
+    onset_step=500,
+)
 SKIPS = Evidence(label="Skipped in a row", value="100", kind="update_applied")
 CASES = [
     ("exploding-gradient", [growth()], {"recurrent": "1"}),
@@ -121,6 +126,9 @@ CASES = [
     ("learning-rate-too-high", [finding("surge", onset_step=490, evidence=(ROSE,))], {}),
     ("all-updates-skipped", [growth(), finding("skip_streak", W, evidence=(SKIPS,))], {}),
     ("gan-divergence", [growth()], {"reversal": "6.0"}),
+    ("loss-spike", [BLUE, climb(500)], {}),  # a batch
+    ("half-precision-overflow", [finding("nonfinite", C, kind="loss")], {"wire": "float16"}),
+    ("nonfinite-loss", [finding("nonfinite", C, kind="loss")], {"weights_dtype": "float16"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 

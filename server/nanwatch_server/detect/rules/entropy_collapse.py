@@ -52,6 +52,7 @@ class EntropyCollapse(TickRule):
             return Verdict(KEEP)
         known = math.isfinite(reward) and math.isfinite(self.reward_first)
         gained = known and reward - self.reward_first > limits["gained"] * abs(self.reward_first)
+        gained = gained and self.context.pays(self.step) is not False  # nor lost it again
         # within so few updates even a rising reward is no proof: it repeats what it found first
         excused = not known or (gained and self.since > limits["early"])
         return Verdict(1 if excused else 2, self.since, self._say(level, known, gained))

@@ -15,6 +15,9 @@ from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence, Finding
 
+LOUD = 1e12
+"""A loss so many times the untrained model's (at least 1) shows the trouble itself."""
+
 
 class MaskedNaN(SpeakingRule):
     """Applied updates in a row whose loss is finite and whose gradient is not."""
@@ -41,7 +44,9 @@ class MaskedNaN(SpeakingRule):
         bad = block.scalars.get("nonfinite", np.full(len(block), np.nan)) > 0
         # A norm that was not measured is NaN too: such an attempt says nothing either way.
         known = np.flatnonzero(np.isfinite(norm) | bad)
-        masked = bad & (applied == 1) & np.isfinite(loss)
+        # a loss that explodes hides nothing
+        usual = LOUD * max(abs(self.progress.first), 1.0)
+        masked = bad & (applied == 1) & np.isfinite(loss) & ~(np.abs(loss) > usual)
         severities = unknown(norm)
         severities[known] = 0
         verdicts: dict[int, Verdict] = {}

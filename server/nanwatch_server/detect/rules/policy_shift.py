@@ -30,7 +30,9 @@ class PolicyShift(TickRule):
         if not beyond[-8:].any():
             return Verdict(KEEP) if hits >= limits["often"] else QUIET
         top = float(np.max(window))
-        severity = 2 if hits >= limits["often"] else 1
+        # against a fixed reference (as in learning from preferences) it grows as rewards do
+        harmful = hits >= limits["often"] and not self.context.pays(self.step)
+        severity = 2 if harmful else 1
         said = Said(
             title=f"Policy moves too far: KL {short(top)} a step",
             message=(
