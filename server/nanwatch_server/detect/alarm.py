@@ -56,6 +56,13 @@ class Alarm(Stateful):
         self.onset = -1
         """Step at which the trouble began, set by the rule on `fire`."""
 
+    def may_speak(self, severity: int, records: int) -> bool:
+        """False if a record of this severity cannot be an event of the next `records`: words for it
+        are not needed."""
+        end = self.seen + records
+        over = end - self.last_hit > CLEAR  # it may have cleared by then and fire anew
+        return severity > self.level or over or end - self.last_emit >= REPEAT
+
     def sweep(self, severities: NDArray[np.int8]) -> list[Event]:
         """Events of these consecutive records, in order."""
         base, n = self.seen, len(severities)

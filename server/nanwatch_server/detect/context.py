@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +124,8 @@ class Context:
     buffers: dict[str, RunningStatistics] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     """Kinds the run has sent."""
+    _known: dict[str, float] = field(default_factory=dict)
+    """What was read from the facts, which are texts."""
 
     def progress_of(self, scope: str) -> Progress:
         """The scope's own loss, or the only one there is."""
@@ -136,15 +139,25 @@ class Context:
         several = len(scopes | {name for name in self.progress if name}) > 1
         return several or bool(scope) or self.learns_values()
 
+    def learn(self, facts: Mapping[str, str]) -> None:
+        """More facts, or others."""
+        self.facts.update(facts)
+        self._known.clear()
+
     def planned(self) -> float:
         """Attempts that the configuration says the run will make; infinite if it does not."""
-        steps = fact_number(self.facts, *PLANNED)
-        return steps if steps is not None and steps > 0 else math.inf
+        if "planned" not in self._known:
+            steps = fact_number(self.facts, *PLANNED)
+            self._known["planned"] = steps if steps is not None and steps > 0 else math.inf
+        return self._known["planned"]
 
     def guessing(self) -> float:
         """Cross-entropy of guessing among the classes that the configuration names; else NaN."""
-        classes = fact_number(self.facts, "classes", "num_classes", "n_classes")
-        return math.log(classes) if classes is not None and classes >= 2 else math.nan
+        if "guessing" not in self._known:
+            classes = fact_number(self.facts, "classes", "num_classes", "n_classes")
+            known = classes is not None and classes >= 2
+            self._known["guessing"] = math.log(classes) if known and classes else math.nan
+        return self._known["guessing"]
 
     def gamma(self) -> float | None:
         """Discount factor, if the configuration names one that makes sense.

@@ -149,7 +149,7 @@ class RunDetector:
     def mark(self, what: str, step: int, data: dict[str, str]) -> list[Finding]:
         """A fact that rules consume in order with the points, and what it shows by itself."""
         if what == "config":
-            self.context.facts.update(data)
+            self.context.learn(data)
         elif what == "eval":
             self.stall.pause()
         elif what in RESTARTS:
@@ -223,7 +223,7 @@ class RunDetector:
         detector = cls(run_id, facts, thresholds)
         if state.get("version") != VERSION:
             return detector
-        detector.context.facts.update(state["facts"])
+        detector.context.learn(state["facts"])
         detector.context.rewards.load(state["rewards"])
         detector.stall.load(state["stall"])
         detector._seen = {scope: set(kinds) for scope, kinds in state["seen"].items()}

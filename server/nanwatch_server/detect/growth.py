@@ -102,6 +102,12 @@ class GrowthBank(Stateful):
         level, above = self.levels[depth], self.levels[depth + 1]
         blocks, prior = above.values.window(BLOCKS), above.prior.window(BLOCKS)
         gate = 0.6 * math.log(self.limits["factor"])
+        # cheaper still, and necessary for every window: the last quarter of the longest reaches so
+        # far above the lowest of all
+        top = np.fmax.reduce(blocks[:, -(BLOCKS // 4) :], axis=1)
+        if not (top - np.fmin.reduce(blocks, axis=1) > gate).any():
+            level.runs.fill(0)
+            return
         for index, width in enumerate(WINDOWS[depth]):
             n = width // TICK
             runs = level.runs[index]

@@ -36,33 +36,41 @@ class Ring(Stateful):
     def __init__(self, rows: int, capacity: int, dtype: Any = np.float64) -> None:
         # each column is written twice, `capacity` apart, so that no window ever wraps
         fill = 0 if np.dtype(dtype).kind == "i" else np.nan
-        self.data: NDArray[Any] = np.full((rows, 2 * capacity), fill, dtype)
+        # and columns lie one after the other: they are what is written, and summed over
+        self.data: NDArray[Any] = np.full((rows, 2 * capacity), fill, dtype, order="F")
+        self.capacity = capacity
         self.count = 0
 
-    @property
-    def capacity(self) -> int:
-        return self.data.shape[1] // 2
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `dump` gave."""
+        super().load(data)
+        self.data = np.asfortranarray(self.data)
+        self.capacity = self.data.shape[1] // 2
 
     def push(self, values: NDArray[Any]) -> None:
         """Append columns; at most `capacity` of them at once."""
-        n, at, capacity = values.shape[1], self.count % self.capacity, self.capacity
-        head = min(n, capacity - at)
-        self.data[:, at : at + head] = values[:, :head]
-        self.data[:, at + capacity : at + capacity + head] = values[:, :head]
-        if head < n:
-            self.data[:, : n - head] = values[:, head:]
-            self.data[:, capacity : capacity + n - head] = values[:, head:]
+        data, capacity, n = self.data, self.capacity, values.shape[1]
+        at = self.count % capacity
         self.count += n
+        head = capacity - at
+        if n <= head:
+            data[:, at : at + n] = values
+            data[:, at + capacity : at + capacity + n] = values
+            return
+        data[:, at:capacity] = data[:, at + capacity :] = values[:, :head]
+        data[:, : n - head] = data[:, capacity : capacity + n - head] = values[:, head:]
 
     def window(self, n: int) -> NDArray[Any]:
         """The last `n` columns, fewer if fewer were pushed. A view: do not keep it."""
-        n = min(n, self.count, self.capacity)
-        end = (self.count - 1) % self.capacity + 1 + self.capacity if self.count else 0
-        return self.data[:, end - n : end]
+        count, capacity = self.count, self.capacity
+        if not count:
+            return self.data[:, :0]
+        end = (count - 1) % capacity + 1 + capacity
+        return self.data[:, end - min(n, count, capacity) : end]
 
     def select(self, rows: list[int]) -> None:
         """Keep these rows, in this order; -1 stands for a new, empty row."""
-        fresh = np.full((len(rows), self.data.shape[1]), np.nan, self.data.dtype)
+        fresh = np.full((len(rows), self.data.shape[1]), np.nan, self.data.dtype, order="F")
         for to, old in enumerate(rows):
             if old >= 0:
                 fresh[to] = self.data[old]
@@ -111,7 +119,7 @@ def deviation(values: F64, around: float) -> float:
 def median(values: F64) -> float:
     """Median of the finite values; NaN without one."""
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else float("nan")
+    return middle(values) if values.size else float("nan")
 
 
 def theil_sen(values: F64) -> float:

@@ -15,7 +15,7 @@ from nanwatch_server.detect.alarm import Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.progress import Progress
-from nanwatch_server.detect.robust import Ring, cells
+from nanwatch_server.detect.robust import TICK, Ring, cells
 from nanwatch_server.domain.models import Finding
 
 
@@ -70,7 +70,7 @@ class SpeakingRule(Rule):
 
 
 class TickRule(SpeakingRule):
-    """Judged after every 8 finite records of the first kind of `reads`."""
+    """Judged after every 8 (or `every`) finite records of the first kind of `reads`."""
 
     beside: ClassVar[tuple[str, ...]] = ()
     """Kinds kept beside it where they come with it; NaN where they do not."""
@@ -78,6 +78,8 @@ class TickRule(SpeakingRule):
     """Records kept."""
     needs: ClassVar[int] = 8
     """Records before anything is judged."""
+    every: ClassVar[int] = TICK
+    """Judged after so many records; a multiple of 8 below the 200 of the all-clear."""
     OWN: ClassVar[tuple[str, ...]] = ()
     """Attributes of the rule itself that must survive a restart."""
 
@@ -140,7 +142,7 @@ class TickRule(SpeakingRule):
             part = known[start:stop]
             self.rings.push(rows[:, part])
             self.trail.push(block.steps[None, part])
-            if tick and self.count >= self.needs:
+            if tick and self.count >= self.needs and self.count % self.every == 0:
                 at = int(part[-1])
                 verdicts[at] = self.judge()
                 severities[at] = verdicts[at].severity

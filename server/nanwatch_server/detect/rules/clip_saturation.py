@@ -63,7 +63,7 @@ class ClipSaturation(Rule):
                 self._track()
             if tick and self.logs.count >= self.limits["window"]:
                 severities[at] = self._judge(int(block.steps[at]))
-                if severities[at] > 0:
+                if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
                     said[at], onsets[at] = self._say(), self.since
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
@@ -95,7 +95,7 @@ class ClipSaturation(Rule):
         limits = self.limits
         logs, losses = self._window()
         ratio = math.exp(min(700.0, middle(logs)))
-        if float((logs > 0).mean()) < limits["share"]:
+        if np.count_nonzero(logs > 0) < limits["share"] * len(logs):
             return 0
         if ratio < limits["far"]:
             return KEEP if ratio > limits["far"] / 2 else 1

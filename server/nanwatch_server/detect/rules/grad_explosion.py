@@ -106,7 +106,7 @@ class GradExplosion(Rule):
         self.names = names
 
     def _inputs(self, block: Block, known: I64) -> _Inputs:
-        values = np.full((len(self.names), len(known)), np.nan)
+        values = np.full((len(self.names), len(known)), np.nan, order="F")  # as rings are
         values[0] = block.scalars["grad_norm"][known]
         if "grad_norm_layer" in block.layers:
             values[1:] = block.layers["grad_norm_layer"][1][:, known]
@@ -138,11 +138,9 @@ class GradExplosion(Rule):
         logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
         losses = inputs.loss[start:stop]
         self.losses.push(losses[None, :])
-        risen = self._risen(losses, self.limits["loss_rose"])
-        # far above its usual size the loss itself tells that small norms do harm
-        shot = self._risen(losses, self.limits["loss_shot"]) & np.isfinite(losses)
-        floor = np.where(shot, -np.inf, inputs.floor[start:stop])
-        jumps, held = self._jumps(logs, floor, risen)
+        if math.isnan(self.loss_usual) and (first := losses[np.isfinite(losses)]).size:
+            self.loss_usual = float(first[0])
+        jumps, held = self._jumps(logs, inputs.floor[start:stop], losses)
         words: dict[int, tuple[Said, int, float]] = {}
         if jumps.any():
             # worded from what was known at that record, whatever came with it in the batch
@@ -200,15 +198,12 @@ class GradExplosion(Rule):
 
     def _risen(self, losses: F64, times: float) -> NDArray[np.bool_]:
         """Records whose loss confirms a jump: so many times its usual, or nobody knows."""
-        known = losses[np.isfinite(losses)]
-        if math.isnan(self.loss_usual) and known.size:
-            self.loss_usual = float(known[0])
         if not self.loss_usual > 0:
             return np.ones(len(losses), bool)
         return ~(losses < times * self.loss_usual)
 
     def _jumps(
-        self, logs: F64, floor: F64, risen: NDArray[np.bool_]
+        self, logs: F64, floor: F64, losses: F64
     ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """Severity per record of "3 of the last 5 stand 1000 times above the window's median",
         100 times where the loss confirms it, or one a million times.
@@ -222,9 +217,17 @@ class GradExplosion(Rule):
         np.copyto(self.start, logs[:, 0], where=np.isnan(self.start))
         early = np.isnan(self.reference)
         base = np.where(early, self.start + math.log(limits["early"]), self.reference)
+        absolute = math.log(limits["absolute"])
+        if self.bank.count >= UNTRAINED and not self.hits.any():
+            top = np.fmax.reduce(logs, axis=1)
+            if not ((top - base >= math.log(limits["jump"])) | (top >= absolute)).any():
+                return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
+        risen = self._risen(losses, limits["loss_rose"])
+        # far above its usual size the loss itself tells that small norms do harm
+        shot = self._risen(losses, limits["loss_shot"]) & np.isfinite(losses)
+        floor = np.where(shot, -np.inf, floor)
         above = logs - base[:, None]
         floor = floor[None, :] + np.where(early, math.log(limits["early_floor"]), 0.0)[:, None]
-        absolute = math.log(limits["absolute"])
         jump = np.where(risen, math.log(limits["jump"]), math.log(limits["jump_alone"]))
         far = (above >= jump) & (logs >= floor) & self._weighty(logs)
         # before there is a median only the total tells anything, and only beside the loss

@@ -35,6 +35,8 @@ class GradSpike(TickRule):
         logs = logs[np.isfinite(logs)]
         if len(logs) < 64:
             return QUIET
+        if logs[-8:].max() - logs.min() <= math.log(limits["times"]):
+            return QUIET  # nothing can stand so far above the median
         past, recent = logs[:-RECENT], logs[-RECENT:]
         level = middle(past)
         spread = max(deviation(past, level), limits["floor"])

@@ -18,14 +18,15 @@ class Oscillation(TickRule):
     reads = ("loss",)
     keep = 256
     needs = 256
+    every = 32
     calm = "Loss swings less again"
 
     def judge(self) -> Verdict:
         limits = self.limits
         window = self.last(256)
         before, now = window[:128], window[-64:]
-        swing = middle(np.abs(now - np.median(now)))
-        usual = middle(np.abs(before - np.median(before)))
+        swing = middle(np.abs(now - middle(now)))
+        usual = middle(np.abs(before - middle(before)))
         if not swing > limits["grew"] * max(usual, 1e-3 * abs(middle(before))):
             return QUIET
         smooth = np.median(np.lib.stride_tricks.sliding_window_view(now, 5), axis=1)

@@ -20,6 +20,7 @@ class Plateau(TickRule):
     reads = ("loss",)
     keep = 64
     needs = 64
+    every = 32
     calm = "Loss falls"
     OWN = ("begun",)
 

@@ -17,7 +17,9 @@ from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
 PAST = 64
-"""Records that set what is usual, as of the last tick."""
+"""Records that set what is usual, ..."""
+SETTLE = 24
+"""... worked out after so many."""
 NEAR_OVER, FAR_OVER = 8, 24
 """Records within which leaps of an ordinary size, and very large ones, are counted."""
 
@@ -56,11 +58,11 @@ class Surge(SpeakingRule):
         known = self._usable(np.flatnonzero(np.isfinite(rows).all(axis=0)), block.scalars["loss"])
         severities = unknown(rows.sum(axis=0))
         verdicts: dict[int, Verdict] = {}
-        for start, stop, tick in cells(self.past.count, len(known)):
+        for start, stop, _ in cells(self.past.count, len(known)):
             part = known[start:stop]
             self._look(block, rows[:, part], part, severities, verdicts)
             self.past.push(rows[:, part])
-            if tick and self.past.count >= self.limits["warmup"]:
+            if self.past.count % SETTLE == 0 and self.past.count >= self.limits["warmup"]:
                 self._settle()
         return self.speak(block, severities, verdicts)
 
