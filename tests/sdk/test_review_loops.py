@@ -538,3 +538,57 @@ def test_a_helper_thread_that_works_in_between_is_not_taken_for_the_training(
     seen.read()
     closed = [v for (kind, _, _), v in seen.points.items() if kind == "skip_reason"]
     assert [len(points) for points in closed] == [80]
+
+
+# --- many optimizers, one after the other --------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", ["same model", "other models"])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_many_optimizers_one_after_the_other_lose_no_attempt(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch, again: str, scheduled: bool
+) -> None:
+    """Scans for names may take one per cent; what the frames hold names them in between. A
+    scheduler keeps its optimizer alive in a cycle, which nobody collects here."""
+    monkeypatch.setattr("nanwatch.probes.observer.NAMING_PAUSE", 1e6)  # no scan after the eighth
+    seen = watched()
+    model = mlp()
+    gc.disable()
+    try:
+        for fold in range(12):
+            if again == "other models":
+                model = nn.Sequential(nn.Linear(4, 3 + fold), nn.Tanh(), nn.Linear(3 + fold, 1))
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5) if scheduled else None
+            for _ in range(60):
+                simple_step(model, optimizer)
+                if scheduler is not None:
+                    scheduler.step()
+    finally:
+        gc.enable()
+    seen.read()
+    steps = [step for step, _ in seen.series("loss")]
+    assert steps == list(range(1, 12 * 60 + 1))
+    assert all(len(seen.series("grad_norm_layer", layer=name)) >= 12 for name in ("0", "2"))
+
+
+def test_a_model_that_no_frame_holds_waits_for_the_next_scan(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanwatch.probes.observer.NAMINGS_FREE", 1)
+    monkeypatch.setattr("nanwatch.probes.observer.NAMING_PAUSE", 1e6)
+    seen = watched()
+    hidden = [mlp(), mlp(1)]  # in a list: no variable holds a module
+    for place in range(2):
+        optimizer = torch.optim.SGD(hidden[place].parameters(), lr=1e-3)
+        for _ in range(8):
+            optimizer.zero_grad()
+            hidden[place](torch.ones(2, 4)).square().mean().backward()
+            optimizer.step()
+    assert [step for step, _ in seen.read().series("loss")] == list(range(1, 9))
+    seen.run.observer._name_after = 0.0  # the pause is over
+    for _ in range(8):
+        optimizer.zero_grad()
+        hidden[1](torch.ones(2, 4)).square().mean().backward()
+        optimizer.step()
+    assert len(seen.read().series("loss")) == 16
