@@ -143,7 +143,8 @@ class Trial:
         """A fact that rules consume in order with the points."""
         if mark.what == "config":
             self._book.facts.update(mark.data)
-        found = self._guarded(lambda: self._detector.mark(mark.what, mark.step, mark.data))
+        told = mark.what, mark.step, mark.data, mark.time, mark.text
+        found = self._guarded(lambda: self._detector.mark(*told))
         if mark.what == "config":
             found += self._remarks(mark.step, mark.time)
         self._fold(found, [])

@@ -9,7 +9,14 @@ from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
 _NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\binf(inity|inite)?\b", re.IGNORECASE)
-_ENDED = re.compile(r"^The run ended by ")
+_CLASS = re.compile(r"^(\w+\.)*\w+(Error|Exception): ")
+_ENDED = re.compile(r"^(The run ended by |exception: )")
+"""As the SDK and the event `exception` of a log begin."""
+
+
+def is_exception(what: str, text: str) -> bool:
+    """True for a mark that tells of an exception: the event of a log."""
+    return what == "note" and text.startswith("exception: ")
 
 
 def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
@@ -25,7 +32,7 @@ def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
         step=step,
         onset_step=step,
         time=time,
-        title=f"Training died of NaN: {first}"[:80],
+        title=f"Training died of NaN: {_CLASS.sub('', first)}"[:80].rstrip(" ,.'"),
         message=f"The training ended at step {step} with {said[:400]}",
         evidence=(Evidence(label="Exception", value=first[:200], limit="none", kind="grad_norm"),),
         kind="grad_norm",

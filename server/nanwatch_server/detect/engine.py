@@ -146,8 +146,12 @@ class RunDetector:
             self._rules[key] = kind(self.context, scope)
         return self._rules[key]
 
-    def mark(self, what: str, step: int, data: dict[str, str]) -> list[Finding]:
+    def mark(
+        self, what: str, step: int, data: dict[str, str], time: float = 0.0, text: str = ""
+    ) -> list[Finding]:
         """A fact that rules consume in order with the points, and what it shows by itself."""
+        if died.is_exception(what, text):
+            return self.died(step, time, text)
         if what == "config":
             self.context.learn(data)
         elif what == "eval":

@@ -42,3 +42,14 @@ def test_other_exceptions_are_not(text: str) -> None:
 def test_it_is_off_with_its_rule() -> None:
     off = RunDetector(RUN, {}, {"nonfinite": {"enabled": False}})
     assert off.died(252, 1.0, ANOMALY) == []
+
+
+def test_the_event_of_a_log_is_an_exception_as_well() -> None:
+    detector = RunDetector(RUN, {})
+    text = "exception: RuntimeError: Function 'MulBackward0' returned nan values in its 0th output."
+    (found,) = detector.mark("note", 252, {}, 1.0, text)
+    assert found.rule == "nonfinite" and found.title.startswith(
+        "Training died of NaN: Function 'Mul"
+    )
+    assert detector.mark("note", 252, {}, 1.0, "a note on NaN") == []
+    assert detector.mark("note", 252, {}, 1.0, "exception: KeyError: 'x'") == []
