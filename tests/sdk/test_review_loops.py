@@ -592,3 +592,32 @@ def test_a_model_that_no_frame_holds_waits_for_the_next_scan(
         hidden[1](torch.ones(2, 4)).square().mean().backward()
         optimizer.step()
     assert len(seen.read().series("loss")) == 16
+
+
+def test_an_optimizer_that_was_taken_for_gone_comes_back(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clients that are trained in turn by a function whose variable is called the same."""
+    monkeypatch.setattr("nanwatch.probes.observer.NAMINGS_FREE", 1)
+    monkeypatch.setattr("nanwatch.probes.observer.NAMING_PAUSE", 1e6)
+    monkeypatch.setattr("nanwatch.probes.observer.CHEAP_PAUSE", 0)
+    seen = watched()
+    models, averages = [mlp(0), mlp(1)], [mlp(9)]  # what only lists hold is found by scans
+    optimizers = [torch.optim.SGD(models[0].parameters(), lr=1e-3)]
+
+    def train(place: int) -> None:
+        model, optimizer = models[place], optimizers[place]
+        for _ in range(10):
+            simple_step(model, optimizer)
+
+    train(0)
+    optimizers.append(torch.optim.SGD(models[1].parameters(), lr=1e-3))
+    for place in (1, 0, 1, 0, 1):
+        train(place)
+    seen.read()
+    scopes = {scope for kind, scope, _ in seen.points if kind == "loss"}
+    found = sum(len(seen.series("loss", scope)) for scope in scopes)
+    assert found >= 58  # of 60; the first of one that comes back may be seen at its step only
+    assert len([mark for mark in seen.marks if mark.what == "fit"]) <= 2  # no seesaw
+    roots = {id(ref()) for ref in seen.run.observer.registry.roots.values()}
+    assert id(averages[0]) in roots  # cheap looks do not forget it

@@ -72,6 +72,8 @@ class Telling:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._described: set[int] = set()
+        self._told: dict[str, dict[str, str]] = {}
+        """What was told of each scope."""
         self._coverage: dict[str, str] = {}
         self.clipped_at: float | None = None
         """Bound of the script's `clip_grad_value_`."""
@@ -101,19 +103,20 @@ class Telling:
             return
         self._described.add(known.number)
         observer, optimizer = self._observer, known.optimizer
-        observer.mark(
-            "config",
-            f"optimizer {type(optimizer).__name__} {known.scope}".strip(),
-            {
-                "scope": known.scope,
-                "optimizer": type(optimizer).__name__,
-                "parameters": str(sum(p.numel() for p in known.parameters())),
-                "layers": str(len(known.layout.layers)),
-                "weights_dtype": _dtype_of(known),
-                "recurrent": "1" if observer.registry.recurrent else "0",
-                "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
-            },
-        )
+        data = {
+            "scope": known.scope,
+            "optimizer": type(optimizer).__name__,
+            "parameters": str(sum(p.numel() for p in known.parameters())),
+            "layers": str(len(known.layout.layers)),
+            "weights_dtype": _dtype_of(known),
+            "recurrent": "1" if observer.registry.recurrent else "0",
+            "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
+        }
+        if self._told.get(known.scope) == data:
+            return  # the next fold: no news
+        self._told[known.scope] = data
+        text = f"optimizer {type(optimizer).__name__} {known.scope}".strip()
+        observer.mark("config", text, data)
 
 
 def _dtype_of(known: Known) -> str:

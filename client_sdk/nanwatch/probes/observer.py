@@ -59,6 +59,9 @@ FOREIGN_EVENTS = 100
 NAMINGS_FREE = 8
 NAMING_PAUSE = 100
 """Finding names may take one percent of the time, after the first few."""
+CHEAP_LOOKS = 4
+CHEAP_PAUSE = 10
+"""Names from the running frames may take a tenth: without them attempts would be lost."""
 
 
 class Observer:
@@ -105,7 +108,10 @@ class Observer:
         self._namings = 0
         self._name_after = 0.0
         self._not_named: list[int] = []
-        """New optimizers whose models the running frames do not hold."""
+        """New optimizers whose models the running frames did not hold, ..."""
+        self._looks = 0
+        """... and how often they were looked at."""
+        self._cheap_after = 0.0
 
     def on_this_thread(self) -> bool:
         """True on the thread that trains: the first one that ran backward or a step.
@@ -423,10 +429,13 @@ class Observer:
             self.clock.main_died()
         started = time.perf_counter()
         fresh = [known for known in self.registry.live() if not known.named or known.layout is None]
+        replaced: list[Known] = []
         if self._namings >= NAMINGS_FREE and started < self._name_after:
             # A script that makes an optimizer every iteration must not pay for a scan each time.
-            if not self._name_cheaply(fresh):
+            found = self._name_cheaply(fresh, started)
+            if found is None:
                 return
+            replaced = found
         elif fresh:
             if self.clock.step >= MAIN_SETTLED_ATTEMPTS:
                 # A new fold or stage: let the old optimizer go if only reference cycles hold it,
@@ -436,7 +445,7 @@ class Observer:
             self._namings += 1
             ended = time.perf_counter()
             self._name_after = ended + NAMING_PAUSE * (ended - started)
-        gone = self.registry.take_gone()
+        gone = self.registry.take_gone() + replaced
         if fresh:
             self.probes.call("named")
         if fresh or gone:
@@ -448,15 +457,21 @@ class Observer:
             if self.clock.retire(old.number, successor.number if successor else None):
                 self.mark("fit", "new optimizer", {"scope": successor.scope if successor else ""})
 
-    def _name_cheaply(self, fresh: Sequence[Known]) -> bool:
-        """Name new optimizers by what the running frames hold, once for each set of them."""
+    def _name_cheaply(self, fresh: Sequence[Known], started: float) -> list[Known] | None:
+        """Name new optimizers by what the running frames hold; those they replace. None if it
+        cannot be done now: a few looks for each set of them, and a tenth of the time at most."""
         numbers = [known.number for known in fresh]
-        if fresh and numbers == self._not_named:
-            return False
-        if fresh and not self.registry.name_from_frames():
-            self._not_named = numbers
-            return False
-        return True
+        if not fresh:
+            return []
+        if numbers != self._not_named:
+            self._not_named, self._looks = numbers, 0
+        if self._looks >= CHEAP_LOOKS or started < self._cheap_after:
+            return None
+        self._looks += 1
+        replaced = self.registry.name_from_frames()
+        ended = time.perf_counter()
+        self._cheap_after = ended + CHEAP_PAUSE * (ended - started)
+        return replaced
 
     @staticmethod
     def _hand_over(old: Known, fresh: Sequence[Known]) -> None:

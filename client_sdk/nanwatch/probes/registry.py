@@ -54,6 +54,10 @@ class Known:
     scope: str = ""
     variable: str = ""
     """What the script called it when it was named."""
+    away: bool = False
+    """Another optimizer has taken its variable, so it is taken for gone; see `name_from_frames`."""
+    came_back: bool = False
+    """It was not gone: never again taken for it."""
     named: bool = False
     layout: Layout | None = None
     parameter_count: int = -1
@@ -145,6 +149,7 @@ class Registry:
         """Known record of an optimizer, made when it is new."""
         number = self._numbers.get(id(optimizer))
         if number is not None and self.known[number].optimizer is optimizer:
+            self._welcome(self.known[number])
             return self.known[number]
         inner = discovery.wrapped_optimizer(optimizer)
         if inner is not None:
@@ -165,6 +170,12 @@ class Registry:
         self._stale = self.unnamed = True
         return known
 
+    def _welcome(self, known: Known) -> None:
+        """One that was taken for gone is used again: it needs a name beside its successor's."""
+        if known.away:
+            known.away, known.came_back, known.named = False, True, False
+            self._stale = self.unnamed = True
+
     def find(self, optimizer: Any) -> Known | None:
         """Known record, or None."""
         number = self._numbers.get(id(optimizer))
@@ -173,9 +184,9 @@ class Registry:
         return self.known.get(number) if number is not None else None
 
     def live(self) -> Iterator[Known]:
-        """Optimizers that still exist."""
+        """Optimizers that still exist and are in use."""
         for known in list(self.known.values()):
-            if known.optimizer is not None:
+            if known.optimizer is not None and not known.away:
                 yield known
 
     def take_gone(self) -> list[Known]:
@@ -217,37 +228,43 @@ class Registry:
         """Give every live optimizer its scope and layout. Walks the running frames."""
         self._name(discovery.root_modules(), list(self.live()))
 
-    def name_from_frames(self) -> bool:
-        """The same without a scan of all objects: False where variables of the running frames do
+    def name_from_frames(self) -> list[Known] | None:
+        """The same without a scan of all objects: None where variables of the running frames do
         not hold the models of all new optimizers.
 
-        An optimizer whose variable now holds another one is taken for gone, though something
-        (a scheduler, often) may keep it alive until the next collection.
+        Returns those whose variable now holds another one. They are taken for gone, though
+        something (a scheduler, often) may keep them alive until the next collection, and are
+        known again if they are used after all.
         """
         roots = discovery.modules_in_frames()
         live = list(self.live())
         within = {id(p) for root in [*self.watched.values(), *roots] for p in root.parameters()}
         new = [known for known in live if not known.named or known.layout is None]
         if not all(id(p) in within for known in new for p in known.parameters()):
-            return False
+            return None
         held = discovery.names_in_frames([known.optimizer for known in live])
         again = {held.get(id(known.optimizer), "") for known in new} - {""}
-        left = [known for known in live if id(known.optimizer) not in held and known.named]
-        replaced = [known for known in left if known.variable in again]
+        replaced = [
+            known
+            for known in live
+            if known not in new
+            and id(known.optimizer) not in held
+            and known.variable in again
+            and not known.came_back
+        ]
         for known in replaced:
-            self._numbers.pop(id(known.optimizer), None)
-            self.gone.append(known.number)
+            known.away = True
         self._stale = True
-        self._name(roots, [known for known in live if known not in replaced])
-        return True
+        self._name(roots, [known for known in live if not known.away], only_more=True)
+        return replaced
 
-    def _name(self, roots: list[Any], live: list[Known]) -> None:
+    def _name(self, roots: list[Any], live: list[Known], only_more: bool = False) -> None:
         self.unnamed = False
         optimizers = [known.optimizer for known in live]
         names = discovery.names_in_frames([*roots, *optimizers])
         names.update({id(module): name for name, module in self.watched.items()})
         self.recurrent = self.recurrent or discovery.is_recurrent(roots)
-        self._remember_roots(roots, names)
+        self._remember_roots(roots, names, only_more)
         parameters = discovery.parameter_names([*self.watched.values(), *roots], names)
         in_use = {known.scope for known in live if known.named}
         for known in live:
@@ -275,7 +292,9 @@ class Registry:
             return None
         return layout
 
-    def _remember_roots(self, roots: list[Any], names: dict[int, str]) -> None:
+    def _remember_roots(self, roots: list[Any], names: dict[int, str], only_more: bool) -> None:
+        """`only_more`: others may exist that were not looked for; those known are kept."""
+        before = self.roots if only_more else {}
         self.roots = {}
         for root in [*self.watched.values(), *roots]:
             if any(ref() is root for ref in self.roots.values()):
@@ -285,6 +304,10 @@ class Registry:
             while name in self.roots:
                 name, number = f"{base}{number}", number + 1
             self.roots[name] = weakref.ref(root)
+        here = {id(module) for ref in self.roots.values() if (module := ref()) is not None}
+        for name, ref in before.items():
+            if name not in self.roots and (module := ref()) is not None and id(module) not in here:
+                self.roots[name] = ref
 
     def _scope(
         self,

@@ -53,6 +53,8 @@ class Alarm(Stateful):
         self.hits = 0
         self.last_hit = -1
         self.last_emit = -1
+        self.clear = CLEAR
+        """Records without the condition before the all-clear. Of the rule, not of the state."""
         self.onset = -1
         """Step at which the trouble began, set by the rule on `fire`."""
 
@@ -60,7 +62,7 @@ class Alarm(Stateful):
         """False if a record of this severity cannot be an event of the next `records`: words for it
         are not needed."""
         end = self.seen + records
-        over = end - self.last_hit > CLEAR  # it may have cleared by then and fire anew
+        over = end - self.last_hit > self.clear  # it may have cleared by then and fire anew
         return severity > self.level or over or end - self.last_emit >= REPEAT
 
     def sweep(self, severities: NDArray[np.int8]) -> list[Event]:
@@ -95,7 +97,7 @@ class Alarm(Stateful):
             events.append(Event(at, "repeat", self.level, self.hits))
 
     def _clear_before(self, record: int, base: int, events: list[Event]) -> None:
-        due = self.last_hit + CLEAR
+        due = self.last_hit + self.clear
         if self.level and due < record:
             # `due` cannot lie before this block: an earlier sweep would have cleared it
             if self.level >= WARNING:  # the end of a notice is not worth a line

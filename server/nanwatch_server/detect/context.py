@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.progress import Progress
+from nanwatch_server.detect.rewards import Rewards
 from nanwatch_server.detect.robust import Ring
 from nanwatch_server.detect.running import RunningStatistics
 from nanwatch_server.detect.state import Stateful
@@ -35,26 +36,6 @@ REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", 
 _SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
 UNKNOWN = Progress()
 """Of scopes without a loss; never written to."""
-
-
-class Rewards(Stateful):
-    """Largest absolute reward the run has shown, over all scopes."""
-
-    STATE = ("largest",)
-
-    def __init__(self) -> None:
-        self.largest = float("nan")
-
-    def read(self, block: Block) -> F64:
-        """Largest so far at each record of the block; NaN while none was logged."""
-        found = np.full(len(block), self.largest)
-        for kind in ("reward_abs_max", "reward"):
-            if (values := block.scalars.get(kind)) is not None:
-                finite = np.where(np.isfinite(values), np.abs(values), np.nan)
-                found = np.fmax(found, np.fmax.accumulate(finite))
-        if len(found):
-            self.largest = float(found[-1])
-        return found
 
 
 class Rates(Stateful):

@@ -8,7 +8,13 @@ import re
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
-_NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\binf(inity|inite)?\b", re.IGNORECASE)
+_NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\bnot finite\b|\binf\b", re.IGNORECASE)
+_INVALID = re.compile(r"found invalid values:.*\b(nan|inf)\b", re.DOTALL)
+"""Arguments of a distribution: the tensor follows on the next lines."""
+_NAMES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*")
+"""What is quoted, and paths: names, whatever they say."""
+_OTHERS = re.compile(r"^(\w+\.)*(KeyError|OSError|\w*FileNotFound\w*|PermissionError|ImportError|"
+                     r"ModuleNotFoundError|NameError|AttributeError|OverflowError): ")  # fmt: skip
 _CLASS = re.compile(r"^(\w+\.)*\w+(Error|Exception): ")
 _ENDED = re.compile(r"^(The run ended by |exception: )")
 """As the SDK and the event `exception` of a log begin."""
@@ -22,9 +28,10 @@ def is_exception(what: str, text: str) -> bool:
 def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
     """The finding of an exception that speaks of values that are not finite; else None."""
     said = _ENDED.sub("", text).strip()
-    if not _NAN.search(said):
+    first = said.split("\n", 1)[0]
+    plain = _NAMES.sub(" ", first)
+    if _OTHERS.match(said) or not (_NAN.search(plain) or _INVALID.search(said)):
         return None
-    first = said.splitlines()[0]
     return Finding(
         run_id=run_id,
         rule=RULE,
@@ -36,4 +43,20 @@ def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
         message=f"The training ended at step {step} with {said[:400]}",
         evidence=(Evidence(label="Exception", value=first[:200], limit="none", kind="grad_norm"),),
         kind="grad_norm",
+    )
+
+
+def over(run_id: str, step: int, time: float) -> Finding:
+    """The all-clear: the training that died at `step` goes on."""
+    return Finding(
+        run_id=run_id,
+        rule=RULE,
+        severity=Severity.CRITICAL,
+        step=step,
+        onset_step=step,
+        time=time,
+        title="The training goes on",
+        message=f"The training that died of NaN at step {step} goes on.",
+        kind="grad_norm",
+        cleared=True,
     )

@@ -51,6 +51,8 @@ class RunDetector:
         self._seen: dict[str, set[str]] = {}
         """Kinds each scope has sent."""
         self._records: dict[tuple[str, str], int] = {}
+        self._died = -1
+        """Step at which an exception of NaN ended the training, until it goes on."""
         self.on_failure: Callable[[str, Exception], None] | None = None
         """Told of a rule that failed, and the others go on; without it the error is raised."""
 
@@ -58,6 +60,12 @@ class RunDetector:
         """Findings of these attempts, oldest first."""
         if not len(block):
             return []
+        self._rewarded(block)
+        return self._update(block)
+
+    def _update(self, block: Block) -> list[Finding]:
+        if (alive := self._goes_on(block)) is not None:
+            return [alive, *self._update(block)]
         if block.stage != TRAIN:
             return self._held_out(block)
         if block.late:
@@ -80,15 +88,17 @@ class RunDetector:
         return found
 
     def _held_out(self, block: Block) -> list[Finding]:
-        """What evaluations show; their rules read nothing else."""
+        """What evaluations show, one by one; their rules read nothing else."""
         seen = self._seen.setdefault(block.scope, set())
         seen.update(f"{block.stage} {kind}" for kind in block.scalars)
-        return [
-            found
-            for kind in RULES
-            if kind.stage == block.stage and kind.wants(block) and self._is_on(kind)
-            for found in self._ask(kind, block)
-        ]
+        rules = [k for k in RULES if k.stage == block.stage and k.wants(block) and self._is_on(k)]
+        found: list[Finding] = []
+        for at in range(len(block) if rules else 0):
+            one = block.part(at, at + 1)
+            self.context.reward_limits = self.context.rewards.upto(one.steps)
+            with np.errstate(all="ignore"):
+                found += [finding for kind in rules for finding in self._ask(kind, one)]
+        return found
 
     def _is_on(self, kind: type[Rule]) -> bool:
         return self.context.limits[kind.name][ENABLED]
@@ -109,10 +119,11 @@ class RunDetector:
     def feed(self, blocks: Sequence[Block]) -> list[Finding]:
         """Findings of blocks that came together: in slices, so that rules which ask another
         series how things stood see it, however long the blocks are."""
-        # what others ask of comes first: rewards are a table of their own
-        blocks = sorted(blocks, key=lambda block: "reward" not in block.scalars)
+        # rewards are a table of their own, and others ask for them
+        for block in blocks:
+            self._rewarded(block)
         if all(len(block) <= SLICE_STEPS for block in blocks):
-            return [found for block in blocks for found in self.update(block)]
+            return [found for block in blocks if len(block) for found in self._update(block)]
         slices: list[tuple[int, int, Block]] = []
         for place, block in enumerate(blocks):
             cells = block.steps // SLICE_STEPS
@@ -123,15 +134,21 @@ class RunDetector:
                 if start < stop
             ]
         slices.sort(key=lambda one: one[:2])
-        return [found for *_, block in slices for found in self.update(block)]
+        return [found for *_, block in slices for found in self._update(block)]
+
+    def _rewarded(self, block: Block) -> None:
+        """The rewards of a block that came; answers never look past a step."""
+        if block.stage != TRAIN:
+            return
+        self.context.rewards.learn(block)
+        if "reward" in block.scalars:
+            self.context.returns.read(block.scalars["reward"], block.steps)
 
     def _share(self, block: Block) -> None:
         """What rules ask of each other's series."""
         context = self.context
         context.kinds.update(block.scalars, block.layers)
-        context.reward_limits = context.rewards.read(block)
-        if "reward" in block.scalars:
-            context.returns.read(block.scalars["reward"], block.steps)
+        context.reward_limits = context.rewards.upto(block.steps)
         if "loss" in block.scalars and not block.late:
             progress = context.progress.setdefault(block.scope, Progress())
             progress.read(block.scalars["loss"], block.steps)
@@ -157,15 +174,27 @@ class RunDetector:
         elif what == "eval":
             self.stall.pause()
         elif what in RESTARTS:
-            for known in (self._rules, self.context.progress):
+            context = self.context
+            for known in (self._rules, context.progress, context.buffers):
                 for one in known.values():
                     one.restart()
+            context.returns.restart()
         return []
 
     def died(self, step: int, time: float, text: str) -> list[Finding]:
         """An exception ended the training (`text`): news if it speaks of NaN."""
         found = died.finding(self.context.run_id, step, time, text)
-        return [found] if found is not None and self._is_on(NonFinite) else []
+        if found is None or not self._is_on(NonFinite):
+            return []
+        self._died = step
+        return [found]
+
+    def _goes_on(self, block: Block) -> Finding | None:
+        """The all-clear of a training that died and was resumed."""
+        if self._died < 0 or int(block.steps[-1]) <= self._died:
+            return None
+        step, self._died = self._died, -1
+        return died.over(self.context.run_id, step, float(block.times[-1]))
 
     def quiet_until(self, time: float, *, live: bool = False) -> list[Finding]:
         """Nothing came until `time` (client wall clock, seconds): what the silence shows.
@@ -204,6 +233,7 @@ class RunDetector:
             "version": VERSION,
             "facts": dict(self.context.facts),
             "rewards": self.context.rewards.dump(),
+            "died": self._died,
             "seen": {scope: sorted(kinds) for scope, kinds in self._seen.items()},
             "records": [[*key, count] for key, count in self._records.items()],
             "rules": [[*key, rule.dump()] for key, rule in self._rules.items()],
@@ -230,6 +260,7 @@ class RunDetector:
         detector.context.learn(state["facts"])
         detector.context.rewards.load(state["rewards"])
         detector.stall.load(state["stall"])
+        detector._died = state["died"]
         detector._seen = {scope: set(kinds) for scope, kinds in state["seen"].items()}
         detector._records = {(rule, scope): count for rule, scope, count in state["records"]}
         for scope, data in state["progress"].items():

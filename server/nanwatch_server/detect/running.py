@@ -14,13 +14,14 @@ SUFFIX = "running_var"
 
 
 class RunningStatistics(Stateful):
-    """Lowest and newest running variance of each normalisation layer."""
+    """Newest running variance of each normalisation layer, and the one to compare it with."""
 
-    STATE = ("names", "lowest", "newest")
+    STATE = ("names", "reference", "newest")
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.lowest: list[float] = []
+        self.reference: list[float] = []
+        """As of the best evaluation; the first report before there is one."""
         self.newest: list[float] = []
 
     def read(self, names: tuple[str, ...], values: F64) -> None:
@@ -31,17 +32,23 @@ class RunningStatistics(Stateful):
                 continue
             if name not in self.names:
                 self.names.append(name)
-                self.lowest.append(float(row.min()))
+                self.reference.append(float(row[0]))
                 self.newest.append(float(row[-1]))
-                continue
-            at = self.names.index(name)
-            self.lowest[at] = min(self.lowest[at], float(row.min()))
-            self.newest[at] = float(row[-1])
+            else:
+                self.newest[self.names.index(name)] = float(row[-1])
+
+    def compare_from_here(self) -> None:
+        """What is newest now is what later reports are compared with."""
+        self.reference = list(self.newest)
 
     def drift(self) -> tuple[float, str]:
-        """Largest newest over lowest variance, and its layer; (1, "") without any."""
-        ratios = [new / low for new, low in zip(self.newest, self.lowest, strict=True)]
+        """Largest newest over reference variance, and its layer; (1, "") without any."""
+        ratios = [new / old for new, old in zip(self.newest, self.reference, strict=True)]
         if not ratios:
             return 1.0, ""
         at = int(np.argmax(ratios))
         return ratios[at], self.names[at]
+
+    def restart(self) -> None:
+        """Another fit: other statistics."""
+        self.__init__()

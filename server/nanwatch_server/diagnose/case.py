@@ -19,15 +19,18 @@ CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_c
 LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
 LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1.0}
 """UMLAUT (CHI'21) allows 1e-7 to 0.01, which fits Adam; SGD with momentum trains at up to 1."""
-ADVERSARY_NAMES = ("d_lr", "g_lr", "lr_d", "lr_g", "n_critic", "gp_weight", "gradient_penalty",
-                   "reversal", "grad_reversal", "grl", "grl_weight", "adv_weight")  # fmt: skip
+ADVERSARY_NAMES = ("d_lr", "g_lr", "lr_d", "lr_g", "n_critic", "gp_weight", "reversal",
+                   "grad_reversal", "grl", "grl_weight")  # fmt: skip
 """Settings that only a game of two has."""
+REHEARSALS = ("rehearsed", "rehearsal", "rehearsal_size", "exemplars")
 HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
-"""What a setting of whatever name says where half precision is in use."""
+"""What such a setting says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
 REWARD_LARGE = 100.0
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
+_FORMAT = re.compile(r"dtype|precision|(^|[._])(wire|half|comm)")
+"""Settings that name a number format."""
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
 """Names of modules that carry a state through time; short ones only as whole words."""
 
@@ -126,11 +129,11 @@ class Case:
     @property
     def replay(self) -> bool:
         """Replay of stored outputs, outside reinforcement learning."""
-        names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size",
-                 "rehearsed", "rehearsal", "rehearsal_size", "exemplars")  # fmt: skip
+        names = ("replay_alpha", "replay_beta", "replay", "replay_weight", "replay_size")
         memory = fact(self.facts, "buffer_size", "buffer", "memory_size", "mem_size", "memory")
         mixed = fact(self.facts, "alpha", "beta", "tasks", "n_tasks", "num_tasks", "task")
-        stored = fact(self.facts, *names) is not None or (memory is not None and mixed is not None)
+        stored = fact(self.facts, *names) is not None or is_on(self.facts, *REHEARSALS)
+        stored = stored or (memory is not None and mixed is not None)
         # off-policy reinforcement learning has a buffer too, but stores what happened
         return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
 
@@ -149,15 +152,19 @@ class Case:
     def adversarial(self) -> bool:
         """A generator and a discriminator that play against each other."""
         named = any(_ADVERSARY.search(f.scope.lower()) for f in self.findings)
-        return named or fact(self.facts, *ADVERSARY_NAMES) is not None
+        return named or is_on(self.facts, *ADVERSARY_NAMES)
 
     @property
     def half_precision(self) -> bool:
-        """Mixed precision, by the configuration."""
-        if is_on(self.facts, "mixed_precision", "amp", "fp16", "use_amp"):
-            return True
-        own = {key: value for key, value in self.facts.items() if not key.endswith("weights_dtype")}
-        return any(value.lower().removeprefix("torch.") in HALVES for value in own.values())
+        """Half precision with its range of 65504, by the configuration or of the weights."""
+        switches = ("mixed_precision", "amp", "fp16", "use_amp")
+        if fact(self.facts, *switches) is not None:
+            return is_on(self.facts, *switches)
+        return any(
+            value.lower().removeprefix("torch.") in HALVES
+            for key, value in self.facts.items()
+            if _FORMAT.search(key.lower())
+        )
 
     @property
     def rate_rise(self) -> str:

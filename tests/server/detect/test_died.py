@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from families import RUN
 
+from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.domain.models import Severity
 
@@ -30,7 +32,12 @@ def test_an_exception_of_nan_is_told(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "The run ended by KeyError: 'nandina'",
+        "The run ended by KeyError: nan",
+        "The run ended by ValueError: cannot read '/home/nan/data/train.bin'",
+        "The run ended by FileNotFoundError: nan.pt",
+        "The run ended by ValueError: infinite sampler needs num_samples",
+        "The run ended by OverflowError: cannot convert float infinity to integer",
+        "The run ended by RuntimeError: Caught ValueError in DataLoader worker.\n  x = np.nan",
         "The run ended by FileNotFoundError: no file info.txt",
         "The run ended by OutOfMemoryError: CUDA out of memory",
     ],
@@ -53,3 +60,18 @@ def test_the_event_of_a_log_is_an_exception_as_well() -> None:
     )
     assert detector.mark("note", 252, {}, 1.0, "a note on NaN") == []
     assert detector.mark("note", 252, {}, 1.0, "exception: KeyError: 'x'") == []
+
+
+def test_a_training_that_goes_on_is_given_the_all_clear() -> None:
+    detector = RunDetector(RUN, {})
+    detector.died(252, 1.0, ANOMALY)
+    detector = RunDetector.restore(RUN, {}, detector.state())
+
+    def block(step: int) -> Block:
+        steps = np.array([step])
+        return Block("", "train", steps, steps * 1.0, {"loss": np.ones(1)})
+
+    assert detector.update(block(252)) == []  # its last points may come later
+    (found,) = detector.update(block(253))
+    assert found.cleared and (found.rule, found.kind) == ("nonfinite", "grad_norm")
+    assert detector.update(block(254)) == []

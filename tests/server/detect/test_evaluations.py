@@ -48,11 +48,12 @@ def test_evaluations_worse_than_an_untrained_model_are_told(restart: bool) -> No
     found = trained(SPOILT, restart=restart)
     assert len(found) == 1 and found[0].severity == Severity.WARNING
     # the third evaluation that is three times the best and no better than the untrained model
-    assert found[0].step == 550 and found[0].onset_step == 200
+    assert found[0].step == 550 and found[0].onset_step == 250
 
 
 def test_statistics_that_moved_are_named_also_when_they_are_seen_later() -> None:
-    variances = np.array([0.1] * 11 + [0.4, 3.0] + [9.0] * 5)
+    # what lies before the best evaluation is how they found their level
+    variances = np.array([9.0, 1.0] + [0.1] * 9 + [0.4, 3.0] + [9.0] * 5)
     first, second = trained(SPOILT, variances)
     assert not [e for e in first.evidence if e.label == labels.STATISTICS_MOVED]
     (moved,) = [e for e in second.evidence if e.label == labels.STATISTICS_MOVED]
@@ -82,3 +83,26 @@ def test_coverage_tells_of_evaluations() -> None:
     assert not entry()["ran"] and entry()["why"] == "no val loss sent"
     detector.update(Block("", "val", steps[-1:], steps[-1:] * 1.0, {"loss": np.ones(1)}))
     assert entry()["ran"] and entry()["records"] == 1
+
+
+def test_many_evaluations_at_once_need_no_block_of_attempts_as_long() -> None:
+    detector = RunDetector(RUN, {})
+    steps = np.arange(1, 65)
+    loss = decay(steps) * noise(np.random.default_rng(1), 64, 0.05)
+    detector.update(Block("", "train", steps, steps * 0.1, {"loss": loss}))
+    detector.update(Block("", "train", steps[-1:] + 1, steps[-1:] * 0.2, {"loss": loss[-1:]}))
+    later = np.arange(100, 100 + len(SPOILT))
+    found = detector.update(Block("", "val", later, later * 0.1, {"loss": np.array(SPOILT)}))
+    assert [f.rule for f in found] == ["validation_loss"]
+
+
+def test_another_fit_has_other_statistics() -> None:
+    detector = RunDetector(RUN, {})
+    for fold, variances in enumerate(([1.0, 0.01], [1.0, 1.1])):
+        row = np.array([variances])
+        steps = np.array([1, 2]) + 10 * fold
+        layers = {"buffer_abs_max_layer": (("norm.running_var",), row)}
+        detector.update(Block("", "train", steps, steps * 0.1, {"loss": np.ones(2)}, layers))
+        if not fold:
+            detector.mark("fit", 3, {})
+    assert detector.context.buffers[""].drift()[0] == pytest.approx(1.1)

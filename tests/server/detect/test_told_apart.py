@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from families import RUN, Array, Trace, alarms, decay, noise
 
+from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.domain.models import Finding, Severity
 
@@ -173,7 +174,7 @@ def test_steps_that_half_precision_rounds_away_are_told() -> None:
         {"loss": 3.0 * noise(rng(7), N, 0.02)}, layers={"update_ratio_layer": (("a", "b"), ratio)}
     )
     (found, *_) = [f for f in judged(stands, weights_dtype="bfloat16") if f.rule == "update_ratio"]
-    assert found.severity == Severity.WARNING and "0.00195" in found.message
+    assert found.severity == Severity.WARNING and "0.0002441" in found.message
     assert "update_ratio" not in rules(stands, weights_dtype="float32")
 
 
@@ -217,3 +218,65 @@ def test_rewards_that_were_lost_again_excuse_no_collapse() -> None:
 def test_entropy_that_is_gone_after_three_updates_is_told() -> None:
     entropy = np.where(T < 3, 0.7, 0.001)
     assert "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": 10 + 0.0 * T}))
+
+
+@pytest.mark.parametrize(
+    "first", [[1, 40, 2000, 3, 2.9, 3, 3, 3], [1, 30, 900, 2.7e4, 8e5, 2e7, 1e7, 5]]
+)
+def test_the_first_records_are_judged_as_of_each(first: list[float]) -> None:
+    trace = Trace({"loss": np.concatenate([first, np.full(N - 8, 3.0)])})
+
+    def found(size: int) -> list[tuple[int, int]]:
+        every = judged(trace, size)
+        return [(f.step, f.severity) for f in every if f.rule == "loss_explosion"]
+
+    assert found(1) == found(5) == found(100) and found(1)
+
+
+@pytest.mark.parametrize("level", [1.0, -1.0])
+def test_tiny_norms_harm_nobody_whatever_the_sign_of_the_loss(level: float) -> None:
+    norm = 1e-6 * noise(rng(10), N, 0.1)
+    norm[[600, 601, 602]] *= 2000
+    loss = level + 0.01 * rng(11).normal(size=N)
+    assert "grad_explosion" not in rules(Trace({"loss": loss, "grad_norm": norm}))
+
+
+def test_jumps_that_come_back_within_one_block_are_told_twice() -> None:
+    norm = noise(rng(12), N, 0.1)
+    norm[300:303] = norm[504:507] = 5e4
+    loss = np.where(norm > 100, 9.0, 1.0)
+    trace = Trace({"loss": loss, "grad_norm": norm})
+
+    def found(size: int) -> list[int]:
+        return [f.step for f in judged(trace, size) if f.rule == "grad_explosion"]
+
+    assert found(1) == found(100) == found(N - 1)
+    assert len(found(1)) >= 2
+
+
+@pytest.mark.parametrize("odd", [0.0, math.nan, -math.inf])
+def test_one_odd_loss_silences_no_surge(odd: float) -> None:
+    trace = surging([600, 602, 605], 1e-3 * (1 + T / 400))
+    trace.scalars["loss"][100] = odd
+    assert "surge" in rules(trace)
+
+
+def test_bf16_weights_that_move_by_a_thousandth_are_well() -> None:
+    ratio = np.full((2, N), np.nan)
+    ratio[:, ::20] = 1e-3
+    flat = Trace(
+        {"loss": 3.0 * noise(rng(7), N, 0.02)}, layers={"update_ratio_layer": (("a", "b"), ratio)}
+    )
+    assert "update_ratio" not in rules(flat, weights_dtype="bfloat16")
+
+
+def test_rewards_are_known_as_of_their_step() -> None:
+    detector = RunDetector(RUN, {})
+    steps = np.arange(1, 101)
+    at = steps[49::50]
+    rewards = Block("", "train", at, at * 0.1, {"reward": np.array([5.0, -9.0])})
+    losses = Block("", "train", steps, steps * 0.1, {"loss": np.ones(100)})
+    detector.feed([losses, rewards])
+    upto = detector.context.rewards.upto(np.array([49, 50, 99, 100]))
+    assert np.array_equal(upto, [math.nan, 5, 5, 9], equal_nan=True)
+    assert np.array_equal(detector.context.reward_limits, [5, 9])

@@ -128,7 +128,19 @@ CASES = [
     ("gan-divergence", [growth()], {"reversal": "6.0"}),
     ("loss-spike", [BLUE, climb(500)], {}),  # a batch
     ("half-precision-overflow", [finding("nonfinite", C, kind="loss")], {"wire": "float16"}),
-    ("nonfinite-loss", [finding("nonfinite", C, kind="loss")], {"weights_dtype": "float16"}),
+    (
+        "half-precision-overflow",
+        [finding("nonfinite", C, kind="loss")],
+        {"weights_dtype": "float16"},
+    ),
+    (
+        "nonfinite-loss",
+        [finding("nonfinite", C, kind="loss")],
+        {"amp": "False", "amp_dtype": "float16"},
+    ),
+    ("exploding-gradient", [growth()], {"exemplars": "0", "rehearsal": "False"}),
+    ("exploding-gradient", [growth()], {"gradient_penalty": "True", "n_critic": "0"}),
+    ("replay-corruption", [growth()], {"rehearsed": "64"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 

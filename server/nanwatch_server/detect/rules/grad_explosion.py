@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, REPEAT, Alarm, unknown
+from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.growth import GrowthBank
@@ -147,7 +147,7 @@ class GradExplosion(Rule):
             past = self.bank.levels[0]
             history = np.concatenate([past.values.window(PAST), logs], axis=1)
             history_steps = np.concatenate([past.steps.window(PAST)[0], steps])
-            for column in self._speaking(jumps):
+            for column in self._speaking(jumps, end - done):
                 upto = history.shape[1] - logs.shape[1] + column + 1
                 # the total is the loudest witness; a layer is named only where it alone rises
                 row = int(np.argmax(held[:, column]))
@@ -167,15 +167,10 @@ class GradExplosion(Rule):
             self.loss_usual = median(self.losses.window(64)[0])
         return self._sweep(block, severities, done, words)
 
-    def _speaking(self, jumps: NDArray[np.int8]) -> list[int]:
-        """Columns at which the alarm could speak: the first of each severity above its level."""
-        level, columns = self.alarm.level, []
-        for column in np.flatnonzero(jumps > 0).tolist():
-            quiet = self.alarm.seen + len(jumps) - self.alarm.last_emit < REPEAT
-            if jumps[column] > level or not (level and quiet):
-                columns.append(column)
-                level = max(level, int(jumps[column]))
-        return columns
+    def _speaking(self, jumps: NDArray[np.int8], records: int) -> list[int]:
+        """Columns at which the alarm could speak within the `records` attempts of the cell."""
+        found = np.flatnonzero(jumps > 0).tolist()
+        return [at for at in found if self.alarm.may_speak(int(jumps[at]), records)]
 
     def _sweep(
         self,
@@ -224,7 +219,7 @@ class GradExplosion(Rule):
                 return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
         risen = self._risen(losses, limits["loss_rose"])
         # far above its usual size the loss itself tells that small norms do harm
-        shot = self._risen(losses, limits["loss_shot"]) & np.isfinite(losses)
+        shot = (losses >= limits["loss_shot"] * self.loss_usual) & (self.loss_usual > 0)
         floor = np.where(shot, -np.inf, floor)
         above = logs - base[:, None]
         floor = floor[None, :] + np.where(early, math.log(limits["early_floor"]), 0.0)[:, None]
@@ -321,7 +316,8 @@ class GradExplosion(Rule):
         doubling = float(self.bank.doubling[row]) * self.bank.steps_per_record()
         pace = doubling if math.isfinite(doubling) else None
         said = self._said(title, message, row, logs[:, -1], layers, pace)
-        if logs.shape[1] > 1 and now - logs[row, -2] >= math.log(self.limits["single"]):
+        at_once = logs.shape[1] > 1 and int(steps[-1]) - int(steps[-2]) == 1
+        if at_once and now - logs[row, -2] >= math.log(self.limits["single"]):
             leap = f"{short(_exp(now - float(logs[row, -2])))}x"
             said.evidence += (Evidence(label=labels.LEAP, value=leap, kind=said.kind,
                                        scope=self.scope),)  # fmt: skip

@@ -60,7 +60,10 @@ class LossExplosion(SpeakingRule):
         verdicts: dict[int, Verdict] = {}
         for start, stop, tick in cells(self.losses.count, len(known)):
             part = known[start:stop]
-            self._look(loss[part], part, block, severities, verdicts)
+            # of the first records each decides how the next is judged
+            pieces = part[:, None] if math.isnan(self.untrained) else part[None, :]
+            for piece in pieces:
+                self._look(loss[piece], piece, block, severities, verdicts)
             self.losses.push(loss[None, part])
             if tick:
                 window = self.losses.window(64)[0]

@@ -48,15 +48,17 @@ class Surge(SpeakingRule):
         self.near: F64 = np.full(2, np.nan)
         """Logarithms above which both leap."""
         self.signed = False
-        """A loss that may be 0 or below."""
+        """A loss that may be below 0."""
         self.first = self.first_norm = math.nan
         """Largest logarithms of the untrained model."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         rows = np.stack([log_or_nan(block.scalars["loss"]), log_or_nan(block.scalars["grad_norm"])])
-        known = self._usable(np.flatnonzero(np.isfinite(rows).all(axis=0)), block.scalars["loss"])
+        end = self._usable(block.scalars["loss"])
+        known = np.flatnonzero(np.isfinite(rows[:, :end]).all(axis=0))
         severities = unknown(rows.sum(axis=0))
+        severities[end:] = KEEP  # nobody looks any more
         verdicts: dict[int, Verdict] = {}
         for start, stop, _ in cells(self.past.count, len(known)):
             part = known[start:stop]
@@ -66,12 +68,12 @@ class Surge(SpeakingRule):
                 self._settle()
         return self.speak(block, severities, verdicts)
 
-    def _usable(self, known: I64, losses: F64) -> I64:
-        """Records up to the first loss at 0 or below: of such losses there is no ratio."""
-        below = np.flatnonzero(losses <= 0)
+    def _usable(self, losses: F64) -> int:
+        """Records up to the first loss below 0: of such losses there is no ratio."""
+        below = np.flatnonzero((losses < 0) & np.isfinite(losses))
         end = 0 if self.signed else int(below[0]) if below.size else len(losses)
         self.signed |= bool(below.size)
-        return known[known < end]
+        return end
 
     def _settle(self) -> None:
         """What is usual, from the records kept."""

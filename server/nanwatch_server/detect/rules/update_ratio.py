@@ -15,8 +15,9 @@ from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
-RESOLUTION = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
-"""Distance of neighbouring numbers, as a share of them: steps below half of it are rounded away."""
+SMALL_IN_HALF = {"bfloat16": 2.0**-12, "float16": 2.0**-15}
+"""A sixteenth of the distance of neighbouring numbers, as a share of them: if weights moved by less
+on the whole, most of them did not move."""
 
 
 class UpdateRatio(LayerRule):
@@ -44,12 +45,14 @@ class UpdateRatio(LayerRule):
             if stuck and lost and not self.context.competes(self.scope):
                 return Verdict(2, -1, self._say("large", middle, limits["large"]))
             return Verdict(1, -1, self._say("large", middle, limits["large"]))
-        lost_in = RESOLUTION.get(self.context.facts.get("weights_dtype", ""), 0.0)
-        small = max(limits["small"], lost_in / 2)
+        half = SMALL_IN_HALF.get(self.context.facts.get("weights_dtype", ""), 0.0)
+        small = max(limits["small"], half)
         if middle < small and stuck and not self.progress.falling(self.step):
-            enough = self.step >= min(limits["patience"], 0.5 * self.context.planned())
+            enough = self.step >= min(
+                limits["patience"], max(limits["least"], 0.5 * self.context.planned())
+            )
             return Verdict(2 if enough else 1, -1, self._say("small", middle, small))
-        return Verdict(KEEP) if middle < limits["small"] else QUIET
+        return Verdict(KEEP) if middle < small else QUIET
 
     def _say(self, what: str, ratio: float, limit: float) -> Said:
         newest = np.nan_to_num(self.last(1)[:, 0], nan=-1.0)

@@ -17,6 +17,8 @@ from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
+CLEAR_EVALUATIONS = 5
+"""Evaluations without the condition before the all-clear."""
 OVER = 3
 """Evaluations in a row that must agree."""
 
@@ -33,6 +35,7 @@ class ValidationLoss(SpeakingRule):
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
+        self.alarm.clear = CLEAR_EVALUATIONS
         self.restart()
 
     def restart(self) -> None:
@@ -58,9 +61,11 @@ class ValidationLoss(SpeakingRule):
         self.recent.push(np.array([[loss]]))
         if math.isnan(self.first):
             self.first = loss
-        if loss < self.best:
-            self.best, self.best_step = loss, step
         window = self.recent.window(OVER)[0]
+        if len(window) == OVER and middle(window) < self.best:
+            self.best, self.best_step = middle(window), step
+            if (buffers := self.context.buffers.get(self.scope)) is not None:
+                buffers.compare_from_here()
         lowest = float(window.min())
         untrained = self.progress.first
         untrained = untrained if math.isfinite(untrained) else self.first
