@@ -12,6 +12,7 @@ from typing import Any
 
 from nanwatch.contract.frames import Mark
 from nanwatch_server.backtest.trial import Trial, Verdict
+from nanwatch_server.detect.registry import STAGES
 from nanwatch_server.domain.models import Incident, Run, RunMark, Series, Severity
 from nanwatch_server.domain.points import Points
 from nanwatch_server.store.ordered import Moment, OrderedRun
@@ -135,11 +136,9 @@ def _lane(series: Series) -> tuple[int, str, str]:
 
 
 def _judged(points: Points) -> Points | None:
-    """What rules read: no names of the user's own, and only the training."""
+    """What rules read: no names of the user's own, and no stage that no rule reads."""
     rows = [
-        row
-        for row, one in enumerate(points.series)
-        if one.kind != "custom" and one.stage == "train"
+        row for row, one in enumerate(points.series) if one.kind != "custom" and one.stage in STAGES
     ]
     if len(rows) == len(points.series):
         return points

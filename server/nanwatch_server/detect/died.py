@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from nanwatch.contract.frames import EXCEPTION_NOTE
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
@@ -16,18 +17,16 @@ _NAMES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*")
 _OTHERS = re.compile(r"^(\w+\.)*(KeyError|OSError|\w*FileNotFound\w*|PermissionError|ImportError|"
                      r"ModuleNotFoundError|NameError|AttributeError|OverflowError): ")  # fmt: skip
 _CLASS = re.compile(r"^(\w+\.)*\w+(Error|Exception): ")
-_ENDED = re.compile(r"^(The run ended by |exception: )")
-"""As the SDK and the event `exception` of a log begin."""
 
 
 def is_exception(what: str, text: str) -> bool:
-    """True for a mark that tells of an exception: the event of a log."""
-    return what == "note" and text.startswith("exception: ")
+    """True for a mark that tells of an exception."""
+    return what == "note" and text.startswith(EXCEPTION_NOTE)
 
 
 def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
     """The finding of an exception that speaks of values that are not finite; else None."""
-    said = _ENDED.sub("", text).strip()
+    said = text.removeprefix(EXCEPTION_NOTE).strip()
     first = said.split("\n", 1)[0]
     plain = _NAMES.sub(" ", first)
     if _OTHERS.match(said) or not (_NAN.search(plain) or _INVALID.search(said)):

@@ -76,6 +76,8 @@ RULES: tuple[type[Rule], ...] = (
     Adversary,
 )
 
+STAGES = frozenset(kind.stage for kind in RULES)
+"""Stages that a rule reads."""
 
 ENABLED = "enabled"
 """Limit that every rule has: `false` switches it off."""

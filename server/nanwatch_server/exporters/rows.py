@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nanwatch.contract.frames import EXCEPTION_NOTE
 from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.lines import special
 from nanwatch_server.domain.models import Run, RunMark, Series
@@ -55,7 +56,10 @@ def mark_line(mark: RunMark) -> str:
     if event == "config":
         return _json({"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said}
                      | {"config": mark.data})  # fmt: skip
-    return _json({"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said})
+    line = {"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said}
+    if mark.text.startswith(EXCEPTION_NOTE):
+        line |= {"event": "exception", "message": mark.text.removeprefix(EXCEPTION_NOTE)}
+    return _json(line)
 
 
 def json_lines(points: Points) -> Iterator[str]:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from nanwatch.contract.frames import Forensics, Mark, Record, Table
+from nanwatch.contract.frames import Mark, Record, Table
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.diagnose.config_lint import lint
 from nanwatch_server.diagnose.syndromes import diagnose
@@ -347,7 +347,7 @@ class Judge:
                     held, size = [], 0  # in the order in which it came
                     found += self._of_rank(state, committed.stream.rank, tables)
                 continue
-            marked = any(isinstance(record, Mark | Forensics) for record in committed.records)
+            marked = any(isinstance(record, Mark) for record in committed.records)
             if committed.stream != stream or marked or size >= JOIN_POINTS:
                 found += self._update(state, joined(held), stream)
                 held, size, stream = [], 0, committed.stream
@@ -372,8 +372,6 @@ class Judge:
                     found += state.remarks(record.step, record.time)
             elif isinstance(record, Table):
                 found += self._update(state, [next(decoded)], committed.stream)
-            elif isinstance(record, Forensics) and record.trigger == "exception":
-                found += state.detector.died(record.step, record.time, record.text)
         return found
 
     def _of_rank(self, state: _State, rank: int, tables: list[Points]) -> list[Finding]:

@@ -10,36 +10,34 @@ from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
 from nanwatch_server.domain.models import Severity
 
-ANOMALY = (
-    "The run ended by RuntimeError: Function 'MulBackward0' returned nan values in its 0th output."
-)
+ANOMALY = "exception: RuntimeError: Function 'MulBackward0' returned nan values in its 0th output."
 POLICY = (
-    "The run ended by ValueError: Expected parameter loc (Tensor of shape (8, 2)) of distribution "
+    "exception: ValueError: Expected parameter loc (Tensor of shape (8, 2)) of distribution "
     "Normal to satisfy the constraint Real(), but found invalid values:\ntensor([[nan, nan]])"
 )
 
 
 @pytest.mark.parametrize(
-    "text", [ANOMALY, POLICY, "The run ended by ValueError: loss is not-finite: inf"]
+    "text", [ANOMALY, POLICY, "exception: ValueError: loss is not-finite: inf"]
 )
 def test_an_exception_of_nan_is_told(text: str) -> None:
     (found,) = RunDetector(RUN, {}).died(252, 1.0, text)
     assert (found.rule, found.severity, found.step) == ("nonfinite", Severity.CRITICAL, 252)
-    assert found.title.startswith("Training died of NaN: ") and "The run" not in found.message
+    assert found.title.startswith("Training died of NaN: ") and "exception: " not in found.message
     assert found.evidence[0].value in text
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "The run ended by KeyError: nan",
-        "The run ended by ValueError: cannot read '/home/nan/data/train.bin'",
-        "The run ended by FileNotFoundError: nan.pt",
-        "The run ended by ValueError: infinite sampler needs num_samples",
-        "The run ended by OverflowError: cannot convert float infinity to integer",
-        "The run ended by RuntimeError: Caught ValueError in DataLoader worker.\n  x = np.nan",
-        "The run ended by FileNotFoundError: no file info.txt",
-        "The run ended by OutOfMemoryError: CUDA out of memory",
+        "exception: KeyError: nan",
+        "exception: ValueError: cannot read '/home/nan/data/train.bin'",
+        "exception: FileNotFoundError: nan.pt",
+        "exception: ValueError: infinite sampler needs num_samples",
+        "exception: OverflowError: cannot convert float infinity to integer",
+        "exception: RuntimeError: Caught ValueError in DataLoader worker.\n  x = np.nan",
+        "exception: FileNotFoundError: no file info.txt",
+        "exception: OutOfMemoryError: CUDA out of memory",
     ],
 )
 def test_other_exceptions_are_not(text: str) -> None:
