@@ -69,10 +69,6 @@ class Table(_Base, tag="table"):
     dtype: Literal["f8", "f4"] = "f8"
 
 
-EXCEPTION_NOTE = "exception: "
-"""How the text of the note begins that tells of the exception which ended a run."""
-
-
 class Mark(_Base, tag="mark"):
     """A fact that rules consume in order with the points."""
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nanwatch.contract.frames import EXCEPTION_NOTE, NonFinite, Record
 from nanwatch.contract.frames import Forensics as Report
+from nanwatch.contract.frames import NonFinite, Record
 from nanwatch.forensics import graph, state, trace_report
 from nanwatch.forensics.flight_recorder import FlightRecorder
 from nanwatch.forensics.names import Names, names_of
@@ -477,7 +477,6 @@ class Forensics(Probe):
         """The run ends by an exception: write down what is known. Any thread, at the end."""
         if not self.observer.clock.step:
             return
-        self.observer.mark("note", f"{EXCEPTION_NOTE}{text}"[:2000], {})
         self._put(
             Trouble(
                 self.desk,

@@ -1,14 +1,16 @@
-"""What the exception that ended a training tells: NaN that was caught before it was measured, as
-autograd's anomaly mode and argument checks of distributions do. Pure; asked by the engine."""
+"""What the exception in a log tells: NaN that was caught before it was measured, as autograd's
+anomaly mode and argument checks of distributions do. Pure; asked by the engine. Live runs that end
+by an exception are not judged by it: their last points may come behind the news of it."""
 
 from __future__ import annotations
 
 import re
 
-from nanwatch.contract.frames import EXCEPTION_NOTE
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
+EXCEPTION_NOTE = "exception: "
+"""How the mark of a log's event `exception` begins."""
 _NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\bnot finite\b|\binf\b", re.IGNORECASE)
 _INVALID = re.compile(r"found invalid values:.*\b(nan|inf)\b", re.DOTALL)
 """Arguments of a distribution: the tensor follows on the next lines."""

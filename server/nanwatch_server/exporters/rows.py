@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nanwatch.contract.frames import EXCEPTION_NOTE
 from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.lines import special
 from nanwatch_server.domain.models import Run, RunMark, Series
@@ -56,10 +55,7 @@ def mark_line(mark: RunMark) -> str:
     if event == "config":
         return _json({"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said}
                      | {"config": mark.data})  # fmt: skip
-    line = {"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said}
-    if mark.text.startswith(EXCEPTION_NOTE):
-        line |= {"event": "exception", "message": mark.text.removeprefix(EXCEPTION_NOTE)}
-    return _json(line)
+    return _json({"event": event, "step": max(mark.step, 0), "time": mark.at, "mark": said})
 
 
 def json_lines(points: Points) -> Iterator[str]:

@@ -366,8 +366,7 @@ class Judge:
         decoded = iter(tables)
         for record in committed.records:
             if isinstance(record, Mark):
-                told = record.what, record.step, record.data, record.time, record.text
-                found += state.detector.mark(*told)
+                found += state.detector.mark(record.what, record.step, record.data)
                 if record.what == "config":
                     found += state.remarks(record.step, record.time)
             elif isinstance(record, Table):
