@@ -200,6 +200,8 @@ def _score_gradient(case: Case) -> float:
     # Through time a gradient can overflow within one backward pass, with nothing to see before.
     through_time = case.recurrent or case.untruncated
     sudden = case.has("nonfinite") and not math.isfinite(case.clip) and not case.half_precision
+    # leaps of the norm say the same, before there is a jump
+    sudden = sudden or (case.has("surge") and not math.isfinite(case.clip))
     return 0.62 if through_time and sudden and not case.values else 0.0
 
 

@@ -141,6 +141,7 @@ CASES = [
     ("exploding-gradient", [growth()], {"exemplars": "0", "rehearsal": "False"}),
     ("exploding-gradient", [growth()], {"gradient_penalty": "True", "n_critic": "0"}),
     ("replay-corruption", [growth()], {"rehearsed": "64"}),
+    ("exploding-gradient", [finding("surge")], {"timesteps": "60"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 
