@@ -276,7 +276,11 @@ def targets(results: Sequence[Result], half: str) -> None:
 def main() -> None:
     """Print the tables and the closing line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--half", choices=(*traces.HALVES, "both"), default="scored")
+    parser.add_argument(
+        "--half",
+        choices=(*traces.HALVES, "both"),
+        help="default: the scored half, or the tuned one while no unseen half exists",
+    )
     parser.add_argument(
         "--causes",
         action="store_true",
@@ -289,18 +293,25 @@ def main() -> None:
     if given.program:
         details(given.program)
         return
-    chosen = [n for n in traces.names() if given.half in ("both", traces.half(n))]
+    halves = {name: traces.half(name) for name in traces.names()}
+    half = given.half or ("scored" if "scored" in halves.values() else "tuned")
+    chosen = [name for name, own in halves.items() if half in ("both", own)]
+    if not chosen:
+        parser.error(
+            f"no program is in the half {half}; write and record unseen ones first: "
+            "python -m scenarios.corpus.record --half scored NAME"
+        )
     seeds = QUICK_SEEDS if given.quick else None
     with ProcessPoolExecutor(PROCESSES) as pool:
         done = pool.map(measure, chosen, [seeds] * len(chosen), chunksize=1)
         results = [one for part in done for one in part]
     kinds = Counter(one.label.kind for one in results)
     counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("sick", "healthy", "left out"))
-    print(f"half: {given.half}; {len(chosen)} programs, {len(results)} runs: {counts}\n")
+    print(f"half: {half}; {len(chosen)} programs, {len(results)} runs: {counts}\n")
     table(results)
-    if given.causes or given.half == "tuned":
+    if given.causes or half == "tuned":
         by_group(results)
-    targets(results, given.half)
+    targets(results, half)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ class Context:
         """Cross-entropy of guessing among the classes that the configuration names; else NaN."""
         if "guessing" not in self._known:
             classes = fact_number(self.facts, "classes", "num_classes", "n_classes")
-            known = classes is not None and classes >= 2
-            self._known["guessing"] = math.log(classes) if known and classes else math.nan
+            chance = math.log(classes) if classes is not None and classes >= 2 else math.nan
+            self._known["guessing"] = chance
         return self._known["guessing"]
 
     def gamma(self) -> float | None:

@@ -1,6 +1,6 @@
 """What the exception in a log tells: NaN that was caught before it was measured, as autograd's
-anomaly mode and argument checks of distributions do. Pure; asked by the engine. Live runs that end
-by an exception are not judged by it: their last points may come behind the news of it."""
+anomaly mode and argument checks of distributions do. Pure; asked by the engine. What the SDK says
+of an exception is no such event: the last points may come behind it."""
 
 from __future__ import annotations
 

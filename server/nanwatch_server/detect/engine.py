@@ -64,16 +64,15 @@ class RunDetector:
         return self._update(block)
 
     def _update(self, block: Block) -> list[Finding]:
-        if (alive := self._goes_on(block)) is not None:
-            return [alive, *self._update(block)]
+        alive = self._goes_on(block)
         if block.stage != TRAIN:
-            return self._held_out(block)
+            return alive + self._held_out(block)
         if block.late:
             block = self.ranks.completed(block)
         else:
             self.ranks.keep(block)
         self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
-        found = [] if block.late else self.stall.read(block)
+        found = alive + ([] if block.late else self.stall.read(block))
         with np.errstate(all="ignore"):
             self._share(block)
             for kind in RULES:
@@ -189,12 +188,12 @@ class RunDetector:
         self._died = step
         return [found]
 
-    def _goes_on(self, block: Block) -> Finding | None:
+    def _goes_on(self, block: Block) -> list[Finding]:
         """The all-clear of a training that died and was resumed."""
         if self._died < 0 or int(block.steps[-1]) <= self._died:
-            return None
+            return []
         step, self._died = self._died, -1
-        return died.over(self.context.run_id, step, float(block.times[-1]))
+        return [died.over(self.context.run_id, step, float(block.times[-1]))]
 
     def quiet_until(self, time: float, *, live: bool = False) -> list[Finding]:
         """Nothing came until `time` (client wall clock, seconds): what the silence shows.

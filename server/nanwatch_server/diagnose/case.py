@@ -29,7 +29,7 @@ AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "
 REWARD_LARGE = 100.0
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
-_FORMAT = re.compile(r"dtype|precision|(^|[._])(wire|half|comm)")
+_FORMAT = re.compile(r"dtype|precision|(^|[._])wire")
 """Settings that name a number format."""
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
 """Names of modules that carry a state through time; short ones only as whole words."""

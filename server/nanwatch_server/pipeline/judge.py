@@ -366,7 +366,8 @@ class Judge:
         decoded = iter(tables)
         for record in committed.records:
             if isinstance(record, Mark):
-                found += state.detector.mark(record.what, record.step, record.data)
+                told = record.what, record.step, record.data, record.time, record.text
+                found += state.detector.mark(*told)
                 if record.what == "config":
                     found += state.remarks(record.step, record.time)
             elif isinstance(record, Table):
