@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from torch import nn
 from nanwatch import guards
 from nanwatch.control.holding import Hold
 from nanwatch.guards import FRESH_MOST, TALLY, Tally
+from nanwatch.probes import discovery
 from sdk.watched import Watched
 
 
@@ -85,17 +87,30 @@ def test_detach_takes_dicts_that_cannot_be_made_of_a_dict() -> None:
     assert state["hidden"].requires_grad
 
 
+@pytest.mark.parametrize("inner_steps", [2, 12])
+@pytest.mark.parametrize("naming_s", [0.0, 0.01])
 def test_short_lived_inner_optimizers_do_not_stop_the_clock(
     watched: Callable[..., Watched],
+    inner_steps: int,
+    naming_s: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reptile: the first to close an attempt is an inner optimizer that is soon gone."""
+    """Reptile: the first to close an attempt is an inner optimizer that is soon gone. However slow
+    it is to find names, the outer one is the clock once it has done more than any inner one."""
+    named = discovery.names_in_frames
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(naming_s)
+        return named(*given)
+
+    monkeypatch.setattr(discovery, "names_in_frames", slowly)
     run = watched().run
     model = nn.Linear(3, 3)
     outer = torch.optim.Adam(model.parameters())
     for _ in range(100):
         copied = copy.deepcopy(model)
         inner = torch.optim.SGD(copied.parameters(), 0.1)
-        for _ in range(2):
+        for _ in range(inner_steps):
             inner.zero_grad()
             copied(torch.ones(2, 3)).sum().backward()
             inner.step()
@@ -103,7 +118,10 @@ def test_short_lived_inner_optimizers_do_not_stop_the_clock(
             mine.grad = mine.detach() - moved.detach()
         outer.step()
         outer.zero_grad()
-    assert run.observer.clock.step >= 50
+    outer_number = run.observer.registry.find(outer).number
+    assert run.observer.clock.main == outer_number
+    assert run.observer.clock.counts[outer_number] == 100
+    assert run.observer.clock.step >= 100 - 2 * inner_steps
 
 
 class Sam(torch.optim.Optimizer):

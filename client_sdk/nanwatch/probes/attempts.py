@@ -21,7 +21,8 @@ MAIN_SETTLED_ATTEMPTS = 50
 """A fresh optimizer after this many attempts of the main one may be a new fit (design 5)."""
 
 TAKEOVER_ATTEMPTS = 10
-"""…and becomes the main one once it closed this many while the old main one closed none."""
+"""…and becomes the main one once it closed this many while the old main one closed none, and twice
+as many as others ever did between two attempts of the main one (inner loops of meta learning)."""
 
 ACCUMULATION_MOST = 64
 """Backward passes that may pile up before an attempt is taken to be skipped for ever."""
@@ -74,6 +75,8 @@ class AttemptClock:
         self._main_fixed = False
         self._rival: dict[int, int] = {}
         """Attempts of other optimizers since the main one last closed one."""
+        self._between_most = 0
+        """Most attempts that others closed between two of the main one."""
         self._main_attempts = 0
         self._orphaned = False
         """True if the main optimizer died and nothing has taken its place yet."""
@@ -154,7 +157,9 @@ class AttemptClock:
         if is_main:
             self.step += 1
             self._main_attempts += 1
-            self._rival.clear()
+            if self._rival:
+                self._between_most = max(self._between_most, sum(self._rival.values()))
+                self._rival.clear()
         return Attempt(optimizer, outcome, self.step, is_main, tuple(taken), fit)
 
     def _elect(self, optimizer: int) -> bool:
@@ -169,7 +174,7 @@ class AttemptClock:
         # The inner loop of meta learning closed an attempt first and was gone after a few: the
         # one that has done more since is what trains.
         settled = settled or (self._orphaned and self.counts[optimizer] > self._main_attempts)
-        if settled and self._rival[optimizer] >= TAKEOVER_ATTEMPTS:
+        if settled and self._rival[optimizer] >= max(TAKEOVER_ATTEMPTS, 2 * self._between_most):
             return self.take_over(optimizer)
         return False
 
@@ -180,13 +185,21 @@ class AttemptClock:
     def retire(self, optimizer: int, successor: int | None = None) -> bool:
         """An optimizer is gone. True if `successor` became the main one in its place."""
         self._pending = [b for b in self._pending if b.open - {optimizer}]
-        if optimizer == self.main and successor is not None and not self._main_fixed:
-            return self.take_over(successor)
-        return False
+        self._rival.pop(optimizer, None)
+        if optimizer != self.main or successor is None or self._main_fixed:
+            return False
+        # The outer loop of meta learning goes on while its inner optimizers come and go.
+        lasting = max(self._rival, key=lambda number: self.counts[number], default=None)
+        if lasting is not None and self.counts[lasting] > self.counts.get(optimizer, 0):
+            self.take_over(lasting)
+            self._main_attempts = self.counts[lasting]
+            return False
+        return self.take_over(successor)
 
     def take_over(self, optimizer: int) -> bool:
         """Make another optimizer the main one; the count goes on."""
         settled = self._main_attempts >= MAIN_SETTLED_ATTEMPTS
         self.main, self._main_attempts, self._orphaned = optimizer, 0, False
+        self._between_most = 0
         self._rival.clear()
         return settled
