@@ -50,9 +50,9 @@ postgres: setup  ## make sure there is a PostgreSQL for the tests
 
 test: setup browser postgres  ## run every test: Python, page, real browser
 	@$(BIN)/python hatch_build.py npm test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(PYTEST_ARGS),--ignore tests/integrations)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 30 $(or $(PYTEST_ARGS),--ignore tests/integrations)
 	@# Apart: some of those libraries keep models alive, which other tests would find.
-	@test -n "$(PYTEST_ARGS)" || $(BIN)/python -m pytest -n 2 --dist loadfile tests/integrations
+	@test -n "$(PYTEST_ARGS)" || $(BIN)/python -m pytest -n 2 --dist loadfile --durations 30 tests/integrations
 
 check: setup  ## format, lint, types, import rules, also of the page
 	$(BIN)/ruff format --check .

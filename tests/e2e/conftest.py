@@ -17,13 +17,16 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from e2e.browser import ARGUMENTS, install
 from nanwatch.cli.local_server import Browser, LocalServer, environment
 
 ROOT = Path(__file__).parents[2]
 TRAININGS = Path(__file__).parent / "trainings"
+
+expect.set_options(timeout=20_000)
+"""A machine may have two cores for a browser, a server and a training: 5 s are not enough."""
 
 
 class Server(LocalServer):

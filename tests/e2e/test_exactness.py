@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -23,10 +24,10 @@ def test_nan_is_drawn_not_dropped(
 ) -> None:
     training = train(str(TRAININGS / "metrics.py"), "400", "200", "100", "150")
     run = server.run_id()
-    assert training.wait(60) == 0
+    assert training.wait(120) == 0
     steps, values = eventually(
         lambda: (p := server.points(run, "custom", "awkward"))[0][-1:] == [400] and p,
-        20,
+        60,
         "last point",
     )
     assert steps == list(range(1, 401))
@@ -60,20 +61,21 @@ def test_nan_is_drawn_not_dropped(
                  .flatMap(trace => Array.from(trace.x ?? [], (x, i) => [x, trace.y[i]]))"""
             )
         ),
-        20,
+        60,
         "finite point between NaNs in the chart",
     )
     keep(page, "awkward")
 
 
 def test_killed_and_restarted_server_loses_and_doubles_nothing(
-    server: Server, train: Train, open_page: OpenPage, keep: Keep
+    server: Server, train: Train, open_page: OpenPage, keep: Keep, tmp_path: Path
 ) -> None:
-    training = train(str(TRAININGS / "metrics.py"), "900", "60")
+    back = tmp_path / "back"  # a training that is over uploads no more
+    training = train(str(TRAININGS / "metrics.py"), "900", "60", "--until", str(back))
     run = server.run_id()
     page = open_page(f"/r/{run}")
     expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
-    eventually(lambda: len(server.points(run, "custom", "answer")[0]) > 100, 30, "100 points")
+    eventually(lambda: len(server.points(run, "custom", "answer")[0]) > 100, 60, "100 points")
     server.kill()
     expect(page.get_by_test_id("lost-banner")).to_be_visible()
     expect(page.get_by_test_id("lost-banner")).to_contain_text(re.compile("Not live"))
@@ -87,11 +89,12 @@ def test_killed_and_restarted_server_loses_and_doubles_nothing(
     finally:
         again.stop()
     last = Server(server.data_dir, server.port)
+    back.touch()
     try:
-        assert training.wait(60) == 0, "the training never noticed"
+        assert training.wait(120) == 0, "the training never noticed"
         steps, values = eventually(
             lambda: (p := last.points(run, "custom", "answer"))[0][-1:] == [900] and p,
-            40,
+            90,
             "last point",
         )
         assert steps == list(range(1, 901))

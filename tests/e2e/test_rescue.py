@@ -109,7 +109,7 @@ def test_rollout_with_every_update_skipped_shows_the_streak_and_takes_stop(
     expect(confirm).to_be_disabled()
     page.get_by_test_id("confirm-name").fill(name)
     confirm.click()
-    training.wait(30)
+    training.wait(90)
     expect(page.get_by_test_id("run-status")).to_have_attribute(
         "data-status", "ended", timeout=20_000
     )
@@ -125,11 +125,11 @@ def test_rollout_with_every_update_skipped_shows_the_streak_and_takes_stop(
 def test_healthy_training_is_left_in_peace(
     server: Server, train: Train, open_page: OpenPage, keep: Keep
 ) -> None:
-    training = train(str(ROOT / "scenarios" / "gru.py"), "--healthy")
+    training = train(str(ROOT / "scenarios" / "gru.py"), "--healthy", "--steps", "500")
     page = open_page()
     run = server.run_id()
     expect(page.get_by_test_id(f"tile-{run}")).to_be_visible()
-    assert training.wait(120) == 0
+    assert training.wait(240) == 0
     incidents = server.client.get(f"/api/runs/{run}/incidents")["incidents"]
     assert [i["title"] for i in incidents if i["severity"] != "notice"] == []
     expect(page.get_by_test_id("count-critical")).to_have_count(0)

@@ -1,20 +1,28 @@
 """A small real training that logs awkward numbers: NaN, infinities, -0.0, one finite point alone.
 
-`metrics.py STEPS STEPS_PER_SECOND [NAN_FROM NAN_TO]`: `answer` is the step itself, `awkward` is
-NaN from one step to another but for one point in the middle.
+`metrics.py STEPS STEPS_PER_SECOND [NAN_FROM NAN_TO] [--until FILE]`: `answer` is the step itself,
+`awkward` is NaN from one step to another but for one point in the middle. With `--until` the last
+step waits for that file.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
+from pathlib import Path
 
 import torch
 
 import nanwatch
 
-steps, pace = int(sys.argv[1]), float(sys.argv[2])
-low, high = (int(a) for a in sys.argv[3:5]) if len(sys.argv) > 3 else (steps, steps)
+parser = argparse.ArgumentParser()
+parser.add_argument("steps", type=int)
+parser.add_argument("pace", type=float)
+parser.add_argument("nan", type=int, nargs="*")
+parser.add_argument("--until", type=Path)
+given = parser.parse_args()
+steps, pace = given.steps, given.pace
+low, high = given.nan or (steps, steps)
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
@@ -36,5 +44,7 @@ for step in range(steps):
     if step == high + 6:
         awkward = float("-inf")
     run.log(answer=step, awkward=awkward)
+    while step == steps - 2 and given.until and not given.until.exists():
+        time.sleep(0.05)
     time.sleep(max(0.0, started + (step + 1) / pace - time.monotonic()))
 print("logged", steps)
