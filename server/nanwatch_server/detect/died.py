@@ -1,16 +1,15 @@
-"""What the exception in a log tells: NaN that was caught before it was measured, as autograd's
-anomaly mode and argument checks of distributions do. Pure; asked by the engine. What the SDK says
-of an exception is no such event: the last points may come behind it."""
+"""What the exception that ended a training tells: NaN that was caught before it was measured, as
+autograd's anomaly mode and argument checks of distributions do. Pure; asked by the engine. The
+mark is a log's event, or was written behind the last points of a live run (`ingest.ending`)."""
 
 from __future__ import annotations
 
 import re
 
+from nanwatch_server.domain.labels import EXCEPTION_NOTE
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
-EXCEPTION_NOTE = "exception: "
-"""How the mark of a log's event `exception` begins."""
 _NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\bnot finite\b|\binf\b", re.IGNORECASE)
 _INVALID = re.compile(r"found invalid values:.*\b(nan|inf)\b", re.DOTALL)
 """Arguments of a distribution: the tensor follows on the next lines."""

@@ -1,5 +1,5 @@
-"""Labels of evidence by which a diagnosis tells what a rule saw. Written in `detect`, read in
-`diagnose`; what the evidence says is theirs."""
+"""Words by which one part tells another what it saw: labels of evidence, written in `detect` and
+read in `diagnose` (what the evidence says is theirs), and beginnings of marks."""
 
 RATE_ROSE = "Learning rate rose"
 """Of every finding after a rise (R rule 17)."""
@@ -7,3 +7,5 @@ LEAP = "Over the record before"
 """Of a norm that jumped by decades within one attempt."""
 STATISTICS_MOVED = "Running variance since the best evaluation"
 """Of evaluations while the running statistics of a normalisation layer drift."""
+EXCEPTION_NOTE = "exception: "
+"""How the text of a mark begins that tells of the exception which ended a training."""

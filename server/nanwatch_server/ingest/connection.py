@@ -39,7 +39,7 @@ from nanwatch.contract.frames import (
 )
 from nanwatch_server.domain.models import Checkpoint, Coverage, RunMark, Series, Stream
 from nanwatch_server.domain.ports import CommandDesk, UnitOfWork
-from nanwatch_server.ingest import checks
+from nanwatch_server.ingest import checks, ending
 from nanwatch_server.ingest.intake import BUSY_JOBS, Intake, Job
 from nanwatch_server.ingest.outbox import Outbox, Postbox
 from nanwatch_server.ingest.shards import ShardBook
@@ -204,19 +204,23 @@ class Connection:
             self._submit(self._end_rank, lambda _: None, lambda _: None, 64)
             return
 
-        def write(uow: UnitOfWork) -> bool:
+        def write(uow: UnitOfWork) -> list[Committed]:
             self._end_rank(uow)
             last = {"events": frame.events, "scalars": frame.scalars}
-            complete = all(uow.high_water(self.stream, lane) >= last[lane] for lane in LANES)
-            if complete:
-                code = frame.exit_code
-                known = code if code is not None and abs(code) < 1 << 31 else None
-                uow.end_run(
-                    self.run_id, at=self._clock(), reason=frame.reason[:200], exit_code=known
-                )
-            return complete
+            if any(uow.high_water(self.stream, lane) < last[lane] for lane in LANES):
+                return []
+            now, code, reason = self._clock(), frame.exit_code, frame.reason.replace("\0", "")
+            known = code if code is not None and abs(code) < 1 << 31 else None
+            self._seen(uow, now)
+            noted = ending.note_exception(uow, self.stream, reason, known, now)
+            uow.end_run(self.run_id, at=now, reason=reason[:200], exit_code=known)
+            return noted
 
-        self._submit(write, lambda _: None, lambda _: None, 64)
+        def done(noted: list[Committed]) -> None:
+            for one in noted:
+                self._committed(one)
+
+        self._submit(write, done, lambda _: None, 64)
 
     def touch(self) -> None:
         """The run is alive: written down, so that it is known after a restart."""
