@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nanwatch.probes.surgery import Surgery
+
 APPLIED, SCALER_SKIPPED, USER_SKIPPED, HELD = 0, 1, 2, 3
 """Outcomes; the numbers are the values of the series `skip_reason`. `HELD`: the optimizer stepped,
 but a guard of ours kept a poisoned update from changing anything."""
@@ -39,6 +41,8 @@ class Backward:
     """Where it was called from, opaque here."""
     starts: Sequence[Any] = ()
     """Nodes of the graph that it starts from, opaque here; only while it begins."""
+    retained: bool = False
+    """True if the script asked to keep the graph: another pass may follow."""
     open: set[int] = field(init=False)
     """Optimizers of `reached` that have not cleared their gradients since."""
 
@@ -81,6 +85,8 @@ class AttemptClock:
         self._orphaned = False
         """True if the main optimizer died and nothing has taken its place yet."""
         self._most_backwards = 1
+        self._surgery: dict[int, Surgery] = {}
+        """By optimizer that clears passes which kept their graph."""
         self._piled = 0
         """Backward passes taken for skipped since the last step: if one comes, they were not."""
 
@@ -121,6 +127,9 @@ class AttemptClock:
         if not taken and self._pending:
             # It stepped, so some backward served it: the last one was booked on the wrong one.
             taken = self._pending[-1:]
+        surgery = self._surgery.get(optimizer)
+        if surgery is not None:
+            taken = surgery.stepped() + taken
         self._most_backwards = max(self._most_backwards, len(taken) + self._piled)
         self._piled = 0
         return self._close(optimizer, outcome, taken)
@@ -140,14 +149,30 @@ class AttemptClock:
                 owner = self.main if self.main in backward.reached else min(backward.reached)
                 assert owner is not None
                 done.setdefault(owner, []).append(backward)
-        return [self._close(owner, USER_SKIPPED, taken) for owner, taken in done.items()]
+        closed: list[Attempt] = []
+        for owner, taken in done.items():
+            closed += self._skipped(owner, taken)
+        return closed
+
+    def _skipped(self, owner: int, taken: list[Backward]) -> list[Attempt]:
+        """Nobody used these passes, unless they are parts of an attempt that goes on."""
+        surgery = self._surgery.get(owner)
+        if surgery is None and taken[0].retained:
+            surgery = self._surgery[owner] = Surgery()
+        if surgery is None:
+            return [self._close(owner, USER_SKIPPED, taken)]
+        if surgery.takes(taken):
+            self._pending = [b for b in self._pending if b not in taken]
+            return []
+        unused = [[one] for one in surgery.let_go()]
+        return [self._close(owner, USER_SKIPPED, passes) for passes in [*unused, taken]]
 
     def discarded(self, optimizer: int) -> Attempt:
         """A batch of this optimizer was thrown away before there was a backward pass."""
         return self._close(optimizer, USER_SKIPPED, [])
 
     def _close(self, optimizer: int, outcome: int, taken: list[Backward]) -> Attempt:
-        if len(taken) == len(self._pending):  # all of them: the plain loop
+        if taken == self._pending:  # all of them: the plain loop
             self._pending = []
         else:
             self._pending = [b for b in self._pending if b not in taken]
@@ -186,6 +211,7 @@ class AttemptClock:
         """An optimizer is gone. True if `successor` became the main one in its place."""
         self._pending = [b for b in self._pending if b.open - {optimizer}]
         self._rival.pop(optimizer, None)
+        self._surgery.pop(optimizer, None)
         if optimizer != self.main or successor is None or self._main_fixed:
             return False
         # The outer loop of meta learning goes on while its inner optimizers come and go.

@@ -142,7 +142,10 @@ class Hooks:
                     self._timed("install", self._shield_from_dynamo)
                 inside = self._inside_step()
                 inputs = args[4] if len(args) > 4 else kwargs.get("inputs")
-                seen = self._timed("backward", observer.before_backward, tensors, inside, inputs)
+                retained = bool(args[1] if len(args) > 1 else kwargs.get("retain_graph"))
+                seen = self._timed(
+                    "backward", observer.before_backward, tensors, inside, inputs, retained
+                )
                 try:
                     result = original(tensors, *args, **kwargs)
                 except BaseException:

@@ -130,7 +130,9 @@ class Observer:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def before_backward(self, tensors: Any, inside_step: bool, inputs: Any = None) -> Backward:
+    def before_backward(
+        self, tensors: Any, inside_step: bool, inputs: Any = None, retained: bool = False
+    ) -> Backward:
         """A backward pass is about to run: find whom it serves, keep its loss.
 
         Inside a step (closures) gradients come and go within one attempt.
@@ -155,7 +157,7 @@ class Observer:
             site.shared_out = frameworks.loss_is_shared_out(sys._getframe(1))
             if reached and not site.shared:
                 site.reached = reached
-        backward = Backward(reached, site=site)
+        backward = Backward(reached, site=site, retained=retained)
         if reached:
             values = loss.root_values(roots, self.unscaled)
             backward.roots = loss.read_roots(values, site.shared_out)
