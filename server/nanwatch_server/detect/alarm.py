@@ -63,13 +63,14 @@ class Alarm(Stateful):
         are not needed."""
         end = self.seen + records
         over = end - self.last_hit > self.clear  # it may have cleared by then and fire anew
-        return severity > self.level or over or end - self.last_emit >= REPEAT
+        reminder = self.level >= WARNING and end - self.last_emit >= REPEAT
+        return severity > self.level or over or reminder
 
     def sweep(self, severities: NDArray[np.int8]) -> list[Event]:
         """Events of these consecutive records, in order."""
         base, n = self.seen, len(severities)
         self.seen += n
-        if not self.level and not (severities > 0).any():
+        if not self.level and not np.count_nonzero(severities > 0):
             return []
         events: list[Event] = []
         for at in np.flatnonzero(severities).tolist():

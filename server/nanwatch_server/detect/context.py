@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +105,7 @@ class Context:
     buffers: dict[str, RunningStatistics] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     """Kinds the run has sent."""
-    _known: dict[str, float] = field(default_factory=dict)
+    _known: dict[str, Any] = field(default_factory=dict)
     """What was read from the facts, which are texts."""
 
     def progress_of(self, scope: str) -> Progress:
@@ -116,14 +116,24 @@ class Context:
 
     def competes(self, scope: str) -> bool:
         """Several optimizers or critics: their losses may rise while all is well."""
-        scopes = {name.strip() for name in self.facts.get("scopes", "").split(",") if name.strip()}
-        several = len(scopes | {name for name in self.progress if name}) > 1
-        return several or bool(scope) or self.learns_values()
+        if scope or self.learns_values():
+            return True
+        if "scopes" not in self._known:
+            scopes = {name.strip() for name in self.facts.get("scopes", "").split(",")}
+            self._known["scopes"] = scopes - {""}
+        return len(self._known["scopes"] | (self.progress.keys() - {""})) > 1
 
     def learn(self, facts: Mapping[str, str]) -> None:
         """More facts, or others."""
         self.facts.update(facts)
         self._known.clear()
+
+    def sends(self, kinds: Iterable[str]) -> None:
+        """Kinds that the run sends."""
+        before = len(self.kinds)
+        self.kinds.update(kinds)
+        if len(self.kinds) != before:
+            self._known.clear()
 
     def planned(self) -> float:
         """Attempts that the configuration says the run will make; infinite if it does not."""
@@ -141,7 +151,13 @@ class Context:
         return self._known["guessing"]
 
     def gamma(self) -> float | None:
-        """Discount factor, if the configuration names one that makes sense.
+        """Discount factor, if the configuration names one that makes sense."""
+        if "gamma" not in self._known:
+            self._known["gamma"] = self._discount()
+        return self._known["gamma"]
+
+    def _discount(self) -> float | None:
+        """The discount factor as the facts have it.
 
         Schedulers have a `gamma` too: it counts only beside signs of reinforcement learning, or
         where nothing speaks of a schedule and it is as large as discounts are.

@@ -146,7 +146,7 @@ class RunDetector:
     def _share(self, block: Block) -> None:
         """What rules ask of each other's series."""
         context = self.context
-        context.kinds.update(block.scalars, block.layers)
+        context.sends((*block.scalars, *block.layers))
         context.reward_limits = context.rewards.upto(block.steps)
         if "loss" in block.scalars and not block.late:
             progress = context.progress.setdefault(block.scope, Progress())
@@ -266,7 +266,7 @@ class RunDetector:
             detector.context.progress.setdefault(scope, Progress()).load(data)
         detector.context.returns.load(state["returns"])
         seen = set[str]().union(*detector._seen.values())
-        detector.context.kinds = {kind for kind in seen if " " not in kind}
+        detector.context.sends(kind for kind in seen if " " not in kind)
         for scope, data in state["buffers"].items():
             detector.context.buffers.setdefault(scope, RunningStatistics()).load(data)
         for scope, data in state["rates"].items():

@@ -105,7 +105,7 @@ class GrowthBank(Stateful):
         # cheaper still, and necessary for every window: the last quarter of the longest reaches so
         # far above the lowest of all
         top = np.fmax.reduce(blocks[:, -(BLOCKS // 4) :], axis=1)
-        if not (top - np.fmin.reduce(blocks, axis=1) > gate).any():
+        if not np.count_nonzero(top - np.fmin.reduce(blocks, axis=1) > gate):
             level.runs.fill(0)
             return
         for index, width in enumerate(WINDOWS[depth]):
@@ -155,7 +155,7 @@ class GrowthBank(Stateful):
         self.reach.fill(0)
         self.window.fill(0)
         for depth, level in enumerate(self.levels[: len(SCALES)]):
-            if not level.runs.any():
+            if not np.count_nonzero(level.runs):
                 continue
             for index, width in enumerate(WINDOWS[depth]):
                 held = level.runs[index] >= self._needed(depth, width)

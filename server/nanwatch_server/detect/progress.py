@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nanwatch_server.detect.block import F64, I64
-from nanwatch_server.detect.robust import TICK, Ring, cells, middle
+from nanwatch_server.detect.robust import TICK, Ring, middle, middles
 from nanwatch_server.detect.state import Stateful
 
 START_TICKS = 4
@@ -40,20 +40,24 @@ class Progress(Stateful):
 
     def read(self, losses: F64, steps: I64) -> None:
         """Losses of consecutive attempts; those that are not finite are left out."""
-        known = np.flatnonzero(np.isfinite(losses))
-        for start, stop, tick in cells(self.ring.count, len(known)):
-            part = known[start:stop]
-            self.ring.push(losses[None, part])
-            if not tick:
-                continue
-            values = self.ring.window(TICK)[0]
-            level = middle(values)
-            self.medians.push(np.array([[level]]))
-            self.spreads.push(np.array([[middle(np.abs(values - level))]]))
-            self.steps.push(steps[None, part[-1:]])
-            if self.medians.count == START_TICKS:
-                self.first = middle(self.medians.window(START_TICKS)[0])
-                self.first_spread = 1.4826 * middle(self.spreads.window(START_TICKS)[0])
+        known = np.isfinite(losses)
+        losses, steps = losses[known], steps[known]
+        begun = self.ring.count % TICK
+        joined = np.concatenate([self.ring.window(begun)[0], losses]) if begun else losses
+        self.ring.push(losses[None, :])
+        ticks = len(joined) // TICK
+        if not ticks:
+            return
+        cells = joined[: ticks * TICK].reshape(ticks, TICK)
+        levels = middles(cells)
+        spreads = middles(np.abs(cells - levels[:, None]))
+        if self.medians.count < START_TICKS <= self.medians.count + ticks:
+            first = np.append(self.medians.window(START_TICKS)[0], levels)[:START_TICKS]
+            around = np.append(self.spreads.window(START_TICKS)[0], spreads)[:START_TICKS]
+            self.first, self.first_spread = middle(first), 1.4826 * middle(around)
+        self.medians.push(levels[None, :])
+        self.spreads.push(spreads[None, :])
+        self.steps.push(steps[None, TICK - 1 - begun :: TICK][:, :ticks])
 
     def upto(self, step: int, ticks: int) -> F64:
         """The last `ticks` medians that ended at or before `step`, fewer if there are fewer."""

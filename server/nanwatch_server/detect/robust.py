@@ -15,16 +15,16 @@ TICK = 8
 """Records between two evaluations of a window. Every 8: see the detection reference, section 6."""
 
 
-def cells(seen: int, n: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut `n` new records at multiples of `TICK` of the running count `seen`.
+def cells(seen: int, n: int, size: int = TICK) -> Iterator[tuple[int, int, bool]]:
+    """Cut `n` new records at multiples of `size` of the running count `seen`.
 
     Yields start, stop and whether the cell ends on the grid. Because windows are evaluated only
     there, the way records were batched cannot change what is found.
     """
     start = 0
     while start < n:
-        stop = min(n, start + TICK - (seen + start) % TICK)
-        yield start, stop, (seen + stop) % TICK == 0
+        stop = min(n, start + size - (seen + start) % size)
+        yield start, stop, (seen + stop) % size == 0
         start = stop
 
 
@@ -48,8 +48,11 @@ class Ring(Stateful):
         self.capacity = self.data.shape[1] // 2
 
     def push(self, values: NDArray[Any]) -> None:
-        """Append columns; at most `capacity` of them at once."""
+        """Append columns."""
         data, capacity, n = self.data, self.capacity, values.shape[1]
+        if n > capacity:  # of the first nothing would be left
+            self.count += n - capacity
+            values, n = values[:, n - capacity :], capacity
         at = self.count % capacity
         self.count += n
         head = capacity - at

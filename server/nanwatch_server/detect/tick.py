@@ -138,12 +138,14 @@ class TickRule(SpeakingRule):
         rows = np.stack([main, *(block.scalars.get(kind, missing) for kind in self.beside)])
         severities = unknown(main)
         verdicts: dict[int, Verdict] = {}
-        for start, stop, tick in cells(self.rings.count, len(known)):
-            part = known[start:stop]
-            self.rings.push(rows[:, part])
-            self.trail.push(block.steps[None, part])
-            if tick and self.count >= self.needs and self.count % self.every == 0:
-                at = int(part[-1])
+        trail = block.steps[None, :]
+        if len(known) < len(block):
+            rows, trail = rows[:, known], trail[:, known]
+        for start, stop, tick in cells(self.rings.count, len(known), self.every):
+            self.rings.push(rows[:, start:stop])
+            self.trail.push(trail[:, start:stop])
+            if tick and self.count >= self.needs:
+                at = int(known[stop - 1])
                 verdicts[at] = self.judge()
                 severities[at] = verdicts[at].severity
         return self.speak(block, severities, verdicts)

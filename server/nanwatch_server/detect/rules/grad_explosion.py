@@ -142,7 +142,7 @@ class GradExplosion(Rule):
             self.loss_usual = float(first[0])
         jumps, held = self._jumps(logs, inputs.floor[start:stop], losses)
         words: dict[int, tuple[Said, int, float]] = {}
-        if jumps.any():
+        if np.count_nonzero(jumps):
             # worded from what was known at that record, whatever came with it in the batch
             past = self.bank.levels[0]
             history = np.concatenate([past.values.window(PAST), logs], axis=1)
@@ -213,9 +213,10 @@ class GradExplosion(Rule):
         early = np.isnan(self.reference)
         base = np.where(early, self.start + math.log(limits["early"]), self.reference)
         absolute = math.log(limits["absolute"])
-        if self.bank.count >= UNTRAINED and not self.hits.any():
+        if self.bank.count >= UNTRAINED and not np.count_nonzero(self.hits):
             top = np.fmax.reduce(logs, axis=1)
-            if not ((top - base >= math.log(limits["jump"])) | (top >= absolute)).any():
+            far = (top - base >= math.log(limits["jump"])) | (top >= absolute)
+            if not np.count_nonzero(far):
                 return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
         risen = self._risen(losses, limits["loss_rose"])
         # far above its usual size the loss itself tells that small norms do harm
@@ -258,7 +259,7 @@ class GradExplosion(Rule):
     def _growth(self, floor: float, step: int) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
         growing = np.isfinite(self.bank.doubling)
-        if not growing.any():
+        if not np.count_nonzero(growing):
             return 0, 0
         level = self.bank.level()
         rows = np.flatnonzero(growing & (level >= floor) & self._weighty(level[:, None])[:, 0])

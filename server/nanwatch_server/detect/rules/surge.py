@@ -60,11 +60,12 @@ class Surge(SpeakingRule):
         severities = unknown(rows.sum(axis=0))
         severities[end:] = KEEP  # nobody looks any more
         verdicts: dict[int, Verdict] = {}
-        for start, stop, _ in cells(self.past.count, len(known)):
-            part = known[start:stop]
-            self._look(block, rows[:, part], part, severities, verdicts)
-            self.past.push(rows[:, part])
-            if self.past.count % SETTLE == 0 and self.past.count >= self.limits["warmup"]:
+        rows = rows if len(known) == len(block) else rows[:, known]
+        for start, stop, settles in cells(self.past.count, len(known), SETTLE):
+            part = rows[:, start:stop]
+            self._look(block, part, known[start:stop], severities, verdicts)
+            self.past.push(part)
+            if settles and self.past.count >= self.limits["warmup"]:
                 self._settle()
         return self.speak(block, severities, verdicts)
 
@@ -105,7 +106,7 @@ class Surge(SpeakingRule):
         verdicts: dict[int, Verdict],
     ) -> None:
         leaps = self._sorted(logs)
-        if not leaps.any() and not self.leaps.window(FAR_OVER).any():
+        if not np.count_nonzero(leaps) and not np.count_nonzero(self.leaps.window(FAR_OVER)):
             self._push(block.steps[part], leaps)
             return
         for column, at in enumerate(part.tolist()):
