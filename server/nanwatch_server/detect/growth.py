@@ -151,9 +151,10 @@ class GrowthBank(Stateful):
 
     def _combine(self) -> None:
         """Shortest window that holds gives the doubling time: it says how fast it is now."""
-        self.doubling.fill(np.inf)
-        self.reach.fill(0)
-        self.window.fill(0)
+        if np.count_nonzero(self.window):  # it grew at the tick before
+            self.doubling.fill(np.inf)
+            self.reach.fill(0)
+            self.window.fill(0)
         for depth, level in enumerate(self.levels[: len(SCALES)]):
             if not np.count_nonzero(level.runs):
                 continue

@@ -57,12 +57,13 @@ class GrowthRule(SpeakingRule):
         severities = unknown(main)
         verdicts: dict[int, Verdict] = {}
         filled = hold_last(logs[:, known], self.last)
+        steps = block.steps[known]
         for start, stop, _ in cells(self.bank.count, len(known)):
-            if self.bank.push(filled[:, start:stop], block.steps[known[start:stop]]):
+            if self.bank.push(filled[:, start:stop], steps[start:stop]):
                 at = int(known[stop - 1])
-                verdicts[at] = self._judge(block.steps[known[start:stop]])
+                verdicts[at] = self._judge(steps[start:stop])
                 severities[at] = verdicts[at].severity
-        self._beyond(filled, block.steps[known], known, severities, verdicts)
+        self._beyond(filled, steps, known, severities, verdicts)
         return self.speak(block, severities, verdicts)
 
     def _beyond(

@@ -46,18 +46,16 @@ class ClipSaturation(Rule):
         ratio = log_or_nan(norm) - log_or_nan(clip)
         # values that are not finite are rule 1's; they must not blind this one
         known = np.flatnonzero(np.isfinite(ratio))
-        loss = block.scalars.get("loss")
+        loss = block.scalars.get("loss", np.full(len(block), np.nan))
+        ratio, loss, steps = ratio[None, known], loss[None, known], block.steps[None, known]
         severities = unknown(norm)
         said: dict[int, Said] = {}
         onsets: dict[int, int] = {}
         for start, stop, tick in cells(self.logs.count, len(known)):
-            part = known[start:stop]
-            self.logs.push(ratio[None, part])
-            self.losses.push(
-                (loss if loss is not None else np.full(len(block), np.nan))[None, part]
-            )
-            self.steps.push(block.steps[None, part])
-            at = int(part[-1])
+            self.logs.push(ratio[:, start:stop])
+            self.losses.push(loss[:, start:stop])
+            self.steps.push(steps[:, start:stop])
+            at = int(known[stop - 1])
             self.last_clip = float(clip[at])
             if tick and self.logs.count >= RECENT:
                 self._track()

@@ -46,14 +46,14 @@ class LossDivergence(Rule):
         known = np.flatnonzero(np.isfinite(loss))
         severities = unknown(loss)
         words: dict[int, tuple[Said, int]] = {}
+        losses, steps = loss[None, known], block.steps[None, known]
         for start, stop, tick in cells(self.losses.count, len(known)):
-            part = known[start:stop]
-            self.losses.push(loss[None, part])
-            self.steps.push(block.steps[None, part])
+            self.losses.push(losses[:, start:stop])
+            self.steps.push(steps[:, start:stop])
             if tick and self.losses.count >= 32:
-                at = int(part[-1])
+                at = int(known[stop - 1])
                 severities[at], median = self._judge(block, at)
-                if severities[at] > 0:
+                if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
                     words[at] = self._say(median, int(block.steps[at])), self.high_step
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
