@@ -43,6 +43,8 @@ class Backward:
     """Nodes of the graph that it starts from, opaque here; only while it begins."""
     retained: bool = False
     """True if the script asked to keep the graph: another pass may follow."""
+    evaluating: bool = False
+    """True if every model was in evaluation mode."""
     open: set[int] = field(init=False)
     """Optimizers of `reached` that have not cleared their gradients since."""
 
@@ -85,6 +87,8 @@ class AttemptClock:
         self._orphaned = False
         """True if the main optimizer died and nothing has taken its place yet."""
         self._most_backwards = 1
+        self._trains = False
+        """True if a model in training mode was stepped."""
         self._surgery: dict[int, Surgery] = {}
         """By optimizer that clears passes which kept their graph."""
         self._piled = 0
@@ -127,6 +131,7 @@ class AttemptClock:
         if not taken and self._pending:
             # It stepped, so some backward served it: the last one was booked on the wrong one.
             taken = self._pending[-1:]
+        self._trains = self._trains or any(not one.evaluating for one in taken)
         surgery = self._surgery.get(optimizer)
         if surgery is not None:
             taken = surgery.stepped() + taken
@@ -155,7 +160,11 @@ class AttemptClock:
         return closed
 
     def _skipped(self, owner: int, taken: list[Backward]) -> list[Attempt]:
-        """Nobody used these passes, unless they are parts of an attempt that goes on."""
+        """Nobody used these passes, unless they are parts of an attempt that goes on, or none of
+        the training: an evaluation took their gradients (Fisher information, saliency)."""
+        if self._trains and all(one.evaluating for one in taken):
+            self._pending = [b for b in self._pending if b not in taken]
+            return []
         surgery = self._surgery.get(owner)
         if surgery is None and taken[0].retained:
             surgery = self._surgery[owner] = Surgery()

@@ -192,6 +192,7 @@ class Observer:
 
     def after_backward(self, backward: Backward, inside_step: bool = False) -> None:
         """It ran."""
+        backward.evaluating = self._evaluating()
         for number in backward.reached:
             known = self.registry.known.get(number)
             if known is not None:
@@ -207,6 +208,11 @@ class Observer:
         if not backward.booked:
             for attempt in self.clock.backward(backward, inside_step):
                 self._emit(attempt)
+
+    def _evaluating(self) -> bool:
+        """True while every model known is in evaluation mode."""
+        models = [model for ref in self.registry.roots.values() if (model := ref()) is not None]
+        return bool(models) and not any(model.training for model in models)
 
     def backward_ended(self, backward: Backward) -> None:
         """It runs no longer: it ended, or raised."""

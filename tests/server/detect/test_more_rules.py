@@ -286,3 +286,25 @@ def test_a_rise_of_the_learning_rate_is_evidence() -> None:
     assert any(e.label == "Learning rate rose" and "0.01" in e.value for e in first.evidence)
     steady = alarms(seen(Trace({"grad_norm": norm, "lr": np.full(700, 1e-4)})))[0]
     assert not any(e.label == "Learning rate rose" for e in steady.evidence)
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+
+def stepping(applied: Array) -> Trace:
+    """Finite losses and norms; a script that steps where `applied` is 1."""
+    scalars = {"loss": learning(), "grad_norm": noise(rng(3), N, 0.2), "update_applied": applied}
+    return Trace(scalars | {"skip_reason": np.where(applied == 1, 0.0, 2.0)})
+
+
+def test_nearly_all_updates_left_out_irregularly_are_told() -> None:
+    picked = (rng(4).random(N) < 0.05).astype(float)
+    (found, *_) = fired(stepping(picked), "skip_streak")
+    assert found.step < 300 and "of the last 200 updates skipped" in found.title
+
+
+@pytest.mark.parametrize("every", [16, 32, 50])
+def test_accumulation_with_a_rest_at_the_end_of_each_epoch_is_not(every: int) -> None:
+    epoch = 4 * every + 7
+    applied = ((T % epoch) % every == every - 1) | (T % epoch == epoch - 1)
+    assert not fired(stepping(applied.astype(float)), "skip_streak")

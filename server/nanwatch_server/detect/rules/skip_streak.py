@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import Alarm, Event
+from nanwatch_server.detect.alarm import WARNING, Alarm, Event
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.robust import TICK
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence, Finding
 
 SHARE_OVER = 50
+UNUSED_OVER = 200
+"""Attempts over which updates left out for no visible reason are looked at."""
 
 
 class SkipStreak(Rule):
@@ -19,7 +22,8 @@ class SkipStreak(Rule):
 
     name = "skip_streak"
     reads = ("update_applied",)
-    STATE = ("alarm", "attempts", "streak", "begin", "idle", "idle_begin", "idle_usual", "recent")
+    STATE = ("alarm", "attempts", "streak", "begin", "idle", "idle_begin", "idle_usual", "recent",
+             "unused", "unused_begin")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -34,12 +38,16 @@ class SkipStreak(Rule):
         self.idle_usual = 0
         """Longest such stretch that ended by itself."""
         self.recent: NDArray[np.int8] = np.zeros(SHARE_OVER, np.int8)
+        self.unused: NDArray[np.int8] = np.zeros(UNUSED_OVER, np.int8)
+        """1 where an attempt was not applied for no visible reason."""
+        self.unused_begin = -1
+        """First step at which nearly none was applied, of the present stretch."""
 
     def update(self, block: Block) -> list[Finding]:
         applied = block.scalars["update_applied"]
         bad = self._bad(block)
         if applied.all() and not (
-            self.alarm.level or self.streak or self.idle or self.recent.any()
+            self.alarm.level or self.streak or self.idle or self.recent.any() or self.unused.any()
         ):
             self.attempts += len(block)
             self.alarm.seen += len(block)
@@ -52,6 +60,9 @@ class SkipStreak(Rule):
             severities[at] = self._record(bool(applied[at]), bool(bad[at]), int(block.steps[at]))
             streaks[at], begins[at] = max(self.streak, self.idle), self._began()
             shares[at] = int(self.recent.sum()) * 100 // SHARE_OVER
+            if severities[at] == 0 and self._picked(int(block.steps[at])):
+                severities[at], begins[at] = WARNING, self.unused_begin
+                streaks[at], shares[at] = 0, int(self.unused.sum()) * 100 // UNUSED_OVER
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
             if event.fresh:
@@ -86,6 +97,7 @@ class SkipStreak(Rule):
 
     def _record(self, applied: bool, bad: bool, step: int) -> int:
         self.recent[self.attempts % SHARE_OVER] = bad
+        self.unused[self.attempts % UNUSED_OVER] = not applied and not bad
         self.attempts += 1
         if applied:
             self.idle_usual = max(self.idle_usual, self.idle)
@@ -107,6 +119,21 @@ class SkipStreak(Rule):
             return 2
         return 0
 
+    def _picked(self, step: int) -> bool:
+        """True if nearly every update is left out, and those applied come irregularly: gradients
+        are accumulated over the same number of batches, a condition picks and chooses."""
+        few = int(self.unused.sum()) >= self.limits["picked"] * UNUSED_OVER
+        if not few:
+            self.unused_begin = -1
+            return False
+        if self.unused_begin < 0:
+            self.unused_begin = step
+        if self.attempts % TICK:
+            return False
+        order = np.roll(self.unused, -(self.attempts % UNUSED_OVER))
+        gaps = np.diff(np.flatnonzero(order == 0))
+        return len(gaps) >= 3 and int(np.unique(gaps, return_counts=True)[1].max()) < len(gaps) / 2
+
     def _say(self, block: Block, event: Event, streak: int, begin: int, share: int) -> Said:
         if event.what == "clear":
             return cleared("Updates applied again for 200 attempts", "update_applied", self.alarm)
@@ -116,12 +143,15 @@ class SkipStreak(Rule):
         why = "" if finite else ", non-finite gradients"
         title = f"{streak} updates skipped in a row{why}"
         if streak < self.limits["warning"]:
-            title = f"{share} % of the last {SHARE_OVER} updates skipped{why}"
+            over = UNUSED_OVER if streak == 0 else SHARE_OVER
+            title = f"{share} % of the last {over} updates skipped{why}"
         loss = block.scalars.get("loss")
         prints = ""
         if loss is not None and np.isfinite(loss[event.at]):
             prints = f"Loss still prints {number(float(loss[event.at]))} but "
         weights = f"the weights have not changed since step {begin}."
+        if streak == 0:
+            weights = f"the weights hardly change, since step {begin}."
         weights = prints + weights if prints else weights[0].upper() + weights[1:]
         evidence = [
             Evidence(
