@@ -14,8 +14,8 @@ from nanwatch.cli.local_server import Browser, LocalServer
 class Served(LocalServer):
     """A server with someone signed in."""
 
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__(data_dir, 0)
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        super().__init__(data_dir, 0, *options)
         self.client = Browser(self.url, self.login_url)
 
     def points(self, run: str, layer: str = "", kind: str = "custom") -> list[float]:

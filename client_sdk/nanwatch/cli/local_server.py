@@ -23,7 +23,7 @@ READY_TIMEOUT_S = 60.0
 class LocalServer:
     """A `nanwatch serve` process of ours."""
 
-    def __init__(self, data_dir: Path, port: int) -> None:
+    def __init__(self, data_dir: Path, port: int, *options: str) -> None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.data_dir = data_dir
         self.log_path = data_dir / "server.log"
@@ -34,7 +34,7 @@ class LocalServer:
                 [
                     *(sys.executable, "-m", "nanwatch", "serve", "--no-open"),
                     *("--data-dir", str(data_dir), "--port", str(port)),
-                    *("--ready-file", str(ready)),
+                    *("--ready-file", str(ready), *options),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

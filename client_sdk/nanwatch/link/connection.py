@@ -7,6 +7,7 @@ first use, on the background thread. Knows frames, not what they mean: `link.wor
 
 from __future__ import annotations
 
+import json
 import random
 import selectors
 import socket
@@ -19,6 +20,7 @@ from nanwatch.contract.frames import ClientFrame, ServerFrame, decode_server, en
 from nanwatch.contract.limits import FRAME_BYTES_MAX, INGEST_PATH, PROTOCOL
 
 OPEN_TIMEOUT_S = 2.0
+REASON_BYTES, REASON_CHARACTERS = 4096, 500
 SEND_TIMEOUT_S = 1.0
 """Without any progress for this long the connection is given up: data is safe in the spool, and
 the process may be about to end (`stop` waits two seconds)."""
@@ -105,9 +107,12 @@ class Connection:
             status = error.response.status_code
             moved = error.response.headers.get("Location", "")
             if status in (401, 403, 404, 426) or moved:
-                to = f", moved to {moved}: name that one" if moved else ""
+                why = (
+                    f", moved to {moved}: name that one" if moved else _reason(error.response.body)
+                )
+                token = " Check NANWATCH_TOKEN." if status == 401 else ""
                 raise Refused(
-                    f"the server at {server} refused the connection: HTTP {status}{to}"
+                    f"the server at {server} refused the connection: HTTP {status}{why}.{token}"
                 ) from None
         raise error
 
@@ -267,3 +272,15 @@ class Backoff:
     def reset(self) -> None:
         """A connection stood."""
         self._failures = 0
+
+
+def _reason(body: bytes | bytearray | None) -> str:
+    """What a refusal says of itself, as our server does; empty if nothing can be read."""
+    try:
+        said = json.loads(bytes(body or b"")[:REASON_BYTES])["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    if not isinstance(said, str):
+        return ""
+    plain = "".join(c if c.isprintable() else " " for c in said[:REASON_CHARACTERS])
+    return f": {plain.rstrip('. ')}"

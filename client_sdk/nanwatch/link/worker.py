@@ -275,7 +275,7 @@ class Worker:
             self._tell(
                 str(error),
                 logging.WARNING,
-                "nanwatch: %s. Training goes on, data is kept on disk. Check NANWATCH_TOKEN.",
+                "nanwatch: %s Training goes on, data is kept on disk.",
                 error,
             )
         except Exception as error:
