@@ -1,5 +1,6 @@
 """Loss and gradient norm leap together again and again: steps that overshoot, before any of them is
-fatal. A single leap is a spike and a batch may be its reason; a cluster of them is the weights'."""
+fatal. A single leap is a spike and a batch may be its reason; a cluster of them is the weights'.
+One far beyond everything before, with no clip to shorten its step, is told at once."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ SETTLE = 24
 """... worked out after so many."""
 NEAR_OVER, FAR_OVER = 8, 24
 """Records within which leaps of an ordinary size, and very large ones, are counted."""
+ALONE = 3
+"""Mark of a leap beyond everything before."""
+CLUSTER = "A bad batch leaps once; leaps that follow each other come from steps that overshoot."
 
 
 class Surge(SpeakingRule):
@@ -32,7 +36,7 @@ class Surge(SpeakingRule):
     reads = ("loss", "grad_norm")
     calm = "Loss and gradient calm again"
     STATE = ("alarm", "past", "steps", "leaps", "usual", "near", "first", "first_norm",
-             "signed")  # fmt: skip
+             "signed", "high")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -43,7 +47,7 @@ class Surge(SpeakingRule):
         """Logarithms of loss and norm."""
         self.steps = Ring(1, FAR_OVER, np.int64)
         self.leaps = Ring(1, FAR_OVER, np.int64)
-        """0, 1 where both leapt, 2 where the norm leapt very far."""
+        """0, 1 where both leapt, 2 where the norm leapt very far, 3 beyond everything before."""
         self.usual: F64 = np.full(2, np.nan)
         self.near: F64 = np.full(2, np.nan)
         """Logarithms above which both leap."""
@@ -51,6 +55,8 @@ class Surge(SpeakingRule):
         """A loss that may be below 0."""
         self.first = self.first_norm = math.nan
         """Largest logarithms of the untrained model."""
+        self.high: F64 = np.full(2, -np.inf)
+        """Largest logarithms of all."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
@@ -87,15 +93,24 @@ class Surge(SpeakingRule):
         if math.isnan(self.first):
             self.first, self.first_norm = self.past.window(PAST).max(axis=1).tolist()
 
-    def _sorted(self, logs: F64) -> I64:
+    def _sorted(self, logs: F64, clipped: bool) -> I64:
         """How far each record leaps: see `leaps`."""
         limits = self.limits
+        before = np.maximum.accumulate(np.column_stack([self.high, logs]), axis=1)
+        self.high = before[:, -1].copy()
         near = (logs >= self.near[:, None]).all(axis=0)
         near &= logs[0] >= self.first + math.log(limits["over_first"])
         far = logs[1] >= max(self.usual[1] + math.log(limits["norm_far"]), self.near[1])
         far &= logs[0] >= self.usual[0] + math.log(limits["loss_far"])
         far &= logs[1] >= self.first_norm + math.log(limits["over_first_norm"])
-        return np.where(far, 2, near.astype(np.int64))
+        leaps = np.where(far, 2, near.astype(np.int64))
+        if not clipped:  # a clip takes the length of such a step away
+            least = np.maximum(
+                self.usual + np.log([limits["loss_alone"], limits["norm_alone"]]),
+                before[:, :-1].T + np.log([limits["loss_over_all"], limits["norm_over_all"]]),
+            )
+            leaps[(least <= logs.T).all(axis=1)] = ALONE
+        return leaps
 
     def _look(
         self,
@@ -105,7 +120,7 @@ class Surge(SpeakingRule):
         severities: NDArray[np.int8],
         verdicts: dict[int, Verdict],
     ) -> None:
-        leaps = self._sorted(logs)
+        leaps = self._sorted(logs, "clip_threshold" in block.scalars)
         if not np.count_nonzero(leaps) and not np.count_nonzero(self.leaps.window(FAR_OVER)):
             self._push(block.steps[part], leaps)
             return
@@ -125,7 +140,9 @@ class Surge(SpeakingRule):
     def _verdict(self, block: Block, at: int, logs: F64) -> Verdict:
         """On a record that leaps, with those before it."""
         leaps, steps = self.leaps.window(FAR_OVER)[0], self.steps.window(FAR_OVER)[0]
-        far = np.flatnonzero(leaps == 2)
+        if leaps[-1] == ALONE:
+            return Verdict(2, int(steps[-1]), self._say_alone(logs, int(steps[-1])))
+        far = np.flatnonzero(leaps >= 2)
         near = np.flatnonzero(leaps[-NEAR_OVER:]) + max(0, len(leaps) - NEAR_OVER)
         if len(far) >= self.limits["records"]:
             # a clip takes the length of such steps away
@@ -138,17 +155,26 @@ class Surge(SpeakingRule):
             return Verdict(KEEP)
         severity = 2 if serious and not self.context.competes(self.scope) else 1
         onset = int(steps[where[0]])
-        return Verdict(severity, onset, self._say(len(where), over, logs, int(block.steps[at])))
+        title = f"Loss and gradient leap together: {len(where)} of the last {over} records"
+        return Verdict(severity, onset, self._say(title, CLUSTER, logs, int(block.steps[at])))
 
-    def _say(self, leaps: int, over: int, logs: F64, step: int) -> Said:
+    def _say_alone(self, logs: F64, step: int) -> Said:
+        loss, norm = np.exp(np.minimum(logs - self.usual, 700.0)).tolist()
+        return self._say(
+            f"Loss leaps {short(loss)}x, gradient norm {short(norm)}x in one step",
+            "Both are far beyond everything before, and no clip shortens the step that follows.",
+            logs,
+            step,
+        )
+
+    def _say(self, title: str, meaning: str, logs: F64, step: int) -> Said:
         loss, norm = np.exp(np.minimum(logs, 700.0)).tolist()
         usual_loss, usual_norm = np.exp(self.usual).tolist()
         return Said(
-            title=f"Loss and gradient leap together: {leaps} of the last {over} records",
+            title=title,
             message=(
                 f"At step {step} the loss is {number(loss)} (usually {number(usual_loss)}) and the "
-                f"gradient norm {number(norm)} (usually {number(usual_norm)}). A bad batch leaps "
-                "once; leaps that follow each other come from steps that overshoot."
+                f"gradient norm {number(norm)} (usually {number(usual_norm)}). {meaning}"
             ),
             evidence=(
                 Evidence(
