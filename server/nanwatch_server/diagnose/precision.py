@@ -71,6 +71,8 @@ def _score_buffers(case: Case) -> float:
         and case.evidence("buffer_abs_max_layer", labels.STATISTICS_MOVED) is not None
     ):
         return 0.79
+    if case.evidence("buffer_abs_max_layer", labels.STATISTICS_UNFIT) is not None:
+        return 0.72  # as likely as overfitting, which seldom falls behind an untrained model
     return 0.73 if case.has("buffer_drift") else 0.0
 
 

@@ -7,5 +7,8 @@ LEAP = "Over the record before"
 """Of a norm that jumped by decades within one attempt."""
 STATISTICS_MOVED = "Running variance since the best evaluation"
 """Of evaluations while the running statistics of a normalisation layer drift."""
+STATISTICS_UNFIT = "Evaluation over training, with running statistics"
+"""Of evaluations far worse than training and than an untrained model, of a model that evaluates
+with statistics of its own."""
 EXCEPTION_NOTE = "exception: "
 """How the text of a mark begins that tells of the exception which ended a training."""

@@ -60,6 +60,18 @@ def test_statistics_that_moved_are_named_also_when_they_are_seen_later() -> None
     assert second.step == 650 and moved.value == "30x" and moved.layer == "norm.running_var"
 
 
+NEVER_GOOD = [30.0, 25.0, 26.0, 24.0, 28.0, 35.0, 29.0, 31.0]
+
+
+def test_evaluations_that_were_never_good_are_told_beside_a_training_that_is() -> None:
+    found = trained(NEVER_GOOD)
+    (said,) = found
+    assert said.step <= 300 and "x the training loss" in said.title
+    assert labels.STATISTICS_UNFIT not in [e.label for e in said.evidence]
+    (said, *_) = trained(NEVER_GOOD, np.ones(8))
+    assert labels.STATISTICS_UNFIT in [e.label for e in said.evidence]
+
+
 @pytest.mark.parametrize(
     "evaluations",
     [

@@ -167,6 +167,44 @@ def test_leaps_that_cluster_while_the_rate_climbs_are_told(batch: int) -> None:
     assert "surge" in rules(far)
 
 
+def leaping(loss: float, norm: float, clip: bool = False) -> Trace:
+    """One record at which both leap from 0.2 and 1, without any before."""
+    trace = surging([], np.full(N, 1e-3))
+    trace.scalars["loss"][601] *= loss
+    trace.scalars["grad_norm"][601] *= norm
+    if clip:
+        trace.scalars["clip_threshold"] = np.full(N, 1.0)
+    return trace
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_one_leap_beyond_everything_is_told_at_once(batch: int) -> None:
+    (found,) = [f for f in judged(leaping(80, 300), batch) if f.rule == "surge"]
+    assert found.step == found.onset_step == 601 and found.severity == Severity.WARNING
+    assert found.title.endswith("in one step") and "no clip" in found.message
+
+
+def test_one_leap_that_a_clip_shortens_or_that_was_there_before_is_a_batch() -> None:
+    assert "surge" not in rules(leaping(80, 300, clip=True))
+    assert "surge" not in rules(leaping(8, 300))
+    assert "surge" not in rules(leaping(80, 30))
+    before = leaping(80, 300)
+    before.scalars["loss"][3] *= 80  # as when it was untrained
+    assert "surge" not in rules(before)
+
+
+@pytest.mark.parametrize(("sign", "told"), [(-1.0, True), (1.0, False)])
+def test_logits_that_carry_the_loss_below_zero_are_told(sign: float, told: bool) -> None:
+    """Label smoothing of the wrong sign, gradient ascent: the objective has no bottom."""
+    logits = 3.0 + T * noise(rng(7), N, 0.05)
+    loss = sign * 0.5 * logits if sign < 0 else decay(T)
+    trace = Trace({"loss": loss * noise(rng(8), N, 0.02), "logit_max": logits})
+    found = [f for f in alarms(judged(trace)) if f.rule == "logit_growth"]
+    assert bool(found) is told
+    if found:
+        assert "no bottom" in found[0].message and found[0].step < 300
+
+
 def test_steps_that_half_precision_rounds_away_are_told() -> None:
     ratio = np.full((2, N), np.nan)
     ratio[:, ::20] = 1e-4

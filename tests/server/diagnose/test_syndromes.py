@@ -66,6 +66,7 @@ def commands(diagnosis: Diagnosis) -> dict[str, Suggestion]:
 LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
 ROSE = Evidence(label=labels.RATE_ROSE, value="1e-05 → 0.003", kind="lr")
 LEAPT = growth(evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"), ROSE))
+UNFIT = Evidence(label=labels.STATISTICS_UNFIT, value="40x", kind="buffer_abs_max_layer")
 MOVED = Evidence(label=labels.STATISTICS_MOVED, value="21x", kind="buffer_abs_max_layer")
 BLUE = growth(
     evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"),),
@@ -120,6 +121,7 @@ CASES = [
     ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
     ("overfitting", [finding("validation_loss")], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(MOVED,))], {}),
+    ("batchnorm-drift", [finding("validation_loss", evidence=(UNFIT,))], {}),
     ("exploding-gradient", [LEAPT], {}),  # no step of an optimizer is that long
     ("exploding-gradient", [climb(300), finding("nonfinite", C, step=501)], {}),
     ("nonfinite-gradient", [climb(500), finding("nonfinite", C, kind="grad_norm", step=501)], {}),

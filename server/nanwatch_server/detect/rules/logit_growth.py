@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+from nanwatch_server.detect.block import I64
 from nanwatch_server.detect.growth_rule import GrowthRule
+from nanwatch_server.detect.tick import Verdict
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence
 
 
 class LogitGrowth(GrowthRule):
@@ -12,6 +19,49 @@ class LogitGrowth(GrowthRule):
     kind = "logit_max"
     what = "Largest logit"
     calm = "Logits no longer grow"
+    STATE = (*GrowthRule.STATE, "first")
+
+    def restart(self) -> None:
+        super().restart()
+        self.first = math.nan
+        """Level of the first 8 records."""
+
+    def _judge(self, steps: I64) -> Verdict:
+        verdict = super()._judge(steps)
+        level = float(self.bank.level()[0])
+        if math.isnan(self.first):
+            self.first = level
+        return verdict if verdict.severity >= 2 else self._unbounded(level, steps) or verdict
+
+    def _unbounded(self, level: float, steps: I64) -> Verdict | None:
+        """Logits that carry the loss below zero, which no likelihood of classes can be: the
+        objective has no bottom, and nothing else ends the growth."""
+        limits, step = self.limits, int(steps[-1])
+        newest = self.context.progress_of(self.scope).upto(step, 1)
+        loss = float(newest[-1]) if newest.size else math.nan
+        grown = level - self.first >= math.log(limits["times"])
+        if not (grown and level >= math.log(limits["unbounded"])):
+            return None
+        if not -loss >= limits["unbounded_share"] * math.exp(min(700.0, level)):
+            return None
+        said = self._say(0, step)
+        return Verdict(
+            2,
+            int(steps[0]),
+            replace(
+                said,
+                title=f"Logits of {number(math.exp(level))} carry the loss to {number(loss)}",
+                message=f"The largest logit is {number(math.exp(level))} at step {step}, began at "
+                f"{number(math.exp(self.first))}, and the loss is {number(loss)}, below anything a "
+                "likelihood of classes can be: the objective has no bottom.",
+                evidence=(
+                    said.evidence[0],
+                    Evidence(label="Loss", value=number(loss), limit="0", kind="loss",
+                             scope=self.scope),
+                ),
+                doubling_steps=None,
+            ),
+        )  # fmt: skip
 
 
 class AttentionGrowth(GrowthRule):

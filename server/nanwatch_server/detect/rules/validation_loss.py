@@ -69,19 +69,52 @@ class ValidationLoss(SpeakingRule):
         lowest = float(window.min())
         untrained = self.progress.first
         untrained = untrained if math.isfinite(untrained) else self.first
-        far = lowest >= self.limits["ratio"] * self.best > 0
-        if len(window) < OVER or not far or lowest < self.limits["untrained"] * untrained:
+        worse = lowest >= self.limits["ratio"] * self.best > 0
+        worse &= lowest >= self.limits["untrained"] * untrained
+        apart = self._apart(lowest, untrained, step)
+        if len(window) < OVER or not (worse or apart):
             return QUIET
         if not self.drifted and self._drift()[0] >= self.limits["drift"]:
             self.drifted = True
             self.alarm.last_emit = min(self.alarm.last_emit, self.alarm.seen - REPEAT)  # news
         severity = 1 if self.context.competes(self.scope) else 2
-        return Verdict(severity, self.best_step, self._say(middle(window), step))
+        said = self._say(middle(window), step)
+        if apart and (buffers := self.context.buffers.get(self.scope)) and buffers.names:
+            said.evidence += (self._unfit(lowest, step, buffers.names[0]),)
+        return Verdict(severity, self.best_step, said)
+
+    def _unfit(self, lowest: float, step: int, layer: str) -> Evidence:
+        return Evidence(
+            label=labels.STATISTICS_UNFIT,
+            value=f"{short(lowest / float(self.progress.upto(step, 1)[-1]))}x",
+            limit=f"{short(self.limits['apart'])}x",
+            kind=BUFFERS,
+            scope=self.scope,
+            layer=layer,
+        )
+
+    def _apart(self, lowest: float, untrained: float, step: int) -> bool:
+        """True if evaluations lie far above the training loss of the same time and above what an
+        untrained model makes: there may have been no good one to compare with, as of a new task."""
+        now = self.progress.upto(step, 1)
+        apart = now.size > 0 and lowest >= self.limits["apart"] * float(now[-1]) > 0
+        return bool(apart and lowest >= self.limits["apart_untrained"] * untrained > 0)
 
     def _drift(self) -> tuple[float, str]:
         """How far the running statistics of this model have moved, and which moved most."""
         buffers = self.context.buffers.get(self.scope)
         return buffers.drift() if buffers is not None else (1.0, "")
+
+    def _title(self, level: float, step: int) -> str:
+        now = self.progress.upto(step, 1)
+        if level < self.limits["ratio"] * self.best and now.size:
+            times = short(level / float(now[-1]))
+            return f"Validation loss {times}x the training loss: {short(level)}"
+        return f"Validation loss {short(level / self.best)}x above its best: {short(level)}"
+
+    def _trained(self, step: int) -> str:
+        now = self.progress.upto(step, 1)
+        return f": it is {number(float(now[-1]))}" if now.size else ""
 
     def _say(self, level: float, step: int) -> Said:
         evidence = [
@@ -106,11 +139,11 @@ class ValidationLoss(SpeakingRule):
                 )
             )
         return Said(
-            title=f"Validation loss {short(level / self.best)}x above its best: {short(level)}",
+            title=self._title(level, step),
             message=(
                 f"The last {OVER} evaluations up to step {step} gave {number(level)}; the best, "
                 f"at step {self.best_step}, gave {number(self.best)}. The training loss does not "
-                "show it."
+                f"show it{self._trained(step)}."
             ),
             evidence=tuple(evidence),
             kind="loss",
