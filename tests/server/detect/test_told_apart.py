@@ -248,7 +248,7 @@ def test_a_policy_may_leave_its_reference_while_its_rewards_rise() -> None:
 
 
 def test_rewards_that_were_lost_again_excuse_no_collapse() -> None:
-    entropy = np.where(T < 400, 0.7, 0.001) + 0 * T
+    entropy = np.where(T < 400, 0.7, 0.02) + 0 * T
     assert "entropy_collapse" not in rules(Trace({"entropy": entropy, "reward": RISES}))
     assert "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": FALLS_AGAIN}))
 
@@ -256,6 +256,16 @@ def test_rewards_that_were_lost_again_excuse_no_collapse() -> None:
 def test_entropy_that_is_gone_after_three_updates_is_told() -> None:
     entropy = np.where(T < 3, 0.7, 0.001)
     assert "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": 10 + 0.0 * T}))
+
+
+def test_entropy_that_is_gone_in_the_first_half_is_excused_by_nothing() -> None:
+    def told(at: int, **facts: str) -> bool:
+        entropy = np.where(T < at, 0.7, 0.003)
+        return "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": RISES}), **facts)
+
+    assert told(200) and told(200, max_steps=str(2 * N))
+    assert not told(600) and told(600, max_steps="4000")
+    assert not told(550, max_steps=str(N))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,15 @@ class EntropyCollapse(TickRule):
         gained = gained and self.context.pays(self.step) is not False  # nor lost it again
         # within so few updates even a rising reward is no proof: it repeats what it found first
         excused = not known or (gained and self.since > limits["early"])
+        excused = excused and not self._gone(level)
         return Verdict(1 if excused else 2, self.since, self._say(level, known, gained))
+
+    def _gone(self, level: float) -> bool:
+        """True if next to nothing is left while most of the run is still to come. A policy that
+        has found what there is becomes as sure as that at the end, if ever."""
+        planned = self.context.planned()
+        half = planned / 2 if math.isfinite(planned) else self.limits["gone_within"]
+        return self.step <= half and level <= self.limits["gone"] * self.first
 
     def _reward(self) -> float:
         """Median of the rewards kept, where some were logged; else the run's rewards."""
