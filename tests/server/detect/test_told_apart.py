@@ -260,7 +260,7 @@ def test_entropy_that_is_gone_after_three_updates_is_told() -> None:
 
 def test_entropy_that_is_gone_in_the_first_half_is_excused_by_nothing() -> None:
     def told(at: int, **facts: str) -> bool:
-        entropy = np.where(T < at, 0.7, 0.003)
+        entropy = np.where(at > T, 0.7, 0.003)
         return "entropy_collapse" in rules(Trace({"entropy": entropy, "reward": RISES}), **facts)
 
     assert told(200) and told(200, max_steps=str(2 * N))
