@@ -74,11 +74,16 @@ def test_the_log_of_a_training_says_what_the_live_rules_said(tmp_path: Path) -> 
     table = json.loads(
         nanwatch(tmp_path, "check", "x.csv", "--config", "config.json", "--format", "json")
     )
-    for checked in (stored, logged, table):
+    for checked in (stored, logged):
         assert [brief(one) for one in checked["incidents"]] == [brief(one) for one in live]
         assert [one["suggestions"] for one in checked["incidents"]] == [
             one["suggestions"] for one in live
         ]
-        kept = told([finding for one in live for finding in one["findings"]])
-        assert kept <= told(checked["findings"])
+    kept = [finding for one in live for finding in one["findings"]]
+    assert told(kept) <= told(stored["findings"])
+    # a table has no marks, so nobody says in it how the training ended
+    died = [one for one in kept if one["title"].startswith("Training died")]
+    assert told(kept) - told(died) <= told(table["findings"])
+    if not died:
+        assert [brief(one) for one in table["incidents"]] == [brief(one) for one in live]
     assert told(stored["findings"]) == told(logged["findings"])

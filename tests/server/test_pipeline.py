@@ -266,3 +266,20 @@ def test_a_training_that_begins_again_is_not_compared_with_its_first_life(store,
         eventually(lambda: pipeline.knows(RUN))
     finished(pipeline)
     assert [finding.title for finding in store.findings(RUN) if finding.severity > 1] == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_a_training_tells_of_itself_later_is_known_to_the_diagnosis(store, restart):
+    pipeline = pipeline_of(store)
+    pipeline.start()
+    told = f.Mark(what="config", step=20, time=1.0, data={"recurrent": "true"})
+    for first, record in batches():
+        if first == 3:
+            pipeline.committed(commit(store, 1000, [told], 2))
+        if first == 40 and restart:
+            finished(pipeline)
+            pipeline = pipeline_of(store)
+            pipeline.start()
+        pipeline.committed(commit(store, first, [record], 1 if first < 3 else 3))
+    finished(pipeline)
+    assert any("model is recurrent" in str(i.diagnosis) for i in store.incidents(run_id=RUN))

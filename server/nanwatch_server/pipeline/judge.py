@@ -228,6 +228,7 @@ class Judge:
         book = IncidentBook.restore(run_id, facts, stored[::-1], diagnose=diagnose)
         state = _State(run, RunDetector(run_id, facts, self._limits(run.project)), book)
         self._restore(state, facts)
+        book.facts = state.detector.context.facts  # what marks tell later is for the diagnosis too
         state.detector.on_failure = lambda rule, error: _log.error(
             "a rule failed and begins anew", run=run_id, rule=rule, error=repr(error)[:300]
         )

@@ -55,7 +55,8 @@ class EntropyCollapse(TickRule):
         gained = gained and self.context.pays(self.step) is not False  # nor lost it again
         # within so few updates even a rising reward is no proof: it repeats what it found first
         excused = not known or (gained and self.since > limits["early"])
-        excused = excused and not self._gone(level)
+        doubled = known and reward - self.reward_first > abs(self.reward_first)
+        excused = excused and (doubled or not self._gone(level))
         return Verdict(1 if excused else 2, self.since, self._say(level, known, gained))
 
     def _gone(self, level: float) -> bool:
