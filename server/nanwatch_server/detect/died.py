@@ -10,6 +10,7 @@ from nanwatch_server.domain.labels import EXCEPTION_NOTE
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 RULE = "nonfinite"
+TITLE_MAX = 80
 _NAN = re.compile(r"\bnans?\b|\bnon-?finite\b|\bnot finite\b|\binf\b", re.IGNORECASE)
 _INVALID = re.compile(r"found invalid values:.*\b(nan|inf)\b", re.DOTALL)
 """Arguments of a distribution: the tensor follows on the next lines."""
@@ -39,11 +40,18 @@ def finding(run_id: str, step: int, time: float, text: str) -> Finding | None:
         step=step,
         onset_step=step,
         time=time,
-        title=f"Training died of NaN: {_CLASS.sub('', first)}"[:80].rstrip(" ,.'"),
+        title=_cut(f"Training died of NaN: {_CLASS.sub('', first)}"),
         message=f"The training ended at step {step} with {said[:400]}",
         evidence=(Evidence(label="Exception", value=first[:200], limit="none", kind="grad_norm"),),
         kind="grad_norm",
     )
+
+
+def _cut(title: str) -> str:
+    """The title, at most 80 characters, ended at a word."""
+    if len(title) > TITLE_MAX:
+        title = title[: TITLE_MAX - 1].rsplit(" ", 1)[0].rstrip(" ,.'(") + "…"
+    return title.rstrip(" ,.'")
 
 
 def over(run_id: str, step: int, time: float) -> Finding:
