@@ -192,7 +192,7 @@ class Observer:
 
     def after_backward(self, backward: Backward, inside_step: bool = False) -> None:
         """It ran."""
-        backward.evaluating = self._evaluating()
+        backward.evaluating = bool(backward.reached) and self._evaluating()
         for number in backward.reached:
             known = self.registry.known.get(number)
             if known is not None:
@@ -211,8 +211,13 @@ class Observer:
 
     def _evaluating(self) -> bool:
         """True while every model known is in evaluation mode."""
-        models = [model for ref in self.registry.roots.values() if (model := ref()) is not None]
-        return bool(models) and not any(model.training for model in models)
+        known = False
+        for ref in self.registry.roots.values():
+            model = ref()
+            if model is not None and model.training:
+                return False  # nearly always the first
+            known = known or model is not None
+        return known
 
     def backward_ended(self, backward: Backward) -> None:
         """It runs no longer: it ended, or raised."""

@@ -29,14 +29,14 @@ def note_exception(
     run = uow.run(process.run_id)
     if run is None or not exit_code or not _EXCEPTION.match(reason):
         return []
-    derived = Stream(run_id=run.id, rank=0, epoch=DERIVED_EPOCH)
-    seq = process.epoch  # processes only follow one another
-    if uow.high_water(derived, "events") >= seq:
+    # the server's own words about this process are a stream of one record
+    about = Stream(run_id=run.id, rank=0, epoch=DERIVED_EPOCH - 1 - process.epoch)
+    if uow.high_water(about, "events") >= 0:
         return []
     text = (EXCEPTION_NOTE + reason)[:TEXT_MOST]
     mark = Mark(what="note", step=max(run.last_step, 0), time=now, text=text)
-    frame = msgspec.msgpack.encode(Batch(lane="events", first=seq, records=[mark]))
-    row = uow.append_journal(derived, "events", seq, seq, frame, now)
-    uow.set_high_water(derived, "events", seq)
+    frame = msgspec.msgpack.encode(Batch(lane="events", first=0, records=[mark]))
+    row = uow.append_journal(about, "events", 0, 0, frame, now)
+    uow.set_high_water(about, "events", 0)
     uow.add_mark(RunMark(run_id=run.id, what=mark.what, step=mark.step, at=now, text=text, data={}))
-    return [Committed(row, derived, "events", [mark], {})]
+    return [Committed(row, about, "events", [mark], {})]
