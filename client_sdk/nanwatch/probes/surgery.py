@@ -19,10 +19,10 @@ STEPS_ALIKE = 5
 class Surgery:
     """Cleared passes of one optimizer."""
 
-    __slots__ = ("_alike", "_cleared", "_usual", "held")
+    __slots__ = ("_alike", "_cleared", "_held", "_usual")
 
     def __init__(self) -> None:
-        self.held: list[Backward] = []
+        self._held: list[Backward] = []
         """Cleared passes that the next step will take along."""
         self._cleared = self._usual = self._alike = 0
 
@@ -33,7 +33,7 @@ class Surgery:
         self._cleared += len(passes)
         if self._alike < STEPS_ALIKE or self._cleared > self._usual:
             return False
-        self.held += passes
+        self._held += passes
         return True
 
     def stepped(self) -> list[Backward]:
@@ -45,5 +45,5 @@ class Surgery:
 
     def let_go(self) -> list[Backward]:
         """Passes that were held, and no longer are."""
-        held, self.held = self.held, []
+        held, self._held = self._held, []
         return held

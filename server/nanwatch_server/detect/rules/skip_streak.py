@@ -122,8 +122,7 @@ class SkipStreak(Rule):
     def _picked(self, step: int) -> bool:
         """True if nearly every update is left out, and those applied come irregularly: gradients
         are accumulated over the same number of batches, a condition picks and chooses."""
-        few = int(self.unused.sum()) >= self.limits["picked"] * UNUSED_OVER
-        if not few:
+        if int(self.unused.sum()) < self.limits["picked"] * UNUSED_OVER:
             self.unused_begin = -1
             return False
         if self.unused_begin < 0:
@@ -153,11 +152,12 @@ class SkipStreak(Rule):
         if streak == 0:
             weights = f"the weights hardly change, since step {begin}."
         weights = prints + weights if prints else weights[0].upper() + weights[1:]
+        picked = streak == 0  # the share is what tells
         evidence = [
             Evidence(
-                label="Skipped in a row",
-                value=str(streak),
-                limit=str(self.limits["warning"]),
+                label=f"Skipped of {UNUSED_OVER}" if picked else "Skipped in a row",
+                value=f"{share} %" if picked else str(streak),
+                limit=f"{self.limits['picked']:.0%}" if picked else str(self.limits["warning"]),
                 kind="update_applied",
                 scope=self.scope,
             )

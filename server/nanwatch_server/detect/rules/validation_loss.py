@@ -83,10 +83,15 @@ class ValidationLoss(SpeakingRule):
             said.evidence += (self._unfit(lowest, step, buffers.names[0]),)
         return Verdict(severity, self.best_step, said)
 
+    def _trained(self, step: int) -> float:
+        """Training loss at the time; NaN while unknown."""
+        now = self.progress.upto(step, 1)
+        return float(now[-1]) if now.size else math.nan
+
     def _unfit(self, lowest: float, step: int, layer: str) -> Evidence:
         return Evidence(
             label=labels.STATISTICS_UNFIT,
-            value=f"{short(lowest / float(self.progress.upto(step, 1)[-1]))}x",
+            value=f"{short(lowest / self._trained(step))}x",
             limit=f"{short(self.limits['apart'])}x",
             kind=BUFFERS,
             scope=self.scope,
@@ -96,32 +101,26 @@ class ValidationLoss(SpeakingRule):
     def _apart(self, lowest: float, untrained: float, step: int) -> bool:
         """True if evaluations lie far above the training loss of the same time and above what an
         untrained model makes: there may have been no good one to compare with, as of a new task."""
-        now = self.progress.upto(step, 1)
-        apart = now.size > 0 and lowest >= self.limits["apart"] * float(now[-1]) > 0
-        return bool(apart and lowest >= self.limits["apart_untrained"] * untrained > 0)
+        apart = lowest >= self.limits["apart"] * self._trained(step) > 0
+        return apart and lowest >= self.limits["apart_untrained"] * untrained > 0
 
     def _drift(self) -> tuple[float, str]:
         """How far the running statistics of this model have moved, and which moved most."""
         buffers = self.context.buffers.get(self.scope)
         return buffers.drift() if buffers is not None else (1.0, "")
 
-    def _title(self, level: float, step: int) -> str:
-        now = self.progress.upto(step, 1)
-        if level < self.limits["ratio"] * self.best and now.size:
-            times = short(level / float(now[-1]))
-            return f"Validation loss {times}x the training loss: {short(level)}"
-        return f"Validation loss {short(level / self.best)}x above its best: {short(level)}"
-
-    def _trained(self, step: int) -> str:
-        now = self.progress.upto(step, 1)
-        return f": it is {number(float(now[-1]))}" if now.size else ""
-
     def _say(self, level: float, step: int) -> Said:
+        trained, most = self._trained(step), self.limits["ratio"] * self.best
+        title = f"Validation loss {short(level / self.best)}x above its best: {short(level)}"
+        if level < most:
+            most = self.limits["apart"] * trained
+            title = f"Validation loss {short(level / trained)}x the training loss: {short(level)}"
+        shows = f": it is {number(trained)}" if math.isfinite(trained) else ""
         evidence = [
             Evidence(
                 label="Validation loss",
                 value=number(level),
-                limit=number(self.limits["ratio"] * self.best),
+                limit=number(most),
                 kind="loss",
                 scope=self.scope,
             )
@@ -139,11 +138,11 @@ class ValidationLoss(SpeakingRule):
                 )
             )
         return Said(
-            title=self._title(level, step),
+            title=title,
             message=(
                 f"The last {OVER} evaluations up to step {step} gave {number(level)}; the best, "
                 f"at step {self.best_step}, gave {number(self.best)}. The training loss does not "
-                f"show it{self._trained(step)}."
+                f"show it{shows}."
             ),
             evidence=tuple(evidence),
             kind="loss",
