@@ -71,11 +71,12 @@ class Network:
             threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
-        """Both ways, until one side ends."""
-        with selectors.DefaultSelector() as ready:
+        """Both ways, until one side ends. Only this thread closes the two: a number closed by
+        another could be a new connection's by the time it is read here."""
+        with near, far, selectors.DefaultSelector() as ready:
             ready.register(near, selectors.EVENT_READ, far)
             ready.register(far, selectors.EVENT_READ, near)
-            while True:
+            while not self._over:
                 if self.frozen:
                     time.sleep(0.05)
                     continue
@@ -84,11 +85,9 @@ class Network:
                         data = key.fileobj.recv(self.slice_bytes)  # type: ignore[union-attr]
                         time.sleep(self.delay_s)
                         if not data:
-                            raise OSError("ended")
+                            return
                         key.data.sendall(data)
-                except (OSError, ValueError):
-                    near.close()
-                    far.close()
+                except OSError:
                     return
 
     def cut(self) -> None:
@@ -97,9 +96,9 @@ class Network:
         for pair in pairs:
             for end in pair:
                 try:
+                    # Closing one that does not linger is a reset; its thread closes it.
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    end.shutdown(socket.SHUT_RDWR)
-                    end.close()
+                    end.shutdown(socket.SHUT_RD)
                 except OSError:
                     pass  # closed by the other side
 
