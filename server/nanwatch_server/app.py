@@ -226,7 +226,8 @@ class Server:
         """The first chart of a restarted server need not wait for what can be made ready now."""
         try:
             self.history.warm()
-            self.vitals.series_ids("")
+            self.store.run("")
+            self.store.series_of("")
         except Exception as error:
             _log.warning("the first query will be slower", error=repr(error)[:300])
 

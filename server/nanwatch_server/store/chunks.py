@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, delete, select
 
@@ -27,9 +27,8 @@ IDS_A_QUERY = 500
 """Most values in one `IN (…)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRef:
-    """Where a chunk's points lie, and which."""
+class ChunkRef(NamedTuple):
+    """Where a chunk's points lie, and which (a tuple: a long series has hundreds of them)."""
 
     n: int
     """Row number; a chunk that was replaced has another."""
@@ -57,8 +56,7 @@ class ChunkRef:
         return self.points >= CHUNK_POINTS or self.dropped
 
 
-@dataclass(frozen=True, slots=True)
-class SpanRef:
+class SpanRef(NamedTuple):
     """Summary of several full chunks."""
 
     n: int
