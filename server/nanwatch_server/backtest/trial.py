@@ -106,7 +106,9 @@ class Trial:
         self._detector = RunDetector(self.run_id, self.facts, self.thresholds)
         self._detector.on_failure = self._failed
         self._remarked: set[str] = set()
-        self._book = IncidentBook(self.run_id, dict(self.facts), diagnose=diagnose)
+        # One set of facts: what marks tell later is for the diagnosis too.
+        facts = self._detector.context.facts
+        self._book = IncidentBook(self.run_id, facts, diagnose=diagnose)
         self._plans: dict[tuple[int, ...], list[Plan]] = {}
         self._findings: dict[str, Finding] = {}
         self._incidents: dict[str, Incident] = {}
@@ -141,8 +143,6 @@ class Trial:
 
     def mark(self, mark: Mark) -> None:
         """A fact that rules consume in order with the points."""
-        if mark.what == "config":
-            self._book.facts.update(mark.data)
         told = mark.what, mark.step, mark.data, mark.time, mark.text
         found = self._guarded(lambda: self._detector.mark(*told))
         if mark.what == "config":

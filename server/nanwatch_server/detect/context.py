@@ -187,13 +187,26 @@ class Context:
     def pays(self, step: int) -> bool | None:
         """True if the rewards have risen and stand in the upper half of what they gained; None
         while too few were logged to tell."""
+        gained, kept = self._gains(step)
+        return None if math.isnan(gained) else gained > 0 and kept > 0.5
+
+    def fell(self, step: int) -> bool:
+        """True if the rewards had risen and half of that is gone again."""
+        gained, kept = self._gains(step)
+        return gained > 0 and kept < 0.5
+
+    def _gains(self, step: int) -> tuple[float, float]:
+        """What the rewards gained at best, 0 within a tenth, and the share they stand at now; NaN
+        while too few were logged."""
         values = self.returns.upto(step, self.returns.medians.capacity)
         if len(values) < PAYS_TICKS:
-            return None
+            return math.nan, math.nan
         first, now = float(np.median(values[:4])), float(np.median(values[-4:]))
         best = float(np.median(sliding_window_view(values, 4), axis=1).max())
         gained = best - first
-        return bool(gained > 0.1 * max(abs(first), abs(best)) and now - first > 0.5 * gained)
+        if not gained > 0.1 * max(abs(first), abs(best)):
+            return 0.0, math.nan
+        return gained, (now - first) / gained
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from nanwatch_server.detect.rules.dead_units import DeadUnits, SaturatedUnits
 from nanwatch_server.detect.rules.entropy_collapse import EntropyCollapse
 from nanwatch_server.detect.rules.explained_variance import ExplainedVariance
 from nanwatch_server.detect.rules.grad_explosion import GradExplosion
+from nanwatch_server.detect.rules.grad_level import GradLevel
 from nanwatch_server.detect.rules.grad_spike import GradSpike
 from nanwatch_server.detect.rules.idle_weights import IdleWeights
 from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
@@ -31,6 +32,7 @@ from nanwatch_server.detect.rules.policy_shift import PolicyShift
 from nanwatch_server.detect.rules.q_growth import QGrowth
 from nanwatch_server.detect.rules.repaired import Repaired
 from nanwatch_server.detect.rules.replay_health import ReplayHealth
+from nanwatch_server.detect.rules.reward_scale import RewardScale, TinyRewards
 from nanwatch_server.detect.rules.skip_streak import SkipStreak
 from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
@@ -38,14 +40,18 @@ from nanwatch_server.detect.rules.update_ratio import UpdateRatio
 from nanwatch_server.detect.rules.validation_loss import ValidationLoss
 from nanwatch_server.detect.rules.vanishing_gradient import VanishingGradient
 from nanwatch_server.detect.rules.weight_growth import BufferDrift, WeightGrowth
+from nanwatch_server.detect.rules.weight_leap import WeightLeap
 
 RULES: tuple[type[Rule], ...] = (
     NonFinite,
     SkipStreak,
     GradExplosion,
+    GradLevel,
     GradSpike,
     ClipSaturation,
     QGrowth,
+    RewardScale,
+    TinyRewards,
     TargetGap,
     Surge,
     ValidationLoss,
@@ -66,6 +72,7 @@ RULES: tuple[type[Rule], ...] = (
     LogitGrowth,
     AttentionGrowth,
     WeightGrowth,
+    WeightLeap,
     BufferDrift,
     LossScale,
     AdamRms,

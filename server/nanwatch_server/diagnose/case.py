@@ -167,6 +167,16 @@ class Case:
         )
 
     @property
+    def thrown(self) -> bool:
+        """An update moved the weights further than all before."""
+        return self.evidence("param_norm_layer", labels.WEIGHTS_LEAPT) is not None
+
+    @property
+    def swollen(self) -> bool:
+        """Weights many times as large as they began."""
+        return self.evidence("param_norm_layer", labels.WEIGHTS_GREW) is not None
+
+    @property
     def rate_rise(self) -> str:
         """`1e-05 → 0.003` if the learning rate rose shortly before; else empty."""
         item = self.evidence("lr", labels.RATE_ROSE)

@@ -123,6 +123,8 @@ def _try_hidden(case: Case) -> list[Suggestion]:
 
 
 def _try_reward(case: Case) -> list[Suggestion]:
+    if case.has("tiny_rewards"):
+        return [do.reward_scale(case), do.scale_lr(case), do.checkpoint(case)]
     tries = [do.reward_scale(case), do.slow_target(case), do.clip(case), do.lower_lr(case)]
     return [*tries, do.scale_lr(case), do.checkpoint(case)]
 
@@ -195,6 +197,8 @@ def _score_gradient(case: Case) -> float:
         return 0.84
     if case.has("grad_explosion"):
         return 0.75
+    if case.has("grad_level"):
+        return 0.7
     if _climbed(case):
         return 0.62
     # Through time a gradient can overflow within one backward pass, with nothing to see before.
@@ -225,12 +229,19 @@ def _leapt(case: Case) -> bool:
     return case.evidence("grad_norm", labels.LEAP) is not None and not case.values
 
 
+def _score_reward(case: Case) -> float:
+    if case.has("reward_scale") or case.has("tiny_rewards"):
+        return 0.86
+    return 0.85 if _trouble_with_values(case) and case.large_rewards else 0.0
+
+
 def _score_bootstrap(case: Case) -> float:
     if case.large_rewards:
         return 0.0
     if case.has("q_growth"):
         return 0.8
-    grown = any(case.has(rule) for rule in ("grad_explosion", "clip_saturation", *OF_LOSS))
+    rules = ("grad_explosion", "grad_level", "clip_saturation", "weight_leap", *OF_LOSS)
+    grown = any(case.has(rule) for rule in rules)
     return 0.76 if case.critics and grown else 0.0
 
 
@@ -248,7 +259,7 @@ def _score_rate(case: Case) -> float:
     thrown = large is not None and "too large" in large.title
     through_time = case.recurrent or case.untruncated or case.values
     if through_time and not case.rate_rise:
-        return 0.0
+        return 0.5 if case.thrown else 0.0
     if case.unbounded:
         return 0.0
     if _killed_by_rate(case):
@@ -257,7 +268,9 @@ def _score_rate(case: Case) -> float:
         return 0.8
     first = min(case.findings, key=lambda f: f.step)
     early = case.onset <= EARLY_STEPS and first.step <= SOON_STEPS
-    return 0.77 if thrown or (grown and early) else 0.0
+    if thrown or (grown and early):
+        return 0.77
+    return 0.6 if case.thrown else 0.0
 
 
 def _killed_by_rate(case: Case) -> bool:
@@ -331,10 +344,11 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "reward-scale",
-        lambda case: 0.85 if _trouble_with_values(case) and case.large_rewards else 0.0,
-        ("q_growth", "clip_saturation", "grad_explosion"),
-        "Q-values and their squared errors scale with the reward, so large rewards make gradients "
-        "that no clip can make useful. Each bootstrapped target then raises the next.",
+        _score_reward,
+        ("reward_scale", "tiny_rewards", "q_growth", "clip_saturation", "grad_explosion"),
+        "Q-values, their squared errors and policy gradients scale with the reward: large ones "
+        "make gradients that no clip can make useful and targets that no step reaches, tiny ones "
+        "drown in the noise and the entropy bonus.",
         _signs_values,
         _try_reward,
     ),
@@ -368,7 +382,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     Syndrome(
         "exploding-gradient",
         _score_gradient,
-        ("grad_explosion",),
+        ("grad_explosion", "grad_level"),
         "Each step makes the next gradient larger, and an update of this size throws the weights "
         "far away. The loss usually follows the norm by a few steps, then overflow.",
         _signs_gradient,
@@ -395,7 +409,14 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     Syndrome(
         "learning-rate-too-high",
         _score_rate,
-        ("grad_explosion", *OF_LOSS, "update_ratio", "vanishing_gradient", "dead_units"),
+        (
+            "grad_explosion",
+            *OF_LOSS,
+            "update_ratio",
+            "weight_leap",
+            "vanishing_gradient",
+            "dead_units",
+        ),
         "The steps are longer than the valley of the loss is wide: each lands higher on the other "
         "side than it began, so loss and gradients grow with every step.",
         _signs_rate,

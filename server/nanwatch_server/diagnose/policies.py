@@ -40,7 +40,8 @@ def _try_value(case: Case) -> list[Suggestion]:
 
 
 def _score_adversaries(case: Case) -> float:
-    rules = ("grad_explosion", "clip_saturation", "weight_growth", *OF_LOSS)
+    rules = ("grad_explosion", "grad_level", "clip_saturation", "weight_growth", "weight_leap",
+             *OF_LOSS)  # fmt: skip
     if not case.adversarial:
         return 0.0
     if any(case.has(rule) for rule in rules):
@@ -92,7 +93,7 @@ POLICIES: tuple[Syndrome, ...] = (
     Syndrome(
         "gan-divergence",
         _score_adversaries,
-        ("grad_explosion", "loss_growth", "clip_saturation", "weight_growth"),
+        ("grad_explosion", "grad_level", "loss_growth", "clip_saturation", "weight_growth"),
         "Each side drives the other to larger outputs and nothing bounds them: the losses run away "
         "from each other and the gradients grow with them.",
         lambda case: ([], []),

@@ -79,7 +79,7 @@ def _score_buffers(case: Case) -> float:
 def _score_weights(case: Case) -> float:
     if case.unbounded:
         return 0.8
-    if not case.has("weight_growth"):
+    if not (case.has("weight_growth") or case.swollen):
         return 0.0
     return 0.78 if case.has("logit_growth") else 0.58  # logits are what such weights make
 
@@ -148,7 +148,7 @@ PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "weight-growth",
         _score_weights,
-        ("weight_growth", "loss_growth"),
+        ("weight_growth", "weight_leap", "loss_growth"),
         "The weights grow without end: each step adds to them and nothing takes away.",
         lambda case: ([], []),
         _try_weights,

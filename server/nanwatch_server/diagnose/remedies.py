@@ -91,7 +91,13 @@ def warm_up(case: Case) -> Suggestion:
 
 def reward_scale(case: Case) -> Suggestion:
     """Bring rewards to about 1."""
-    reward = case.reward if case.reward > 0 else 1000.0
+    reward = case.reward
+    if not reward > 0:
+        return Suggestion(
+            text="Scale rewards so that the largest comes to about 1.",
+            treats="cause",
+            copy="reward = reward / largest_reward",
+        )
     old = fact_number(case.facts, "reward_scale") or 1.0
     value = 10.0 ** -math.floor(math.log10(reward))
     return Suggestion(

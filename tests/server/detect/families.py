@@ -26,7 +26,8 @@ class Trace:
     layers: dict[str, tuple[tuple[str, ...], Array]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(next(iter(self.scalars.values())))
+        scalars = next(iter(self.scalars.values()), None)
+        return len(scalars) if scalars is not None else len(next(iter(self.layers.values()))[1].T)
 
     def block(self, start: int, stop: int, scope: str = "", stage: str = "train") -> Block:
         steps = np.arange(start, stop)

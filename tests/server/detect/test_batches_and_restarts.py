@@ -37,11 +37,16 @@ def ailing(seed: int) -> Trace:
             "clip_threshold": np.ones(N),
             "q_max": 3 * growth,
             "q_min": -growth,
-            "q_std": growth,
+            "q_mean": 0.01 * growth,
+            "q_std": 0.01 * growth,
+            "entropy": noise(rng, N, 0.1),
             "reward_abs_max": np.full(N, rng.choice([1.0, 500.0])),
         },
         {"gamma": "0.95"},
-        {"grad_norm_layer": (("gru", "head", "embed"), layers)},
+        {
+            "grad_norm_layer": (("gru", "head", "embed"), layers),
+            "param_norm_layer": (("gru", "head", "embed"), np.where(t > 300, 30, 1) * layers),
+        },
     )
 
 

@@ -73,6 +73,8 @@ BLUE = growth(
     doubling_steps=None,
     onset_step=500,
 )
+THROWN = Evidence(label=labels.WEIGHTS_LEAPT, value="60", kind="param_norm_layer")
+GREW = Evidence(label=labels.WEIGHTS_GREW, value="900", kind="param_norm_layer")
 SKIPS = Evidence(label="Skipped in a row", value="100", kind="update_applied")
 CASES = [
     ("exploding-gradient", [growth()], {"recurrent": "1"}),
@@ -107,6 +109,18 @@ CASES = [
     ("attention-logit-growth", [finding("attention_growth"), finding("logit_growth")], {}),
     ("batchnorm-drift", [finding("buffer_drift")], {}),
     ("weight-growth", [finding("weight_growth")], {}),
+    ("weight-growth", [finding("weight_leap", evidence=(GREW,))], {}),
+    ("learning-rate-too-high", [finding("weight_leap", evidence=(THROWN,))], {}),
+    (
+        "bootstrap-divergence",
+        [finding("weight_leap", evidence=(THROWN,), scope="critic")],
+        {"gamma": "0.99"},
+    ),
+    ("gan-divergence", [finding("weight_leap", evidence=(THROWN,), scope="generator")], {}),
+    ("exploding-gradient", [finding("grad_level")], {}),
+    ("gan-divergence", [finding("grad_level", scope="generator")], {}),
+    ("reward-scale", [finding("reward_scale", scope="critic")], {"gamma": "0.99"}),
+    ("reward-scale", [finding("tiny_rewards")], {"gamma": "0.99"}),
     ("policy-update-too-large", [finding("policy_shift"), finding("entropy_collapse")], {}),
     ("entropy-collapse", [finding("entropy_collapse")], {"ent_coef": "0"}),
     ("value-function-failure", [finding("explained_variance")], {}),

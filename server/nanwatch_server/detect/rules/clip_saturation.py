@@ -29,7 +29,7 @@ class ClipSaturation(Rule):
 
     name = "clip_saturation"
     reads = ("grad_norm", "clip_threshold")
-    STATE = ("alarm", "logs", "losses", "steps", "since", "last_clip")
+    STATE = ("alarm", "logs", "losses", "steps", "since", "last_clip", "first")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -40,6 +40,8 @@ class ClipSaturation(Rule):
         self.since = -1
         """First step of the present stretch far above the clip; -1 outside of one."""
         self.last_clip = float("nan")
+        self.first = float("nan")
+        """Median logarithm of norm over clip in the first 32 records."""
 
     def update(self, block: Block) -> list[Finding]:
         norm, clip = block.scalars["grad_norm"], block.scalars["clip_threshold"]
@@ -58,6 +60,8 @@ class ClipSaturation(Rule):
             at = int(known[stop - 1])
             self.last_clip = float(clip[at])
             if tick and self.logs.count >= RECENT:
+                if math.isnan(self.first):
+                    self.first = middle(self.logs.window(RECENT)[0])
                 self._track()
             if tick and self.logs.count >= self.limits["window"]:
                 severities[at] = self._judge(int(block.steps[at]))
@@ -102,11 +106,19 @@ class ClipSaturation(Rule):
         learning = improving(losses) and (best or not rising)
         if ratio >= limits["critical"]:
             return 2 if learning else 3
-        if ratio >= limits["warning"] and not learning:
+        if ratio >= limits["warning"] and not learning and not self._by_scale(step):
             return 2
         if rising and not best and not self.context.learns_values():
             return 2
         return KEEP  # gradients of critics rise with their values in good health
+
+    def _by_scale(self, step: int) -> bool:
+        """True if the norm was about as far above the clip from the first records on, and the
+        loss was learnt nevertheless: one that is summed, not averaged, hides no growth."""
+        grown = middle(self._window()[0]) - self.first
+        known = self.context.progress_of(self.scope)
+        learnt = known.gained(step) >= self.limits["learnt"] and known.at_best(step)
+        return learnt and grown < math.log(self.limits["grown"])
 
     def _say(self) -> Said:
         logs, _ = self._window()

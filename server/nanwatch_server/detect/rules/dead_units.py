@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
 from nanwatch_server.domain.models import Evidence
@@ -36,8 +37,7 @@ class DeadUnits(LayerRule):
         self.begun = self.step if self.begun < 0 else self.begun
         if self.ring.count < 3 or not np.isfinite(newest).any():
             return QUIET
-        # a layer that was not measured in all three is not judged
-        shares = np.nan_to_num(np.median(self.last(3), axis=1), nan=-1.0)
+        shares = np.array([_newest(row) for row in self.last(self.keep)])
         row = int(np.argmax(shares))
         share = float(shares[row])
         if share < limits["share"]:
@@ -47,8 +47,11 @@ class DeadUnits(LayerRule):
             self.since = int(self.trail.window(3)[0, 0])
         gained = self.progress.gained(self.step, 16)
         learns = math.isnan(gained) or gained > limits["gained"]
-        recovering = self.progress.falling(self.step)
-        if learns and (recovering or not self.progress.rising(self.step, 40)):
+        # a loss that comes down from above its start has not begun to learn by that
+        recovering = self.progress.falling(self.step) and not gained < -limits["gained"]
+        whole = share >= limits["critical"] and self.step - self.since >= limits["patience"]
+        stuck = self.progress.rising(self.step, 40) or (whole and not recovering)
+        if learns and not stuck:
             return Verdict(1, self.since, self._say(row, share))
         if share < limits["alarm"] or recovering or self.step - self.begun < limits["patience"]:
             return Verdict(KEEP)
@@ -75,6 +78,13 @@ class DeadUnits(LayerRule):
             kind=self.kind,
             layer=layer,
         )
+
+
+def _newest(shares: F64) -> float:
+    """Median of the last three reports of a layer, which need not be those of others; -1 before
+    there are three."""
+    known = shares[np.isfinite(shares)][-3:]
+    return float(np.median(known)) if len(known) == 3 else -1.0
 
 
 class SaturatedUnits(DeadUnits):

@@ -100,7 +100,8 @@ class IdleWeights(Rule):
             )
             lasted = step - self.begins[index] + 1
             if lasted >= patience and self.streaks[index] >= self.limits["records"]:
-                solved = loss is not None and loss[at] == 0  # a hinge that every row satisfies
+                # a hinge that every row satisfies, unless it is a policy that earns no more
+                solved = loss is not None and loss[at] == 0 and not self.context.fell(step)
                 severities[at] = 1 if solved or self._converged(index) else 2
         return severities, begins
 

@@ -1,0 +1,202 @@
+"""Rules on size, not speed: weights that leap, gradients far from where they began, rewards nothing
+can be learnt from; and reports of layers that come in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from families import RUN, Array, Trace, alarms, decay, noise
+
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain.models import Finding
+
+N = 800
+T = np.arange(N)
+EVERY = 32
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def judged(*tables: tuple[str, Trace], size: int = 100, **facts: str) -> list[Finding]:
+    """Warnings of tables that come side by side, each of a scope."""
+    detector = RunDetector(RUN, facts)
+    found: list[Finding] = []
+    for start in range(0, N, size):
+        stop = min(N, start + size)
+        blocks = [measured(table.block(start, stop, scope)) for scope, table in tables]
+        found += detector.feed([block for block in blocks if len(block)])
+    return alarms(found)
+
+
+def measured(block: Block) -> Block:
+    """The attempts of which anything is known: others are in no table."""
+    rows = [*block.scalars.values(), *(values for _, values in block.layers.values())]
+    known = np.isfinite(np.vstack(rows)).any(axis=0)
+    return Block(
+        block.scope,
+        block.stage,
+        block.steps[known],
+        block.times[known],
+        {kind: values[known] for kind, values in block.scalars.items()},
+        {kind: (names, values[:, known]) for kind, (names, values) in block.layers.items()},
+    )
+
+
+def fired(rule: str, *tables: tuple[str, Trace], **facts: str) -> list[Finding]:
+    return [found for found in judged(*tables, **facts) if found.rule == rule]
+
+
+def weights(*layers: Array) -> Trace:
+    """Norms per layer, measured now and then."""
+    values = np.full((len(layers), N), np.nan)
+    values[:, ::EVERY] = np.stack(layers)[:, ::EVERY]
+    values[:, :4] = np.stack(layers)[:, :4]
+    names = tuple(f"layers.{n}" for n in range(len(layers)))
+    return Trace({}, layers={"param_norm_layer": (names, values)})
+
+
+SLOW = 8 + T / 400
+"""A norm that grows as in good health."""
+
+
+@pytest.mark.parametrize("size", [1, 100, N])
+def test_weights_that_leap_are_told_and_named(size: int) -> None:
+    leapt = np.where(T >= 500, 4.0, 1.0) * SLOW
+    (found,) = judged(("", weights(SLOW, leapt)), size=size)
+    assert found.rule == "weight_leap" and found.layer == "layers.1"
+    assert found.step == 512 and found.onset_step == 480
+
+
+def test_weights_that_grow_slowly_or_move_at_first_do_not_leap() -> None:
+    early = 8 * np.minimum(1 + T / 30, 3.0)
+    assert not judged(("", weights(SLOW, early)))
+    often = 8 * 1.3 ** (T // EVERY % 4)  # to and fro by the same
+    assert not judged(("", weights(SLOW, often)))
+
+
+def test_a_layer_that_is_unfrozen_is_no_leap() -> None:
+    thawed = np.where(T >= 500, 40.0, np.nan)
+    assert not judged(("", weights(SLOW, thawed)))
+
+
+def test_a_step_of_six_times_the_weights_needs_no_past_and_a_first_step_is_none() -> None:
+    thrown = np.where(T >= 3, 60.0, 8.0)
+    assert fired("weight_leap", ("", weights(thrown)))[0].step == 3
+    from_nothing = np.where(T >= 1, 8.0, 0.5)
+    assert not judged(("", weights(from_nothing)))
+
+
+def test_weights_many_times_as_large_as_they_began_are_told_at_any_pace() -> None:
+    grown = 8 * np.exp(T / 150)
+    found = fired("weight_leap", ("", weights(grown)))
+    assert found and "as large as they began" in found[0].title
+    scalar = 0.01 * np.exp(T / 150)  # a temperature
+    assert not fired("weight_leap", ("", weights(scalar)))
+
+
+def test_gradients_far_above_those_of_the_untrained_model() -> None:
+    jitter = noise(rng(), N, 0.3)
+    uneven = 0.1 * jitter * np.interp(T, [0, 60, 90, 300, 330, N], [1, 1, 30, 30, 2000, 2000])
+    sides = Trace({"grad_norm": uneven, "loss": -T / 10.0}), Trace({"loss": -T / 10.0})
+    (found, *_) = fired("grad_level", ("generator", sides[0]), ("critic", sides[1]))
+    assert 320 <= found.step <= 380
+    below = Trace({"grad_norm": 0.03 * uneven, "loss": decay(T)})
+    assert not fired("grad_level", ("", below)), "norms near a usual clip harm nobody"
+    variance = np.interp(T, [0, 90, 400], [1, 1, 100]) * jitter
+    assert not fired("grad_level", ("", Trace({"grad_norm": variance, "loss": decay(T)})))
+
+
+def critic(values: Array, loss: Array) -> tuple[tuple[str, Trace], ...]:
+    """Q-values now and then, in a table of their own, beside the critic's loss."""
+    seldom = np.where(T % 5 == 0, values, np.nan)
+    table = Trace({"q_mean": seldom, "q_std": 0.3 * np.abs(seldom)})
+    return ("critic", Trace({"loss": loss})), ("critic", table)
+
+
+def test_a_critic_whose_errors_dwarf_its_values() -> None:
+    crawls, loss = 0.05 + T / 100.0, 1e8 * noise(rng(1), N, 0.5)
+    (found, *_) = fired("reward_scale", *critic(crawls, loss), gamma="0.95")
+    assert found.step <= 220 and found.scope == "critic"
+    near = critic(300 * (1 - np.exp(-T / 200)), 1e5 * np.exp(-T / 200) * noise(rng(1), N, 0.5))
+    assert not judged(*near, gamma="0.95"), "large rewards that the critic comes near to"
+    modest = critic(0.05 + T / 1000.0, 4.0 * noise(rng(1), N, 0.5))
+    assert not fired("reward_scale", *modest, gamma="0.95")
+
+
+def test_rewards_too_small_to_move_a_policy() -> None:
+    uniform = 1.79 * noise(rng(2), N, 0.002)
+
+    def told(rewards: Array, entropy: Array) -> bool:
+        trace = Trace({"reward": rewards, "entropy": entropy})
+        return bool(fired("tiny_rewards", ("", trace)))
+
+    paid = noise(rng(3), N, 0.3)
+    assert told(4e-6 * paid, uniform)
+    assert not told(0.5 * paid, uniform)
+    assert not told(4e-6 * paid, uniform * np.exp(-T / 400)), "the policy does move"
+    assert not told(0.0 * paid, uniform), "nothing was earned yet: sparse rewards"
+
+
+@pytest.mark.parametrize(("first", "told"), [(400.0, False), (20.0, True)])
+def test_a_norm_above_the_clip_from_the_first_record_on_is_the_scale_of_the_loss(
+    first: float, told: bool
+) -> None:
+    ratio = first + (400 - first) * np.minimum(1, T / 150)
+    loss = (40 + 400 * np.exp(-T / 40)) * noise(rng(4), N, 0.1)
+    trace = Trace({"grad_norm": ratio * noise(rng(5), N, 0.1), "clip_threshold": np.ones(N),
+                   "loss": loss})  # fmt: skip
+    assert bool(fired("clip_saturation", ("", trace))) is told
+
+
+def in_turn(share: float, loss: Array) -> list[Finding]:
+    """Two layers, of which each report measures one."""
+    detector = RunDetector(RUN, {})
+    found: list[Finding] = []
+    for start in range(0, N, 40):
+        cut = slice(start, start + 40)
+        found += detector.update(Block("", "train", T[cut], T[cut] * 0.1, {"loss": loss[cut]}))
+        name = ("first",) if start % 80 else ("second",)
+        report = {"saturated_fraction_layer": (name, np.array([[share]]))}
+        step = T[cut][-1:]
+        found += detector.update(Block("", "train", step, step * 0.1, {}, report))
+    return [one for one in alarms(found) if one.rule == "saturated_units"]
+
+
+def test_layers_that_are_measured_in_turn_are_judged_by_their_own_reports() -> None:
+    flat = 2.3 * noise(rng(6), N, 0.01)
+    assert in_turn(1.0, flat)
+    assert not in_turn(0.4, flat)
+
+
+def test_a_layer_without_a_living_unit_is_told_though_something_was_learnt_before() -> None:
+    loss = (1.6 + 0.7 * np.exp(-T / 20)) * noise(rng(7), N, 0.01)
+    assert in_turn(1.0, loss)
+    assert not in_turn(1.0, decay(T) * noise(rng(7), N, 0.01)), "it learns on"
+
+
+def game(own: Array, other: Array) -> list[Finding]:
+    sides = ("discriminator", Trace({"loss": own})), ("generator", Trace({"loss": other}))
+    return fired("adversary", *sides, scopes="discriminator,generator")
+
+
+def test_a_discriminator_that_wins_within_the_first_records() -> None:
+    own = np.maximum(0.04, 1.386 * np.exp(-T / 12)) * noise(rng(8), N, 0.3)
+    other = np.where(T < 8, 0.69, 5.0) * noise(rng(9), N, 0.1)
+    assert game(own, other)[0].step <= 160
+    even = np.maximum(0.25, 1.386 * np.exp(-T / 12)) * noise(rng(8), N, 0.3)
+    assert not game(even, other)
+
+
+def test_a_policy_without_gradient_that_earns_no_more_is_not_solved() -> None:
+    norm = np.where(T < 300, 0.5, 0.0)
+    loss = np.where(T < 300, -0.5, 0.0)
+
+    def told(late: float) -> bool:
+        rewards = np.where(T < 300, np.minimum(1, T / 150), late)
+        trace = Trace({"grad_norm": norm, "loss": loss, "reward": rewards})
+        return bool(fired("idle_weights", ("", trace)))
+
+    assert told(0.0) and not told(1.0)
