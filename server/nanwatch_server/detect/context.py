@@ -33,6 +33,8 @@ REWARDED = frozenset({"reward", "reward_abs_max", "q_mean", "q_max", "explained_
 """Kinds that only reinforcement learning has."""
 REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", "gae_lambda",
                   "n_envs", "num_envs", "ent_coef", "clip_range", "learning_starts")  # fmt: skip
+CLASSES = ("classes", "num_classes", "n_classes")
+"""Facts that tell of a classifier."""
 _SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
 UNKNOWN = Progress()
 """Of scopes without a loss; never written to."""
@@ -145,7 +147,7 @@ class Context:
     def guessing(self) -> float:
         """Cross-entropy of guessing among the classes that the configuration names; else NaN."""
         if "guessing" not in self._known:
-            classes = fact_number(self.facts, "classes", "num_classes", "n_classes")
+            classes = fact_number(self.facts, *CLASSES)
             chance = math.log(classes) if classes is not None and classes >= 2 else math.nan
             self._known["guessing"] = chance
         return self._known["guessing"]
@@ -167,6 +169,7 @@ class Context:
             gamma = fact_number(self.facts, "gamma")
             schedule = any(_SCHEDULE.search(key.lower()) for key in self.facts)
             likely = gamma is not None and gamma >= 0.9 and not schedule
+            likely = likely and fact(self.facts, *CLASSES) is None
             if not (likely or self.kinds & REWARDED or fact(self.facts, *REWARDED_FACTS)):
                 return None
         return gamma if gamma is not None and 0 < gamma < 1 else None
@@ -189,6 +192,14 @@ class Context:
         while too few were logged to tell."""
         gained, kept = self._gains(step)
         return None if math.isnan(gained) else gained > 0 and kept > 0.5
+
+    def sign(self, step: int) -> int:
+        """-1 or 1 if all medians of rewards up to `step` were below or above 0; else 0, also while
+        there are too few."""
+        values = self.returns.upto(step, self.returns.medians.capacity)
+        if len(values) < PAYS_TICKS:
+            return 0
+        return int(values.min() > 0) - int(values.max() < 0)
 
     def fell(self, step: int) -> bool:
         """True if the rewards had risen and half of that is gone again."""

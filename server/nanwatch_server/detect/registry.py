@@ -15,6 +15,7 @@ from nanwatch_server.detect.rules.constant_loss import ConstantLoss
 from nanwatch_server.detect.rules.dead_units import DeadUnits, SaturatedUnits
 from nanwatch_server.detect.rules.entropy_collapse import EntropyCollapse
 from nanwatch_server.detect.rules.explained_variance import ExplainedVariance
+from nanwatch_server.detect.rules.flat_validation import FlatValidation
 from nanwatch_server.detect.rules.grad_explosion import GradExplosion
 from nanwatch_server.detect.rules.grad_level import GradLevel
 from nanwatch_server.detect.rules.grad_spike import GradSpike
@@ -29,7 +30,9 @@ from nanwatch_server.detect.rules.nonfinite import NonFinite
 from nanwatch_server.detect.rules.oscillation import Oscillation
 from nanwatch_server.detect.rules.plateau import Plateau
 from nanwatch_server.detect.rules.policy_shift import PolicyShift
+from nanwatch_server.detect.rules.posterior_collapse import PosteriorCollapse
 from nanwatch_server.detect.rules.q_growth import QGrowth
+from nanwatch_server.detect.rules.rate_gone import RateGone
 from nanwatch_server.detect.rules.repaired import Repaired
 from nanwatch_server.detect.rules.replay_health import ReplayHealth
 from nanwatch_server.detect.rules.reward_scale import RewardScale, TinyRewards
@@ -55,6 +58,7 @@ RULES: tuple[type[Rule], ...] = (
     TargetGap,
     Surge,
     ValidationLoss,
+    FlatValidation,
     LossExplosion,
     LossGrowth,
     LossSpike,
@@ -65,6 +69,8 @@ RULES: tuple[type[Rule], ...] = (
     MaskedNaN,
     Repaired,
     IdleWeights,
+    RateGone,
+    PosteriorCollapse,
     VanishingGradient,
     DeadUnits,
     SaturatedUnits,

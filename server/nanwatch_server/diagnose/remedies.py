@@ -207,6 +207,17 @@ def restore_lr(case: Case) -> Suggestion:
     )
 
 
+def smaller_beta(case: Case) -> Suggestion:
+    """A KL term that weighs less at first."""
+    name = next((key for key in ("kl_weight", "beta", "kl_beta") if key in case.facts), "beta")
+    return Suggestion(
+        text="Weigh the KL term less: sum the reconstruction over its dimensions as the KL is, "
+        "warm its weight up from 0 over the first thousand steps, or allow some free bits.",
+        treats="cause",
+        copy=f"{name}: 0.01",
+    )
+
+
 def check_graph(case: Case) -> Suggestion:
     """Loss and optimizer speak of different weights."""
     return Suggestion(

@@ -34,7 +34,7 @@ def _signs_plateau(case: Case) -> Signs:
 
 
 def _try_still(case: Case) -> list[Suggestion]:
-    found = case.of("idle_weights")
+    found = case.of("rate_gone") or case.of("idle_weights")
     kind = found.kind if found is not None else ""
     first = do.restore_lr(case) if kind == "lr" else do.check_graph(case)
     return [first, do.stop(case), do.checkpoint(case)]
@@ -64,11 +64,17 @@ def _try_overfit(case: Case) -> list[Suggestion]:
     return [do.regularise(case), do.roll_back(case), do.stop(case), do.checkpoint(case)]
 
 
+def _try_posterior(case: Case) -> list[Suggestion]:
+    return [do.smaller_beta(case), do.stop(case), do.checkpoint(case)]
+
+
 def _try_stall(case: Case) -> list[Suggestion]:
     return [do.find_the_block(case), do.stop(case), do.checkpoint(case)]
 
 
 def _score_still(case: Case) -> float:
+    if case.has("rate_gone"):
+        return 0.84
     if not case.has("idle_weights"):
         return 0.0
     no_gradient = any(f.rule == "idle_weights" and f.kind == "grad_norm" for f in case.findings)
@@ -80,16 +86,16 @@ def _score_plateau(case: Case) -> float:
     small = case.of("update_ratio")
     if small is not None and "too small" in small.title:
         return 0.6
-    return 0.45 if case.has("plateau") else 0.0
+    return 0.45 if case.has("plateau") or case.has("flat_validation") else 0.0
 
 
 STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "frozen-weights",
         _score_still,
-        ("idle_weights",),
-        "Steps are taken and the loss prints, but the weights never change: nothing can be learnt, "
-        "however long it runs.",
+        ("idle_weights", "rate_gone"),
+        "Steps are taken and the loss prints, but the weights do not change, or by next to "
+        "nothing: nothing can be learnt, however long it runs.",
         _signs_still,
         _try_still,
     ),
@@ -125,11 +131,20 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "not-learning",
         _score_plateau,
-        ("plateau", "update_ratio"),
+        ("plateau", "flat_validation", "update_ratio"),
         "The loss stands where it began, and noise does not explain it. Labels, the learning rate "
         "or the graph between loss and weights are the usual reasons.",
         _signs_plateau,
         _try_plateau,
+    ),
+    Syndrome(
+        "posterior-collapse",
+        lambda case: 0.8 if case.has("posterior_collapse") else 0.0,
+        ("posterior_collapse",),
+        "The KL term outweighs what the latent code brings to the reconstruction, so the encoder "
+        "gives the prior for every input and the decoder learns to do without it.",
+        lambda case: ([], []),
+        _try_posterior,
     ),
     Syndrome(
         "overfitting",

@@ -200,3 +200,72 @@ def test_a_policy_without_gradient_that_earns_no_more_is_not_solved() -> None:
         return bool(fired("idle_weights", ("", trace)))
 
     assert told(0.0) and not told(1.0)
+
+
+def test_a_loss_that_is_zero_out_of_the_blue_is_no_solution() -> None:
+    norm = np.where(T < 400, 0.5, 0.0)
+
+    def told(before: Array) -> bool:
+        loss = np.where(T < 400, before, 0.0)
+        return bool(fired("idle_weights", ("", Trace({"grad_norm": norm, "loss": loss}))))
+
+    assert told(np.maximum(0.2, np.exp(-T / 60)))
+    assert not told(np.exp(-T / 60)), "it came down to nothing before"
+
+
+@pytest.mark.parametrize(("level", "told"), [(1.0, True), (0.4, False)])
+def test_a_rate_that_is_gone_before_anything_was_learnt(level: float, told: bool) -> None:
+    loss = (level + (2.3 - level) * np.exp(-T / 30) if level < 1 else 2.3) * noise(rng(1), N, 0.01)
+    decayed = Trace({"loss": loss, "lr": 1e-3 * 0.9**T})
+    assert bool(fired("rate_gone", ("", decayed), gamma="0.9", classes="6")) is told
+
+
+def test_a_rate_that_falls_by_less_or_warms_up_is_not_gone() -> None:
+    loss = 2.3 * noise(rng(1), N, 0.01)
+    for rate in (1e-3 * np.maximum(0.01, 1 - T / 100), 1e-6 + 1e-3 * T / N):
+        assert not fired("rate_gone", ("", Trace({"loss": loss, "lr": rate})))
+
+
+def evaluations(losses: Array, trained: Array) -> list[Finding]:
+    """A training with an evaluation every 40 attempts."""
+    detector = RunDetector(RUN, {})
+    found: list[Finding] = []
+    for number, loss in enumerate(losses):
+        cut = slice(number * 40, number * 40 + 40)
+        found += detector.update(Block("", "train", T[cut], T[cut] * 0.1, {"loss": trained[cut]}))
+        step = T[cut][-1:]
+        found += detector.update(Block("", "val", step, step * 0.1, {"loss": np.array([loss])}))
+    return [one for one in alarms(found) if one.rule == "flat_validation"]
+
+
+def test_evaluations_that_never_move_show_what_noise_hides() -> None:
+    noisy = 9e4 * noise(rng(2), N, 0.3)
+    flat = 2.35e5 * (1 - 1e-5 * np.arange(20))
+    (found, *_) = evaluations(flat, noisy)
+    assert found.step == 319
+    assert not evaluations(2.35e5 * (1 - 1e-2 * np.arange(20)), noisy)
+    learning = noisy * np.exp(-T / 100)
+    assert not evaluations(flat, learning), "it learns, if not what the evaluation asks"
+
+
+def test_a_latent_code_that_says_nothing() -> None:
+    collapsed = 0.001 + 0.25 * np.exp(-T / 5)
+    loss = 1.0 * noise(rng(3), N, 0.02)
+
+    def told(kl: Array, **facts: str) -> bool:
+        return bool(fired("posterior_collapse", ("", Trace({"kl": kl, "loss": loss})), **facts))
+
+    assert told(collapsed, latent="8")
+    assert not told(collapsed), "a KL that is minimised, as in distillation"
+    assert not told(2 + 20 * np.exp(-T / 50), latent_dim="8")
+    assert not told(np.minimum(1.0, T / 300), latent="8"), "warmed up"
+
+
+@pytest.mark.parametrize(("reward", "told"), [(-1.5, True), (1.5, False)])
+def test_values_of_a_sign_that_no_reward_has(reward: float, told: bool) -> None:
+    values = np.where(T < 200, -0.1, 2.0 * 2.0 ** (np.minimum(T, 600) / 150))
+    table = Trace({"q_mean": values, "q_max": values + 1, "q_min": values - 1})
+    paid = Trace({"reward": reward * noise(rng(4), N, 0.1)})
+    found = fired("q_growth", ("", paid), ("critic", table), gamma="0.95")
+    assert bool(found) is told
+    assert not told or "not" in found[0].message

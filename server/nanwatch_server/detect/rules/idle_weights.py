@@ -100,10 +100,19 @@ class IdleWeights(Rule):
             )
             lasted = step - self.begins[index] + 1
             if lasted >= patience and self.streaks[index] >= self.limits["records"]:
-                # a hinge that every row satisfies, unless it is a policy that earns no more
-                solved = loss is not None and loss[at] == 0 and not self.context.fell(step)
+                solved = loss is not None and loss[at] == 0 and self._solved(index, step)
                 severities[at] = 1 if solved or self._converged(index) else 2
         return severities, begins
+
+    def _solved(self, index: int, step: int) -> bool:
+        """A loss of 0 is an end where it had come down (a hinge that every row satisfies), or
+        where a policy still earns what it did; it is none where a number stands in for NaN."""
+        if self.context.learns_policy():
+            return not self.context.fell(step)
+        known = self.context.progress_of(self.scope)
+        before = known.upto(self.begins[index] - 1, 8)
+        before = before[before != 0]
+        return not (before.size and before[-1] > self.limits["solved"] * known.first > 0)
 
     def _converged(self, index: int) -> bool:
         """L-BFGS on all data stops at its tolerance: then it has arrived."""

@@ -11,7 +11,7 @@ from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.growth import GrowthBank, corner
-from nanwatch_server.detect.robust import Ring, cells, hold_last, log_or_nan
+from nanwatch_server.detect.robust import Ring, cells, hold_last, log_or_nan, median
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -24,7 +24,7 @@ class QGrowth(Rule):
 
     name = "q_growth"
     any_of = ("q_min", "q_max", "q_mean", "q_target_mean")
-    STATE = ("alarm", "bank", "last", "beyond", "spread", "reward", "crossed")
+    STATE = ("alarm", "bank", "last", "beyond", "spread", "means", "reward", "crossed")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -35,6 +35,8 @@ class QGrowth(Rule):
         """Records in a row above the bound."""
         self.spread = Ring(1, 8)
         """Standard deviation of Q over the batch, where sent."""
+        self.means = Ring(1, 8)
+        """Mean of Q over the batch, with its sign."""
         self.reward = float("nan")
         self.crossed = -1
         """Step at which the bound was crossed; -1 while below."""
@@ -44,6 +46,7 @@ class QGrowth(Rule):
         known = np.flatnonzero(np.isfinite(size))
         logs = hold_last(log_or_nan(size[None, known]), self.last)
         std = block.scalars.get("q_std", np.full(len(block), np.nan))[known]
+        means = block.scalars.get("q_mean", np.full(len(block), np.nan))[known]
         rewards = self.context.reward_limits[known]
         steps = block.steps[known]
         severities = unknown(size)
@@ -51,11 +54,12 @@ class QGrowth(Rule):
         for start, stop, _ in cells(self.bank.count, len(known)):
             self._count_beyond(logs[0, start:stop], rewards[start:stop], steps[start:stop])
             self.spread.push(std[None, start:stop])
+            self.means.push(means[None, start:stop])
             self.reward = float(rewards[stop - 1])
             if not self.bank.push(logs[:, start:stop], steps[start:stop]):
                 continue
             at = int(known[stop - 1])
-            severities[at] = self._judge()
+            severities[at] = self._judge(int(steps[stop - 1]))
             if severities[at] > 0:
                 words[at] = self._say(int(steps[stop - 1])), self._onset()
         found: list[Finding] = []
@@ -112,7 +116,17 @@ class QGrowth(Rule):
                 return True
         return False
 
-    def _judge(self) -> int:
+    def _against(self, step: int) -> bool:
+        """Values of a sign that no reward ever had, as large as returns are: they were made up."""
+        value, sign = median(self.means.window(8)[0]), self.context.sign(step)
+        if not value * sign < 0 or not math.isfinite(self.reward):
+            return False
+        gamma = self.context.gamma() or self.limits["gamma"]
+        returns = abs(self.context.earned(step)) / (1.0 - gamma)
+        least = max(self.limits["opposed"] * returns, self.limits["opposed_rewards"] * self.reward)
+        return abs(value) >= least
+
+    def _judge(self, step: int) -> int:
         limits = self.limits
         if self.bank.count < limits["warmup_bound"]:
             return 0
@@ -124,7 +138,8 @@ class QGrowth(Rule):
         far = over and level >= math.log(limits["beyond_critical"] * bound)
         over = self.beyond >= limits["records"]
         large = self.bank.count >= limits["warmup"] and self._large(level)
-        if not (far or (over and moving) or (large and moving)):
+        against = self.bank.count >= limits["warmup"] and moving and self._against(step)
+        if not (far or (over and moving) or (large and moving) or against):
             if growing and level > math.log(limits["notice_floor"]):
                 return 1
             return KEEP if over or (large and self.alarm.level >= 2) else 0
@@ -169,6 +184,9 @@ class QGrowth(Rule):
                 f"{number(bound / 2)}: it is at {short(times)}x of that."
             )
             limit = number(bound)
+            if self._against(step):
+                sign = "below" if self.context.sign(step) < 0 else "above"
+                against = f"Every reward so far was {sign} 0, and these values are not."
         else:
             against = "No reward is logged, so the absolute limit counts."
             limit = number(self.limits["absolute"])
@@ -193,4 +211,4 @@ class QGrowth(Rule):
 
     def restart(self) -> None:
         self.bank.restart()
-        self.spread = Ring(1, 8)
+        self.spread, self.means = Ring(1, 8), Ring(1, 8)

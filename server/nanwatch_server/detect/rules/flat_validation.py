@@ -1,0 +1,86 @@
+"""Evaluations that all give the same while the training loss stands still: the same data each time
+show what the noise of batches hides, that nothing is learnt."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.robust import TICK
+from nanwatch_server.detect.rules.validation_loss import CLEAR_EVALUATIONS
+from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence, Finding
+
+
+class FlatValidation(SpeakingRule):
+    """Range of all evaluations so far."""
+
+    name = "flat_validation"
+    kind = "loss"
+    reads = ("loss",)
+    stage = "val"
+    calm = "Validation loss moves"
+    STATE = ("alarm", "count", "low", "high", "begun")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm.clear = CLEAR_EVALUATIONS
+        self.restart()
+
+    def restart(self) -> None:
+        self.count = 0
+        self.low, self.high = math.inf, -math.inf
+        self.begun = -1
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these evaluations."""
+        losses = block.scalars["loss"]
+        severities = unknown(losses)
+        verdicts: dict[int, Verdict] = {}
+        for at in np.flatnonzero(np.isfinite(losses)).tolist():
+            step = int(block.steps[at])
+            verdicts[at] = self._judge(float(losses[at]), step)
+            severities[at] = verdicts[at].severity
+        return self.speak(block, severities, verdicts)
+
+    def _judge(self, loss: float, step: int) -> Verdict:
+        limits = self.limits
+        self.count += 1
+        self.begun = step if self.begun < 0 else self.begun
+        self.low, self.high = min(self.low, loss), max(self.high, loss)
+        size = max(abs(self.low), abs(self.high))
+        if not 0 < self.high - self.low <= limits["range"] * size:
+            return QUIET  # or the same to the last digit: whatever that is, it is no evaluation
+        records = self.progress.upto(step, 1024).size * TICK
+        if self.count < limits["evaluations"] or records < limits["records"]:
+            return Verdict(KEEP)
+        still = self.progress.gained(step, 25) <= limits["gained"]
+        if not still or self.progress.falling(step) or self.context.competes(self.scope):
+            return Verdict(KEEP)
+        return Verdict(2, self.begun, self._say(step))
+
+    def _say(self, step: int) -> Said:
+        share = 100 * (self.high - self.low) / max(abs(self.low), abs(self.high))
+        return Said(
+            title=f"Validation loss the same in {self.count} evaluations: {short(self.high)}",
+            message=(
+                f"All {self.count} evaluations up to step {step} lie between {number(self.low)} "
+                f"and {number(self.high)}, and the training loss stands where it began: nothing "
+                "was learnt."
+            ),
+            evidence=(
+                Evidence(
+                    label="Range of the validation loss",
+                    value=f"{number(share)} %",
+                    limit=f"{number(100 * self.limits['range'])} %",
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )
