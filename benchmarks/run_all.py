@@ -21,6 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 LIMIT_S = 3_600.0
+PACE_TURNS = 2_000_000
 
 INTRODUCTION = """\
 # Benchmarks
@@ -29,7 +30,9 @@ Written by `make bench`. These are figures of one machine at one time; ratios be
 run are what holds elsewhere. Each benchmark is a file in `benchmarks/`, which
 says what it measures and how; `--quick` makes it short. Peers are measured in the same run where
 they are installed (`pip install 'nanwatch[bench]'`, or `NANWATCH_BENCH_MLFLOW_PYTHON` for an
-MLflow in an environment of its own).
+MLflow in an environment of its own). *Pace* is how many million turns of an empty Python loop the
+machine made a second just before: machines that are shared may halve it from one minute to the
+next, and figures of two runs compare only at the same pace.
 """
 
 
@@ -63,6 +66,17 @@ def machine() -> str:
     return ", ".join(words)
 
 
+def pace() -> float:
+    """Million turns a second of an empty loop, the best of five."""
+    best = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(PACE_TURNS):
+            pass
+        best = max(best, PACE_TURNS / (time.perf_counter() - began))
+    return best / 1e6
+
+
 def measure(path: Path, options: list[str]) -> tuple[dict[str, Any] | None, str]:
     """(closing line, table); None if it failed. Shows what it prints as it comes."""
     lines: list[str] = []
@@ -89,10 +103,10 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def rows(path: Path, found: dict[str, Any] | None) -> list[str]:
-    """Lines of the table for one benchmark."""
+def rows(path: Path, found: dict[str, Any] | None, speed: float) -> list[str]:
+    """Lines of the table for one benchmark; `speed` is the machine's pace before it."""
     if found is None:
-        return [f"| `{path.name}` | failed | | | no | |"]
+        return [f"| `{path.name}` | failed | | | no | {speed:.0f} | |"]
     versions = ", ".join(f"{name} {what}" for name, what in found.get("versions", {}).items())
     lines = []
     also = found.get("also", [])
@@ -100,7 +114,8 @@ def rows(path: Path, found: dict[str, Any] | None) -> list[str]:
     own = found.get("own_ok", found["ok"])
     for one, ok in [(found, own), *((other, other["ok"]) for other in also)]:
         target = f"{number(one['value'])} | {one['unit']} | {number(one['target'])}"
-        lines.append(f"| {one['name']} | {target} | {'yes' if ok else 'no'} | {versions} |")
+        met = "yes" if ok else "no"
+        lines.append(f"| {one['name']} | {target} | {met} | {speed:.0f} | {versions} |")
         versions = ""
     return lines
 
@@ -109,7 +124,8 @@ def main_page(table: list[str], details: list[str], options: list[str], about: s
     """The whole of docs/benchmarks.md."""
     how = "quick" if "--quick" in options else "full"
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    head = ["| What | Value | Unit | Target | Met | Versions |", "|---|---|---|---|---|---|"]
+    columns = ("What", "Value", "Unit", "Target", "Met", "Pace", "Versions")
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return "\n".join(
         [INTRODUCTION, f"{date}, {how} run, {about}.", "", *head, *table, "", *details]
     )
@@ -129,10 +145,11 @@ def run() -> int:
     about, table, details, failed = machine(), [], [], []
     for path in chosen:
         print(f"== {path.name}", flush=True)
+        speed = pace()
         found, text = measure(path, options)
         if found is None:
             failed.append(path.name)
-        table += rows(path, found)
+        table += rows(path, found, speed)
         details += [f"## {path.name}", "", "```", text, "```", ""]
     if named:
         print("only some were run: docs/benchmarks.md is left as it is")

@@ -226,9 +226,13 @@ def test_a_rate_that_falls_by_less_or_warms_up_is_not_gone() -> None:
         assert not fired("rate_gone", ("", Trace({"loss": loss, "lr": rate})))
 
 
-def evaluations(losses: Array, trained: Array) -> list[Finding]:
-    """A training with an evaluation every 40 attempts."""
+def evaluations(losses: Array, trained: Array, mark: str = "") -> list[Finding]:
+    """A training with an evaluation every 40 attempts, perhaps the rest of one."""
     detector = RunDetector(RUN, {})
+    if mark:
+        one = Block("", "val", T[:1], T[:1] * 0.1, {"loss": np.array([9.0])})
+        detector.update(one)
+        detector.mark(mark, 0, {})
     found: list[Finding] = []
     for number, loss in enumerate(losses):
         cut = slice(number * 40, number * 40 + 40)
@@ -243,6 +247,7 @@ def test_evaluations_that_never_move_show_what_noise_hides() -> None:
     flat = 2.35e5 * (1 - 1e-5 * np.arange(20))
     (found, *_) = evaluations(flat, noisy)
     assert found.step == 319
+    assert not evaluations(flat, noisy, "resume"), "it may have learnt before"
     assert not evaluations(2.35e5 * (1 - 1e-2 * np.arange(20)), noisy)
     learning = noisy * np.exp(-T / 100)
     assert not evaluations(flat, learning), "it learns, if not what the evaluation asks"

@@ -25,14 +25,17 @@ class FlatValidation(SpeakingRule):
     reads = ("loss",)
     stage = "val"
     calm = "Validation loss moves"
-    STATE = ("alarm", "count", "low", "high", "begun")
+    STATE = ("alarm", "count", "low", "high", "begun", "trained")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
         self.alarm.clear = CLEAR_EVALUATIONS
         self.restart()
+        self.trained = False
+        """What goes on or is tuned further was trained before, and may well stand still."""
 
     def restart(self) -> None:
+        self.trained = True
         self.count = 0
         self.low, self.high = math.inf, -math.inf
         self.begun = -1
@@ -54,6 +57,8 @@ class FlatValidation(SpeakingRule):
         self.begun = step if self.begun < 0 else self.begun
         self.low, self.high = min(self.low, loss), max(self.high, loss)
         size = max(abs(self.low), abs(self.high))
+        if self.trained:
+            return QUIET
         if not 0 < self.high - self.low <= limits["range"] * size:
             return QUIET  # or the same to the last digit: whatever that is, it is no evaluation
         records = self.progress.upto(step, 1024).size * TICK
