@@ -89,7 +89,9 @@ def test_other_limits_on_the_last_runs(store: SqlStore, tmp_path: Path) -> None:
         assert sentence(found) == "would have fired 1× on the last 3 runs, in 1 of them"
         assert (plain(found)["fired"], plain(found)["of"]) == (1, 3)
         off = {"grad_explosion": {"enabled": False}}
-        off |= {name: {"enabled": False} for name in ("grad_spike", "vanishing_gradient")}
+        off |= {
+            name: {"enabled": False} for name in ("grad_level", "grad_spike", "vanishing_gradient")
+        }
         assert (
             sentence(list(replay_runs(reads, runs, off)))
             == "would have fired 0× on the last 3 runs"
