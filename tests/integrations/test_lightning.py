@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,7 @@ def test_skipped_updates_by_hand(pl: Any, watched: Watch) -> None:
 @pytest.mark.parametrize("make", [supervised, adversarial])
 def test_begun_in_the_middle_of_a_training(pl: Any, make: Any, watched: Watch) -> None:
     """Wrappers exist by then, and are not taken for further optimizers."""
+    gc.collect()  # those of the test before would be named beside them
     spies: list[Any] = []
 
     class Begin(pl.Callback):
