@@ -18,6 +18,9 @@ from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.robust import TICK, Ring, cells
 from nanwatch_server.domain.models import Finding
 
+CLEAR_EVALUATIONS = 5
+"""Evaluations without the condition before the all-clear."""
+
 
 class Verdict(NamedTuple):
     """What a rule thinks of the present record."""
@@ -153,6 +156,33 @@ class TickRule(SpeakingRule):
     def restart(self) -> None:
         """Windows begin anew; an alarm that is up stays up until it is clear."""
         self._fresh()
+
+
+class EvaluationRule(SpeakingRule):
+    """Judged at every evaluation: the losses of the stage `val`."""
+
+    kind = "loss"
+    reads = ("loss",)
+    stage = "val"
+
+    def __init__(self, context: Context, scope: str) -> None:
+        super().__init__(context, scope)
+        self.alarm.clear = CLEAR_EVALUATIONS
+        self.restart()
+
+    def judge(self, loss: float, step: int) -> Verdict:
+        """The verdict on one more evaluation."""
+        raise NotImplementedError
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these evaluations."""
+        losses = block.scalars["loss"]
+        severities = unknown(losses)
+        verdicts: dict[int, Verdict] = {}
+        for at in np.flatnonzero(np.isfinite(losses)).tolist():
+            verdicts[at] = self.judge(float(losses[at]), int(block.steps[at]))
+            severities[at] = verdicts[at].severity
+        return self.speak(block, severities, verdicts)
 
 
 class LayerRule(SpeakingRule):

@@ -5,32 +5,23 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from nanwatch_server.detect.alarm import KEEP, unknown
-from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.robust import TICK
-from nanwatch_server.detect.rules.validation_loss import CLEAR_EVALUATIONS
-from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
+from nanwatch_server.detect.tick import QUIET, EvaluationRule, Verdict
 from nanwatch_server.domain.facts import number, short
-from nanwatch_server.domain.models import Evidence, Finding
+from nanwatch_server.domain.models import Evidence
 
 
-class FlatValidation(SpeakingRule):
+class FlatValidation(EvaluationRule):
     """Range of all evaluations so far."""
 
     name = "flat_validation"
-    kind = "loss"
-    reads = ("loss",)
-    stage = "val"
     calm = "Validation loss moves"
     STATE = ("alarm", "count", "low", "high", "begun", "trained")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
-        self.alarm.clear = CLEAR_EVALUATIONS
-        self.restart()
         self.trained = False
         """What goes on or is tuned further was trained before, and may well stand still."""
 
@@ -40,18 +31,7 @@ class FlatValidation(SpeakingRule):
         self.low, self.high = math.inf, -math.inf
         self.begun = -1
 
-    def update(self, block: Block) -> list[Finding]:
-        """Findings of these evaluations."""
-        losses = block.scalars["loss"]
-        severities = unknown(losses)
-        verdicts: dict[int, Verdict] = {}
-        for at in np.flatnonzero(np.isfinite(losses)).tolist():
-            step = int(block.steps[at])
-            verdicts[at] = self._judge(float(losses[at]), step)
-            severities[at] = verdicts[at].severity
-        return self.speak(block, severities, verdicts)
-
-    def _judge(self, loss: float, step: int) -> Verdict:
+    def judge(self, loss: float, step: int) -> Verdict:
         limits = self.limits
         self.count += 1
         self.begun = step if self.begun < 0 else self.begun

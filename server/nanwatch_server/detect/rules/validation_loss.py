@@ -7,36 +7,25 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import REPEAT, unknown
-from nanwatch_server.detect.block import Block
-from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.alarm import REPEAT
+from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import Ring, middle
 from nanwatch_server.detect.running import BUFFERS
-from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
+from nanwatch_server.detect.tick import QUIET, EvaluationRule, Verdict
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number, short
-from nanwatch_server.domain.models import Evidence, Finding
+from nanwatch_server.domain.models import Evidence
 
-CLEAR_EVALUATIONS = 5
-"""Evaluations without the condition before the all-clear."""
 OVER = 3
 """Evaluations in a row that must agree."""
 
 
-class ValidationLoss(SpeakingRule):
+class ValidationLoss(EvaluationRule):
     """The last evaluations against the best one and the untrained model."""
 
     name = "validation_loss"
-    kind = "loss"
-    reads = ("loss",)
-    stage = "val"
     calm = "Validation loss near its best again"
     STATE = ("alarm", "recent", "best", "first", "best_step", "drifted")
-
-    def __init__(self, context: Context, scope: str) -> None:
-        super().__init__(context, scope)
-        self.alarm.clear = CLEAR_EVALUATIONS
-        self.restart()
 
     def restart(self) -> None:
         self.recent = Ring(1, OVER)
@@ -46,18 +35,7 @@ class ValidationLoss(SpeakingRule):
         self.drifted = False
         """The running statistics were seen to have moved."""
 
-    def update(self, block: Block) -> list[Finding]:
-        """Findings of these evaluations."""
-        losses = block.scalars["loss"]
-        severities = unknown(losses)
-        verdicts: dict[int, Verdict] = {}
-        for at in np.flatnonzero(np.isfinite(losses)).tolist():
-            step = int(block.steps[at])
-            verdicts[at] = self._judge(float(losses[at]), step)
-            severities[at] = verdicts[at].severity
-        return self.speak(block, severities, verdicts)
-
-    def _judge(self, loss: float, step: int) -> Verdict:
+    def judge(self, loss: float, step: int) -> Verdict:
         self.recent.push(np.array([[loss]]))
         if math.isnan(self.first):
             self.first = loss

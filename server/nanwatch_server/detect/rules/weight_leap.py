@@ -59,25 +59,26 @@ class WeightLeap(LayerRule):
         usual = self._usual(gap)
         self.moves.push(np.array([[abs(move)], [float(gap)]]))
         row = int(np.argmax(np.where(both, now - before, -np.inf)))
-        if self._leaps(move, usual):
-            return Verdict(
-                2, int(since[both].max()), self._say_leap(row, old, new, gap, math.exp(usual))
-            )
+        if limit := self._leaps(move, usual):
+            said = self._say_leap(row, old, new, gap, math.exp(usual), limit)
+            return Verdict(2, int(since[both].max()), said)
         first = _norm(self.begun[both])
         if new >= max(self.limits["floor"], self.limits["grown"] * first):
             return Verdict(2, -1, self._say_grown(row, first, new))
         return QUIET
 
-    def _leaps(self, move: float, usual: float) -> bool:
-        """Far beyond what the weights did before; while little is known only the huge count."""
+    def _leaps(self, move: float, usual: float) -> float:
+        """The ratio that this change is beyond, 0 if none: far beyond what the weights did
+        before, or huge, which is all that counts while little is known."""
         limits = self.limits
         if move >= math.log(limits["alone"]):
-            return self.moves.count > 1  # a first step from weights near 0 is no leap
+            # a first step from weights near 0 is no leap
+            return limits["alone"] if self.moves.count > 1 else 0.0
         if self.moves.count <= limits["records"] or self.step < limits["warmup"]:
-            return False
+            return 0.0
         clear = move >= math.log(limits["leap"]) and move >= limits["usual"] * usual
         far = move >= math.log(limits["far"]) and move >= limits["usual_far"] * usual
-        return clear or far
+        return limits["leap"] if clear else limits["far"] if far else 0.0
 
     def _usual(self, gap: int) -> float:
         """Largest change of those before, more where this one took longer than they did."""
@@ -93,51 +94,40 @@ class WeightLeap(LayerRule):
             self.begun = np.append(self.begun, np.full(more, np.nan))
             self.when = np.append(self.when, np.zeros(more, np.int64))
 
-    def _say_leap(self, row: int, old: float, new: float, gap: int, usual: float) -> Said:
-        layer = self.names[row]
-        return Said(
-            title=f"Weights leap from {short(old)} to {short(new)} within {gap} steps",
-            message=(
-                f"The norm of the weights went from {number(old)} to {number(new)} within {gap} "
-                f"steps before step {self.step}, most in {layer or 'the only layer'}; the largest "
-                f"change of that many steps before was {short(usual)}x. "
-                "An update much larger than those before has thrown them somewhere else."
-            ),
-            evidence=(
-                Evidence(
-                    label=labels.WEIGHTS_LEAPT,
-                    value=number(new),
-                    limit=number(old * self.limits["leap"]),
-                    kind=self.kind,
-                    scope=self.scope,
-                    layer=layer,
-                ),
-            ),
-            kind=self.kind,
-            layer=layer,
+    def _say_leap(
+        self, row: int, old: float, new: float, gap: int, usual: float, limit: float
+    ) -> Said:
+        title = f"Weights leap from {short(old)} to {short(new)} within {gap} steps"
+        message = (
+            f"The norm of the weights went from {number(old)} to {number(new)} within {gap} steps "
+            f"before step {self.step}, most in {self.names[row] or 'the only layer'}; the largest "
+            f"change of that many steps before was {short(usual)}x. "
+            "An update much larger than those before has thrown them somewhere else."
         )
+        return self._said(row, title, message, labels.WEIGHTS_LEAPT, new, old * limit)
 
     def _say_grown(self, row: int, first: float, new: float) -> Said:
+        title = f"Weights are {short(new / first)}x as large as they began: {short(new)}"
+        message = (
+            f"The norm of the weights is {number(new)} at step {self.step}; it began at "
+            f"{number(first)}. Nothing bounds it: neither weight decay nor the loss."
+        )
+        limit = max(self.limits["floor"], self.limits["grown"] * first)
+        return self._said(row, title, message, labels.WEIGHTS_GREW, new, limit)
+
+    def _said(
+        self, row: int, title: str, message: str, label: str, value: float, limit: float
+    ) -> Said:
         layer = self.names[row]
-        return Said(
-            title=f"Weights are {short(new / first)}x as large as they began: {short(new)}",
-            message=(
-                f"The norm of the weights is {number(new)} at step {self.step}; it began at "
-                f"{number(first)}. Nothing bounds it: neither weight decay nor the loss."
-            ),
-            evidence=(
-                Evidence(
-                    label=labels.WEIGHTS_GREW,
-                    value=number(new),
-                    limit=number(first * self.limits["grown"]),
-                    kind=self.kind,
-                    scope=self.scope,
-                    layer=layer,
-                ),
-            ),
+        evidence = Evidence(
+            label=label,
+            value=number(value),
+            limit=number(limit),
             kind=self.kind,
+            scope=self.scope,
             layer=layer,
         )
+        return Said(title, message, (evidence,), self.kind, layer)
 
 
 def _norm(parts: F64) -> float:
