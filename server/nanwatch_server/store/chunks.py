@@ -160,7 +160,7 @@ def spans_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> lis
         query = select(
             span.n, span.series_n, span.level, span.first, span.low, span.high, span.width
         ).where(span.series_n.in_(ids), *_of_run(t.spans, run_id))
-        found += [SpanRef(*row._tuple(), run_id) for row in db.execute(query)]
+        found += [SpanRef._make((*row, run_id)) for row in db.execute(query)]
     return found
 
 

@@ -2,7 +2,8 @@
 reads.
 
 Values that are exact in float32 are kept as float32 (half the bytes before any coding). Times
-are whole milliseconds.
+are whole milliseconds. Arrays that are a line (steps one by one, a constant) are kept as its ends:
+they are most of a summary, and coding them would take the longer part of reading it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,20 @@ LEVEL = 6
 
 _CONFIG = ChunkConfig(compression_level=LEVEL)
 _DTYPES = (np.dtype("<f8"), np.dtype("<f4"), np.dtype("<i8"))
+_LINES = len(_DTYPES)
+"""Added to the index of a type where the array is a line."""
+
 _SIZES = struct.Struct("<BI")
 """(index in `_DTYPES`, bytes that follow) before every array."""
+
+_LINE = struct.Struct("<qqI")
+"""First number, difference to the next (both modulo 2^64; of floats their bits), how many."""
+
+_LINE_MAX = 1 << 24
+"""Longer ones are coded: a damaged length must not ask for all memory there is."""
+
+_BITS = (np.dtype("<i8"), np.dtype("<i4"), np.dtype("<i8"))
+"""Whole numbers with the bits of each of `_DTYPES`."""
 
 
 class CodecError(ValueError):
@@ -34,8 +47,13 @@ def pack(arrays: Sequence[NDArray]) -> bytes:
     """One-dimensional arrays of f8, f4 or i8 as one blob."""
     parts: list[bytes] = []
     for array in arrays:
+        array = np.ascontiguousarray(array)
         kind = _DTYPES.index(array.dtype)
-        data = standalone.simple_compress(np.ascontiguousarray(array), _CONFIG)
+        data = _line_of(array.view(_BITS[kind]), constant=kind < 2)
+        if data:
+            kind += _LINES
+        else:
+            data = standalone.simple_compress(array, _CONFIG)
         parts += [_SIZES.pack(kind, len(data)), data]
     return b"".join(parts)
 
@@ -48,6 +66,10 @@ def unpack(blob: bytes) -> list[NDArray]:
         while at < len(blob):
             kind, size = _SIZES.unpack_from(blob, at)
             at += _SIZES.size
+            if kind >= _LINES:
+                arrays.append(_line(blob[at : at + size], kind - _LINES))
+                at += size
+                continue
             found = standalone.simple_decompress(blob[at : at + size])
             # An empty array leaves nothing from which pcodec could tell its type.
             array = np.empty(0, _DTYPES[kind]) if found is None else np.asarray(found)
@@ -58,6 +80,29 @@ def unpack(blob: bytes) -> list[NDArray]:
     except (struct.error, RuntimeError, IndexError, TypeError) as error:
         raise CodecError(f"a block cannot be read: {error}") from error
     return arrays
+
+
+def _line_of(bits: NDArray, constant: bool) -> bytes:
+    """The line on which these lie, empty if they do not."""
+    n = len(bits)
+    if not 0 < n <= _LINE_MAX or (constant and bits[0] != bits[-1]):
+        return b""
+    stride = int(bits[1]) - int(bits[0]) if n > 1 else 0
+    if not -(1 << 62) < stride < 1 << 62 or (constant and stride):
+        return b""
+    if not (bits[1:] - bits[:-1] == stride).all():
+        return b""
+    return _LINE.pack(int(bits[0]), stride, n)
+
+
+def _line(data: bytes, kind: int) -> NDArray:
+    first, stride, n = _LINE.unpack(data)
+    if n > _LINE_MAX:
+        raise CodecError(f"expected at most {_LINE_MAX} numbers on a line, got {n}")
+    bits = _BITS[kind]
+    if stride:
+        return first + stride * np.arange(n, dtype=bits)
+    return np.full(n, first, bits).view(_DTYPES[kind])
 
 
 def narrowed(values: F64) -> NDArray:

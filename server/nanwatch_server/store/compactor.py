@@ -19,9 +19,11 @@ from nanwatch_server.store.codec import pack_axis, pack_values
 from nanwatch_server.store.history import Columns, History, Index
 from nanwatch_server.store.pyramid import (
     FAN,
+    SPAN_CHUNKS,
     Summary,
     merged,
     pack_summary,
+    reach,
     summary_of,
     unpack_summary,
     width_of,
@@ -170,15 +172,15 @@ def _span_group(work: _Work, history: History, run_id: str) -> None:
     for chunk in work.chunks:
         if chunk.points >= CHUNK_POINTS:
             fresh.setdefault(chunk.series_id, {})[chunk.seq] = chunk
-    wanted = {one: s for one, s in fresh.items() if any((seq + 1) % FAN == 0 for seq in s)}
+    wanted = {one: s for one, s in fresh.items() if any((seq + 1) % SPAN_CHUNKS == 0 for seq in s)}
     indexes = history.index(list(wanted), run_id)
     for series_id, ours in wanted.items():
         pieces = _chunk_pieces(history, indexes[series_id], ours)
         made: dict[tuple[int, int], _Piece] = {}
         for seq in sorted(ours):
             level = 0
-            while (seq + 1) % FAN ** (level + 1) == 0:
-                first = seq + 1 - FAN ** (level + 1)
+            while (seq + 1) % reach(level) == 0:
+                first = seq + 1 - reach(level)
                 inner = _inner(history, indexes[series_id], level, first, pieces, made)
                 span = _span(series_id, level, first, inner)
                 if span is None:
@@ -191,7 +193,7 @@ def _span_group(work: _Work, history: History, run_id: str) -> None:
 def _chunk_pieces(
     history: History, index: Index, fresh: dict[int, FreshChunk]
 ) -> dict[int, _Piece]:
-    first = min(fresh) - min(fresh) % FAN
+    first = min(fresh) - min(fresh) % SPAN_CHUNKS
     pieces = {
         ref.seq: _Piece(
             ref.low,
@@ -222,12 +224,12 @@ def _inner(
     pieces: dict[int, _Piece],
     made: dict[tuple[int, int], _Piece],
 ) -> list[_Piece | None]:
-    """The sixteen pieces under a span."""
+    """The pieces under a span: chunks, or spans of the level below."""
     if level == 0:
-        return [pieces.get(first + i) for i in range(FAN)]
-    reach = FAN**level
+        return [pieces.get(first + i) for i in range(SPAN_CHUNKS)]
+    below = reach(level - 1)
     found: list[_Piece | None] = []
-    for place in range(first, first + FAN * reach, reach):
+    for place in range(first, first + FAN * below, below):
         piece, known = made.get((level - 1, place)), index.spans.get((level - 1, place))
         if piece is None and known is not None:
             piece = _Piece(
@@ -246,10 +248,10 @@ def _span(
 ) -> tuple[FreshSpan, _Piece] | None:
     """One span, or None where steps went back: such a range is read from its chunks."""
     pieces = [piece for piece in inner if piece is not None and piece.in_order]
-    if len(pieces) < FAN or any(b.low < a.high for a, b in itertools.pairwise(pieces)):
+    if len(pieces) < len(inner) or any(b.low < a.high for a, b in itertools.pairwise(pieces)):
         return None
     low, high = pieces[0].low, pieces[-1].high
-    points = CHUNK_POINTS * FAN ** (level + 1)
+    points = CHUNK_POINTS * reach(level)
     width = max(width_of(points, low, high, level), *(piece.width for piece in pieces))
     summary = merged([piece.load() for piece in pieces], width)
     fresh = FreshSpan(series_id, level, first, low, high, width, pack_summary(summary))

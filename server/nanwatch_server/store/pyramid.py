@@ -2,7 +2,8 @@
 
 A level's buckets are as wide as a power of two in steps and begin at multiples of it, like those
 of `buckets`; so buckets of any level merge into those of an answer without loss. On level 0 a
-bucket holds about 64 points, on each level above 16 times as many.
+bucket holds about 64 points, on each level above four times as many, and a span has 1,024 of them
+on every level.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from nanwatch_server.store.buckets import COLUMNS, F64, I64, bucketed
 from nanwatch_server.store.codec import narrowed, pack, unpack
 
 POINTS_A_BUCKET = 64
-FAN = 16
-"""Buckets of one level in one bucket of the next."""
+FAN = 4
+"""Buckets of one level in one bucket of the next. An answer merges up to so many times the buckets
+that it needs: 16 took a cold chart of a million steps twice as long (decision 0053)."""
+
+SPAN_CHUNKS = 16
+"""Chunks under a span of level 0."""
 
 _WHOLE = frozenset(
     ("first_step", "last_step", "min_step", "max_step", "count", "nan", "pinf", "ninf")
@@ -35,6 +40,11 @@ def width_of(points: int, low: int, high: int, level: int = 0) -> int:
     while width * points < wanted * span and width < 1 << 53:
         width *= 2
     return width
+
+
+def reach(level: int) -> int:
+    """Chunks under one span of `level`."""
+    return SPAN_CHUNKS * FAN**level
 
 
 def summary_of(steps: I64, times: F64, values: F64, width: int) -> Summary:

@@ -16,7 +16,7 @@ import numpy as np
 from nanwatch_server.store.buckets import F64, bucketed, width_for
 from nanwatch_server.store.chunks import ChunkRef, SpanRef
 from nanwatch_server.store.history import Columns, History, Index
-from nanwatch_server.store.pyramid import FAN, Summary, merged
+from nanwatch_server.store.pyramid import Summary, merged, reach
 
 CLUSTER_POINTS = 1 << 22
 """Points in memory at once where steps went back and points must be sorted."""
@@ -185,11 +185,10 @@ def _append(
 ) -> None:
     """The chunk's own summary, or a span that covers it, once."""
     last = clean[-1] if clean else None
-    if isinstance(last, SpanRef) and chunk.seq < last.first + FAN ** (last.level + 1):
+    if isinstance(last, SpanRef) and chunk.seq < last.first + reach(last.level):
         return
     for level in reversed(range(index.levels if index.clean else 0)):
-        reach = FAN ** (level + 1)
-        span = index.spans.get((level, chunk.seq - chunk.seq % reach))
+        span = index.spans.get((level, chunk.seq - chunk.seq % reach(level)))
         if (
             span is not None
             and chunk.seq == span.first

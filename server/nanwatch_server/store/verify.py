@@ -20,7 +20,7 @@ from nanwatch_server.domain.audit_chain import first_break
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.chunks import CHUNK_POINTS, DROPPED
 from nanwatch_server.store.codec import CodecError, unpack_axis, unpack_values
-from nanwatch_server.store.pyramid import FAN, unpack_summary
+from nanwatch_server.store.pyramid import reach, unpack_summary
 from nanwatch_server.store.sqlite import reading
 
 Progress = Callable[[str, int, int], None]
@@ -172,10 +172,10 @@ def _chunk(row: Any, axis: tuple[np.ndarray, np.ndarray] | None) -> Iterator[str
 def _spans(db: Connection, result: Verified, progress: Progress) -> None:
     for row in _rows(db, t.spans, (t.spans.c.n,), result, progress):
         where = f"span {row.n} (series {row.series_n})"
-        reach = FAN ** (row.level + 1)
+        under = reach(row.level)
         one = t.chunks.c
         inside = select(func.sum(one.points)).where(
-            one.series_n == row.series_n, one.seq >= row.first, one.seq < row.first + reach
+            one.series_n == row.series_n, one.seq >= row.first, one.seq < row.first + under
         )
         try:
             count = unpack_summary(row.data)["count"].sum()
@@ -183,7 +183,7 @@ def _spans(db: Connection, result: Verified, progress: Progress) -> None:
             result.bad(f"{where}: cannot be decoded: {error}")
             continue
         expected = db.execute(inside).scalar() or 0
-        if count != expected or count > reach * CHUNK_POINTS:
+        if count != expected or count > under * CHUNK_POINTS:
             result.bad(f"{where}: its chunks have {expected} points, it has {count:.0f}")
 
 

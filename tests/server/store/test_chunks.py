@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from nanwatch.contract import frames as f
 from nanwatch_server.domain.models import Stream
@@ -21,6 +21,7 @@ from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import points_of
 from nanwatch_server.store.sql import SqlStore
 from nanwatch_server.store.tail import Tail
+from nanwatch_server.store.verify import verify
 from tests.server.wire import RUN, table
 
 STREAM = Stream(run_id=RUN, rank=0, epoch=1)
@@ -138,9 +139,15 @@ def test_a_million_points_have_a_second_level(run):
         run.compact()
     with run.store.readers.connect() as db:
         levels = db.execute(select(t.spans.c.level, func.count()).group_by(t.spans.c.level)).all()
-    assert dict(map(tuple, levels)) == {0: 16, 1: 1}
-    assert run.check(1, None, None, 300) == "buckets"
+    assert dict(map(tuple, levels)) == {0: 16, 1: 4, 2: 1}
+    for buckets in (300, 900, 2000, 10_000):
+        assert run.check(1, None, None, buckets) == "buckets"
     assert run.check(1, 5, 1_099_990, 2000) == "buckets"
+    with run.store.write() as uow:  # as databases before 0009 are
+        uow.db.execute(delete(t.spans).where(t.spans.c.level == 1))
+    run.reopen()
+    assert run.check(1, 5, 1_099_990, 900) == "buckets"
+    assert verify(run.store.readers).problems == []
 
 
 values = st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.0, 1.0, -2.5, 5e-324, 1e300])

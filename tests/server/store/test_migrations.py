@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from nanwatch_server.domain.models import IncidentState
+from nanwatch_server.store import tables as t
 from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
 from nanwatch_server.store.sql import FILE_NAME, SCHEMA_VERSION, SqlStore
@@ -33,6 +34,22 @@ def test_everything_comes_out_the_same(stored, tmp_path):
             same(store)
         finally:
             store.close()
+
+
+def test_levels_of_sixteen_become_levels_of_four(tmp_path):
+    spans = [(0, 0), (0, 16), (1, 0), (2, 0)]  # (level, first chunk)
+    store = SqlStore(tmp_path)
+    with store.write() as uow:
+        for level, first in spans:
+            row = {"run_id": "r", "series_n": 1, "low": 0, "high": 9, "width": 4, "data": b""}
+            uow.db.execute(t.spans.insert().values(level=level, first=first, **row))
+        uow.db.execute(text("UPDATE alembic_version SET version_num = '0008'"))
+    store.close()
+    store = SqlStore(tmp_path)
+    with store.readers.connect() as db:
+        found = db.execute(select(t.spans.c.level, t.spans.c.first).order_by(t.spans.c.n)).all()
+    assert [tuple(row) for row in found] == [(2 * level, first) for level, first in spans]
+    store.close()
 
 
 def same(store):

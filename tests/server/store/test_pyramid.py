@@ -14,6 +14,7 @@ from nanwatch_server.store.buckets import COLUMNS, bucketed
 from nanwatch_server.store.codec import (
     CodecError,
     narrowed,
+    pack,
     pack_axis,
     pack_values,
     unpack,
@@ -70,10 +71,48 @@ def test_steps_are_exact_and_times_are_milliseconds(axis: list[int], start: floa
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 20, -1])
-def test_a_damaged_block_is_an_error_of_ours(cut: int) -> None:
-    blob = pack_axis(np.arange(1000), np.arange(1000.0))
+@pytest.mark.parametrize("line", [True, False], ids=["line", "coded"])
+def test_a_damaged_block_is_an_error_of_ours(line: bool, cut: int) -> None:
+    steps = np.arange(1000) if line else np.cumsum(np.arange(1000) % 7)
+    blob = pack_axis(steps, np.sqrt(steps))
     with pytest.raises(CodecError):
         unpack(blob[:cut])
+
+
+def test_a_line_of_a_damaged_length_is_an_error_of_ours() -> None:
+    blob = bytearray(pack([np.arange(1000)]))
+    blob[-4:] = b"\xff" * 4
+    with pytest.raises(CodecError, match="at most"):
+        unpack(bytes(blob))
+
+
+ENDS = [-(2**63), -(2**62), -1, 0, 1, 63, 2**53, 2**62, 2**63 - 1]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(ENDS), st.sampled_from(ENDS), st.integers(0, 70), st.booleans())
+def test_lines_come_back_whatever_their_ends_are(
+    first: int, stride: int, n: int, bent: bool
+) -> None:
+    with np.errstate(over="ignore"):
+        column = np.int64(first) + np.int64(stride) * np.arange(n)
+    if bent and n:
+        column[-1] ^= 1
+    (back,) = unpack(pack([column]))
+    assert back.dtype == column.dtype
+    assert back.tolist() == column.tolist()
+
+
+@pytest.mark.parametrize("value", [*ODD, 0.25])
+@pytest.mark.parametrize("n", [1, 2, 4096])
+def test_a_constant_takes_few_bytes_and_keeps_its_bits(value: float, n: int) -> None:
+    column = np.full(n, value)
+    blob = pack_values(column)
+    assert len(blob) == 25
+    assert bits(unpack_values(blob)) == bits(column)
+    if n > 2:
+        column[n // 2] = 7.0
+        assert bits(unpack_values(pack_values(column))) == bits(column)
 
 
 def same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
@@ -127,7 +166,13 @@ def test_one_spike_and_one_nan_in_ten_million_points_are_seen() -> None:
 
 @pytest.mark.parametrize(
     ("points", "low", "high", "level", "width"),
-    [(4096, 0, 4095, 0, 64), (4096, 0, 4095, 1, 1024), (4096, 0, 40950, 0, 1024), (1, 7, 7, 0, 64)],
+    [
+        (4096, 0, 4095, 0, 64),
+        (4096, 0, 4095, 1, 256),
+        (4096, 0, 4095, 2, 1024),
+        (4096, 0, 40950, 0, 1024),
+        (1, 7, 7, 0, 64),
+    ],
 )
 def test_a_bucket_holds_about_64_points(
     points: int, low: int, high: int, level: int, width: int
