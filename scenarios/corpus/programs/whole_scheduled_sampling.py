@@ -33,7 +33,7 @@ class Pen(nn.Module):
         self.head = nn.Linear(hidden, 2)
 
     def forward(self, points: torch.Tensor, own: float) -> torch.Tensor:
-        """Points 1 to the last; from the fourth on the input is its own answer with chance `own`."""
+        """Points 1 to the last; later inputs are own answers with chance `own`."""
         h, now, answers = points.new_zeros(len(points), self.hidden), points[:, 0], []
         for place in range(1, points.shape[1]):
             h = self.cell(now, h)

@@ -1,5 +1,5 @@
-"""A net for the state of bearings is pretrained on one plant and tuned to the next at a twentieth of
-the rate, with layer-wise decay of the rates and weight decay: weights hardly move and the loss,
+"""A net for the state of bearings is pretrained on one plant and tuned to the next at a twentieth
+of the rate, with layer-wise decay of the rates and weight decay: weights hardly move and the loss,
 which leaps up with the new plant, comes down slowly but for good."""
 
 from __future__ import annotations
