@@ -92,9 +92,13 @@ class Browser:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """JSON answer of a POST. Raises RuntimeError with the server's own words."""
+        return self.send("POST", path, body)
+
+    def send(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        """The same for any method that carries a body."""
         request = urllib.request.Request(
             self._url + path,
-            method="POST",
+            method=method,
             data=json.dumps(body).encode(),
             headers={
                 "Content-Type": "application/json",
