@@ -31,7 +31,7 @@ def grids(n: int, peak: float) -> torch.Tensor:
 class Forecaster(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(1, hidden, num_layers=2, batch_first=True)
+        self.lstm = nn.LSTM(1, hidden, batch_first=True)
         self.head = nn.Linear(hidden, CONFIG["per_day"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

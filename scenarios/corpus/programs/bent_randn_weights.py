@@ -15,7 +15,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="lm", sick=True, cause="init-too-large", seeds=4)
-CONFIG = {"lr": 1e-4, "batch_size": 16, "length": 16, "steps": 400, "classes": 18, "heads": 2}
+CONFIG = {"lr": 1e-4, "batch_size": 12, "length": 12, "steps": 400, "classes": 18, "heads": 2}
 
 
 class Block(nn.Module):

@@ -1,6 +1,6 @@
 """A small language model of chess-like moves is trained by Muon (orthogonalised momentum), written
 out. The rate was taken over from SGD; since each update has all its singular values near one, steps
-are as long as the weights themselves, and the loss stays about chance. Cure: 0.01.
+are longer than the weights themselves, and the loss rises above chance and stays there. Cure: 0.01.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="lm", sick=True, cause="lr-too-high", seeds=4)
-CONFIG = {"lr": 0.3, "momentum": 0.95, "adam_lr": 3e-3, "weight_decay": 0.1, "classes": 32}
+CONFIG = {"lr": 0.8, "momentum": 0.95, "adam_lr": 3e-3, "weight_decay": 0.1, "classes": 32}
 CONFIG |= {"batch_size": 32, "context": 4, "width": 32, "steps": 480, "warmup": 100}
 
 

@@ -17,7 +17,7 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="rl-on-policy", sick=True, cause="entropy-collapse", seeds=4)
-CONFIG = {"lr": 4e-3, "kl_weight": 0.1, "kl_wanted": 1.0, "letters": 10, "length": 6}
+CONFIG = {"lr": 6e-3, "kl_weight": 0.1, "kl_wanted": 1.0, "letters": 10, "length": 6}
 CONFIG |= {"batch_size": 48, "hidden": 48, "judge_steps": 120, "steps": 320}
 
 
@@ -80,16 +80,15 @@ def train(seed: int) -> None:
         with torch.no_grad():
             score = judge(F.one_hot(text, letters).float().flatten(1)).squeeze(1)
             far = reference(count, text)[1]
-            kl = (logps.exp() * (logps - far)).sum(2).sum(1)
-            gain = score - kl_weight * kl
-            gain = gain - (gain.sum() - gain) / (count - 1)
+            gain = score - (score.sum() - score) / (count - 1)
+        kl = (logps.exp() * (logps - far)).sum(2).sum(1)
         chosen = logps.gather(2, text[:, :, None]).squeeze(2).sum(1)
-        loss = -(gain * chosen).mean()
+        loss = (kl_weight * kl - gain * chosen).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(writer.parameters(), 5.0)
         optimizer.step()
-        kl_weight *= 0.97 if kl.mean() > config["kl_wanted"] else 1.03
+        kl_weight *= 0.95 if kl.mean().item() > config["kl_wanted"] else 1.05
         entropy = -(logps.exp() * logps).sum(2).mean()
-        run.log(reward=score.mean(), kl=kl.mean(), entropy=entropy)
+        run.log(reward=score.mean(), kl=kl.mean().item(), entropy=entropy.item())
     run.finish()

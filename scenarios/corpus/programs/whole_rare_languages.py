@@ -14,8 +14,8 @@ import nanwatch
 from scenarios.corpus.about import About
 
 ABOUT = About(family="lm", sick=False, seeds=4)
-CONFIG = {"lr": 3e-3, "max_norm": 0.5, "weight_decay": 0.01, "batch_size": 16, "length": 24}
-CONFIG |= {"steps": 620, "classes": 20, "rare_every": 30}
+CONFIG = {"lr": 3e-3, "max_norm": 0.5, "weight_decay": 0.01, "batch_size": 14, "length": 16}
+CONFIG |= {"steps": 460, "classes": 20, "rare_every": 30}
 
 
 class Language:
