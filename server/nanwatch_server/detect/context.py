@@ -117,13 +117,21 @@ class Context:
         return next(iter(self.progress.values())) if len(self.progress) == 1 else UNKNOWN
 
     def competes(self, scope: str) -> bool:
-        """Several optimizers or critics: their losses may rise while all is well."""
-        if scope or self.learns_values():
+        """Several losses or critics: they may rise while all is well. Optimizers that share one
+        loss (a table's own, Muon beside Adam) do not compete."""
+        if self.learns_values() or (scope and self.learns_policy()) or len(self.progress) > 1:
             return True
         if "scopes" not in self._known:
             scopes = {name.strip() for name in self.facts.get("scopes", "").split(",")}
-            self._known["scopes"] = scopes - {""}
-        return len(self._known["scopes"] | (self.progress.keys() - {""})) > 1
+            # `model` and `model2` are optimizers of one module
+            self._known["scopes"] = {name.rstrip("0123456789") for name in scopes - {""}}
+        known: set[str] = self._known["scopes"]
+        return len(known | {name.rstrip("0123456789") for name in self.progress.keys() - {""}}) > 1
+
+    def alone(self, scope: str, step: int) -> bool:
+        """True if no other scope has shown a loss by this step: fits may follow each other."""
+        others = [known for name, known in self.progress.items() if name != scope]
+        return not self.learns_values() and not any(one.upto(step, 1).size for one in others)
 
     def learn(self, facts: Mapping[str, str]) -> None:
         """More facts, or others."""

@@ -19,7 +19,7 @@ from nanwatch_server.detect.running import BUFFERS, RunningStatistics
 from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
 
-VERSION = 7
+VERSION = 8
 """Of the saved state. Another version starts afresh: windows refill within minutes."""
 
 OF_NORMS = tuple(kind for kind in RULES if "grad_norm" in (*kind.reads, *kind.any_of))

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from nanwatch_server.detect.context import Rule
+from nanwatch_server.detect.rules.above_chance import AboveChance
 from nanwatch_server.detect.rules.adam_rms import AdamRms
 from nanwatch_server.detect.rules.adversary import Adversary
 from nanwatch_server.detect.rules.clip_saturation import ClipSaturation
@@ -64,6 +65,7 @@ RULES: tuple[type[Rule], ...] = (
     LossSpike,
     LossDivergence,
     Plateau,
+    AboveChance,
     Oscillation,
     ConstantLoss,
     MaskedNaN,

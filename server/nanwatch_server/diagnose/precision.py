@@ -76,6 +76,12 @@ def _score_buffers(case: Case) -> float:
     return 0.73 if case.has("buffer_drift") else 0.0
 
 
+def _score_logits(case: Case) -> float:
+    if case.has("logit_growth"):
+        return 0.77
+    return 0.5 if case.has("above_chance") else 0.0
+
+
 def _score_weights(case: Case) -> float:
     if case.unbounded:
         return 0.8
@@ -129,8 +135,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "logit-growth",
-        lambda case: 0.77 if case.has("logit_growth") else 0.0,
-        ("logit_growth",),
+        _score_logits,
+        ("logit_growth", "above_chance"),
         "Nothing holds the size of the logits, only their differences count for the loss, so they "
         "drift until the softmax overflows or stops to learn.",
         _signs_logits,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nanwatch_server.diagnose import remedies as do
 from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
@@ -86,7 +87,10 @@ def _score_plateau(case: Case) -> float:
     small = case.of("update_ratio")
     if small is not None and "too small" in small.title:
         return 0.6
-    return 0.45 if case.has("plateau") or case.has("flat_validation") else 0.0
+    if case.has("above_chance") and case.evidence("loss", labels.LOSS_STANDS):
+        return 0.6  # weights that cannot move, rather than logits too large
+    still = ("plateau", "flat_validation", "above_chance")
+    return 0.45 if any(map(case.has, still)) else 0.0
 
 
 STANDSTILLS: tuple[Syndrome, ...] = (
@@ -131,7 +135,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "not-learning",
         _score_plateau,
-        ("plateau", "flat_validation", "update_ratio"),
+        ("plateau", "flat_validation", "above_chance", "update_ratio"),
         "The loss stands where it began, and noise does not explain it. Labels, the learning rate "
         "or the graph between loss and weights are the usual reasons.",
         _signs_plateau,

@@ -14,5 +14,7 @@ STATISTICS_MOVED = "Running variance since the best evaluation"
 STATISTICS_UNFIT = "Evaluation over training, with running statistics"
 """Of evaluations far worse than training and than an untrained model, of a model that evaluates
 with statistics of its own."""
+LOSS_STANDS = "Gained since the start"
+"""Of a loss that never was as low as guessing and does not fall."""
 EXCEPTION_NOTE = "exception: "
 """How the text of a mark begins that tells of the exception which ended a training."""

@@ -9,6 +9,7 @@ from families import RUN, Array, Trace, alarms, decay, noise
 
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.models import Finding
 
 N = 800
@@ -187,7 +188,63 @@ def test_a_discriminator_that_wins_within_the_first_records() -> None:
     other = np.where(T < 8, 0.69, 5.0) * noise(rng(9), N, 0.1)
     assert game(own, other)[0].step <= 160
     even = np.maximum(0.25, 1.386 * np.exp(-T / 12)) * noise(rng(8), N, 0.3)
-    assert not game(even, other)
+    assert not game(even, np.minimum(other, 2.0))
+
+
+def test_one_side_that_beats_the_other_for_long() -> None:
+    own = (0.165 + 0.5 * np.exp(-T / 20)) * noise(rng(8), N, 0.05)
+    other = (0.75 + 6 * (1 - np.exp(-T / 100))) * noise(rng(9), N, 0.05)
+    (found, *_) = game(own, other)
+    assert "beats generator" in found.title and found.step <= 330
+    sides = ("reader", Trace({"loss": own})), ("writer", Trace({"loss": other}))
+    assert fired("adversary", *sides, scopes="reader,writer"), "whatever they are called"
+    comes_back = np.where(T < 280, other, 2.0)
+    assert not game(own, comes_back)
+    rewarded = *sides, ("", Trace({"reward": noise(rng(1), N, 0.1)}))
+    assert not fired("adversary", *rewarded), "an actor's loss rises with the values"
+
+
+@pytest.mark.parametrize("size", [1, N])
+def test_a_loss_that_was_never_near_the_cost_of_guessing(size: int) -> None:
+    sure = (6 + 3 * np.exp(-T / 150)) * noise(rng(1), N, 0.05)
+    (found,) = judged(("", Trace({"loss": sure})), size=size, classes="18")
+    assert found.rule == "above_chance" and found.step == 191 and "2.4x" in found.title
+    assert not judged(("", Trace({"loss": sure}))), "nobody said how many classes there are"
+    long = judged(("", Trace({"loss": sure})), classes="18", max_steps="1000")
+    assert 415 < long[0].step < N, "it fell fast enough to arrive, until it did so no more"
+    flat = judged(("", Trace({"loss": 6 * noise(rng(1), N, 0.02)})), classes="18", max_steps="1000")
+    assert flat[0].step == 415
+    began = (2 + 7 * np.exp(-T / 30)) * noise(rng(1), N, 0.05)
+    assert not fired("above_chance", ("", Trace({"loss": began})), classes="18")
+
+
+def test_a_later_task_may_begin_above_the_cost_of_guessing() -> None:
+    detector = RunDetector(RUN, {"classes": "5"})
+    loss = np.where(T < 200, np.exp(-T / 50), 4.0)
+    trace = Trace({"loss": loss * noise(rng(2), N, 0.02)})
+    found = detector.feed([trace.block(0, 200)])
+    detector.mark("task", 200, {})
+    found += detector.feed([trace.block(200, N)])
+    assert "above_chance" not in {one.rule for one in found}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "told"), [("model,model2", True), ("model", True), ("model,judge", False)]
+)
+def test_optimizers_of_one_loss_do_not_compete(scopes: str, told: bool) -> None:
+    flat = 2.3 * noise(rng(1), N, 0.01)
+    parts = ("model", Trace({"loss": flat})), ("model2", Trace({"grad_norm": flat}))
+    assert bool(fired("plateau", *parts, scopes=scopes, steps=str(N))) is told
+
+
+def test_a_fit_after_another_is_judged_though_both_have_scopes() -> None:
+    sure = 6 * noise(rng(1), N, 0.02)
+    before, after = np.where(T < 300, sure, np.nan), np.where(T >= 300, sure, np.nan)
+    one = ("model", Trace({"loss": sure}))
+    (found,) = fired("above_chance", one, scopes="pretraining,model", classes="18")
+    assert any(item.label == labels.LOSS_STANDS for item in found.evidence)
+    both = ("judge", Trace({"loss": before})), ("model", Trace({"loss": after}))
+    assert [f.scope for f in fired("above_chance", *both, classes="18")] == ["judge"]
 
 
 def test_a_policy_without_gradient_that_earns_no_more_is_not_solved() -> None:
@@ -220,6 +277,14 @@ def test_a_rate_that_is_gone_before_anything_was_learnt(level: float, told: bool
     assert bool(fired("rate_gone", ("", decayed), gamma="0.9", classes="6")) is told
 
 
+def test_a_schedule_that_ends_with_the_run_is_not_gone() -> None:
+    loss = 2.3 * noise(rng(1), N, 0.01)
+    ends = 1e-3 * (1.0001 + np.cos(np.pi * T / N))
+    decayed = "", Trace({"loss": loss, "lr": ends})
+    assert fired("rate_gone", decayed, steps=str(2 * N))
+    assert not fired("rate_gone", decayed, steps=str(N))
+
+
 def test_a_rate_that_falls_by_less_or_warms_up_is_not_gone() -> None:
     loss = 2.3 * noise(rng(1), N, 0.01)
     for rate in (1e-3 * np.maximum(0.01, 1 - T / 100), 1e-6 + 1e-3 * T / N):
@@ -249,6 +314,11 @@ def test_evaluations_that_never_move_show_what_noise_hides() -> None:
     assert found.step == 319
     assert not evaluations(flat, noisy, "resume"), "it may have learnt before"
     assert not evaluations(2.35e5 * (1 - 1e-2 * np.arange(20)), noisy)
+    first = np.where(np.arange(20) == 0, 1.1, 1.0) * flat
+    assert evaluations(first, noisy), "the first may be of the untrained model"
+    bias = np.where(T < 60, 1.15, 1.0) * noisy
+    (late, *_) = evaluations(flat, bias)
+    assert late.step == 639, "only the mean was learnt: that takes more to be told"
     learning = noisy * np.exp(-T / 100)
     assert not evaluations(flat, learning), "it learns, if not what the evaluation asks"
 

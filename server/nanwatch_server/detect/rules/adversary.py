@@ -1,4 +1,5 @@
-"""GANs: the discriminator has won, so the generator gets no gradient it could learn from."""
+"""GANs: the discriminator has won, so the generator gets no gradient it could learn from, or loses
+ever more to it."""
 
 from __future__ import annotations
 
@@ -9,20 +10,25 @@ from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.progress import Progress
-from nanwatch_server.detect.robust import middle
+from nanwatch_server.detect.robust import TICK, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
-from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
 _DISCRIMINATOR = re.compile(r"discriminator|(^|[._])(disc|netd|d|adversary)([._]|$)")
 
 
+BEATEN_OVER = 192
+"""Records of one level: healthy generators lose for a while and come back."""
+
+
 class Adversary(TickRule):
-    """Loss of the discriminator near 0 while the generator's has risen and rises no less."""
+    """Loss of the discriminator near 0 while the generator's has risen and rises no less; or, of
+    any two that are trained in turn, one loss far below its start and the other far above."""
 
     name = "adversary"
     reads = ("loss",)
-    keep = 128
+    keep = BEATEN_OVER
     needs = 128
     calm = "The discriminator can be fooled again"
     OWN = ("begun",)
@@ -33,13 +39,13 @@ class Adversary(TickRule):
 
     @classmethod
     def wants(cls, block: Block) -> bool:
-        """True for a scope that is called like a discriminator."""
-        return super().wants(block) and bool(_DISCRIMINATOR.search(block.scope.lower()))
+        """True for a scope: what is trained alone has no adversary."""
+        return super().wants(block) and bool(block.scope)
 
     @classmethod
     def missing(cls, seen: set[str]) -> str:
         """Why it could not run."""
-        return super().missing(seen) or "no scope called like a discriminator"
+        return super().missing(seen) or "one optimizer only: no adversary"
 
     def judge(self) -> Verdict:
         limits = self.limits
@@ -48,8 +54,11 @@ class Adversary(TickRule):
         if math.isnan(self.begun):
             self.begun = middle(self.last(128)[:4])
         first = max(own.first, self.begun)
-        if not first > 0 or not 0 <= level <= limits["won"] * first:
+        if not first > 0 or not level >= 0:
             return QUIET
+        named = _DISCRIMINATOR.search(self.scope.lower())
+        if not named or not level <= limits["won"] * first:
+            return self._beaten(first)
         others = {s: p for s, p in self.context.progress.items() if s != self.scope}
         rises = {s: self._risen(p) for s, p in others.items() if p.first > 0}
         worst = max(rises, key=lambda scope: rises[scope], default=None)
@@ -83,6 +92,51 @@ class Adversary(TickRule):
             kind="loss",
         )
         return Verdict(2, int(self.steps(128)[0]), said)
+
+    def _beaten(self, first: float) -> Verdict:
+        """Of two that are trained in turn this one wins, and the other loses ever more."""
+        limits = self.limits
+        others = [scope for scope in self.context.progress if scope != self.scope]
+        if len(others) != 1 or self.count < BEATEN_OVER or self.context.learns_policy():
+            return QUIET
+        other = self.context.progress[others[0]]
+        medians = other.upto(self.step, 1024)
+        recent = medians[-BEATEN_OVER // TICK :]
+        level = middle(self.last(BEATEN_OVER))
+        if len(medians) < BEATEN_OVER // TICK or not other.first > 0:
+            return QUIET
+        begun = min(other.first, float(medians[0]))
+        lowest = float(recent.min())
+        if level > limits["wins"] * first or lowest < limits["loses"] * begun or lowest < first:
+            return QUIET
+        now = middle(recent[-8:])
+        said = Said(
+            title=f"{self.scope} beats {others[0]}: {short(level)} against {short(now)}",
+            message=(
+                f"Over {BEATEN_OVER} records up to step {self.step} the loss of {self.scope} is "
+                f"{number(level)} (it began at {number(first)}), that of {others[0]} "
+                f"{number(now)}, {short(now / begun)}x what it began with: one side has won, and "
+                "what it teaches the other is of no use."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss of the side that wins",
+                    value=number(level),
+                    limit=number(limits["wins"] * first),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+                Evidence(
+                    label="Loss of the side that loses",
+                    value=number(now),
+                    limit=number(limits["loses"] * begun),
+                    kind="loss",
+                    scope=others[0],
+                ),
+            ),
+            kind="loss",
+        )
+        return Verdict(2, int(self.steps(BEATEN_OVER)[0]), said)
 
     def _risen(self, generator: Progress) -> float:
         """Share of its present loss that it did not have at first; 0 where it fell."""

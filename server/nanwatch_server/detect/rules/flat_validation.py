@@ -14,7 +14,7 @@ from nanwatch_server.domain.models import Evidence
 
 
 class FlatValidation(EvaluationRule):
-    """Range of all evaluations so far."""
+    """Range of all evaluations so far but the first, which may be of the untrained model."""
 
     name = "flat_validation"
     calm = "Validation loss moves"
@@ -35,16 +35,18 @@ class FlatValidation(EvaluationRule):
         limits = self.limits
         self.count += 1
         self.begun = step if self.begun < 0 else self.begun
-        self.low, self.high = min(self.low, loss), max(self.high, loss)
+        if self.count > 1:
+            self.low, self.high = min(self.low, loss), max(self.high, loss)
         size = max(abs(self.low), abs(self.high))
-        if self.trained:
+        if self.trained or self.count == 1:
             return QUIET
         if not 0 < self.high - self.low <= limits["range"] * size:
             return QUIET  # or the same to the last digit: whatever that is, it is no evaluation
         records = self.progress.upto(step, 1024).size * TICK
         if self.count < limits["evaluations"] or records < limits["records"]:
             return Verdict(KEEP)
-        still = self.progress.gained(step, 25) <= limits["gained"]
+        long = self.count >= 2 * limits["evaluations"]
+        still = self.progress.gained(step, 25) <= limits["gained_long" if long else "gained"]
         if not still or self.progress.falling(step) or self.context.competes(self.scope):
             return Verdict(KEEP)
         return Verdict(2, self.begun, self._say(step))
@@ -54,9 +56,9 @@ class FlatValidation(EvaluationRule):
         return Said(
             title=f"Validation loss the same in {self.count} evaluations: {short(self.high)}",
             message=(
-                f"All {self.count} evaluations up to step {step} lie between {number(self.low)} "
-                f"and {number(self.high)}, and the training loss stands where it began: nothing "
-                "was learnt."
+                f"All evaluations after the first, {self.count - 1} up to step {step}, lie between "
+                f"{number(self.low)} and {number(self.high)}, and the training loss stands where "
+                "it began: nothing was learnt."
             ),
             evidence=(
                 Evidence(
