@@ -8,6 +8,9 @@ from nanwatch_server.diagnose.case import CLIP_NAMES, LR_NAMES, WINDOW_NAMES, Ca
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
+FROM_START = 10
+"""Steps: trouble that began within them leaves nothing to go back to."""
+
 
 def scale_lr(case: Case, factor: float = 0.1) -> Suggestion:
     """Lower the learning rate now."""
@@ -25,7 +28,10 @@ def scale_lr(case: Case, factor: float = 0.1) -> Suggestion:
 def checkpoint(case: Case) -> Suggestion:
     """Keep what there is."""
     return Suggestion(
-        text=f"Save a checkpoint now. To go back, prefer one from before step {case.onset}.",
+        text=f"Save a checkpoint now. To go back, prefer one from before step {case.onset}."
+        if case.onset > FROM_START
+        else "Save a checkpoint now, to look into it: the trouble began with the run, so no "
+        "earlier one is better.",
         treats="symptom",
         command="checkpoint",
     )
@@ -34,7 +40,9 @@ def checkpoint(case: Case) -> Suggestion:
 def stop(case: Case) -> Suggestion:
     """Stop, with a checkpoint."""
     return Suggestion(
-        text=f"Stop the run and go back to a checkpoint from before step {case.onset}.",
+        text=f"Stop the run and go back to a checkpoint from before step {case.onset}."
+        if case.onset > FROM_START
+        else "Stop the run and begin anew: the trouble began with it.",
         treats="symptom",
         command="stop",
         args={"checkpoint": True},
@@ -423,9 +431,12 @@ def weaker_discriminator(case: Case) -> Suggestion:
 
 def roll_back(case: Case) -> Suggestion:
     """Before it began, with smaller steps."""
+    before = case.onset - 100
     return Suggestion(
-        text=f"Go back to a checkpoint from before step {max(0, case.onset - 100)} and go on with "
-        "half the learning rate.",
+        text=f"Go back to a checkpoint from before step {before} and go on with half the learning "
+        "rate."
+        if before > FROM_START
+        else "Begin anew with half the learning rate: there is no checkpoint from long before.",
         treats="symptom",
     )
 

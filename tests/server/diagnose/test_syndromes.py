@@ -257,6 +257,14 @@ def test_other_findings_are_told_with_their_onset() -> None:
     assert "Also: Norm 41 (since step 300)" in found.what
 
 
+@pytest.mark.parametrize(("onset", "back"), [(1, False), (300, True)])
+def test_one_can_go_back_only_to_before_the_trouble(onset: int, back: bool) -> None:
+    for findings in ([growth(onset_step=onset)], [finding("validation_loss", onset_step=onset)]):
+        tries = " ".join(one.text for one in diagnose(findings, {}).suggestions)
+        assert ("before step" in tries) is back
+        assert ("began with" in tries or "Begin anew" in tries) is not back
+
+
 def test_forecast_counts_doublings_to_overflow() -> None:
     found = diagnose([growth(norm="4096")], {})
     left = steps_left(4096, 20, 3.4e38)
