@@ -75,6 +75,7 @@ BLUE = growth(
 )
 THROWN = Evidence(label=labels.WEIGHTS_LEAPT, value="60", kind="param_norm_layer")
 GREW = Evidence(label=labels.WEIGHTS_GREW, value="900", kind="param_norm_layer")
+STANDS = Evidence(label=labels.LOSS_STANDS, value="1 %, and falls no more", kind="loss")
 SKIPS = Evidence(label="Skipped in a row", value="100", kind="update_applied")
 CASES = [
     ("exploding-gradient", [growth()], {"recurrent": "1"}),
@@ -132,6 +133,8 @@ CASES = [
     ("dead-units", [finding("dead_units", C), finding("plateau")], {}),
     ("saturated-units", [finding("saturated_units")], {"activation": "tanh"}),
     ("not-learning", [finding("plateau")], {}),
+    ("not-learning", [finding("above_chance", evidence=(STANDS,))], {}),
+    ("logit-growth", [finding("above_chance")], {}),
     ("stall", [finding("stall")], {}),
     ("gan-collapse", [finding("adversary")], {}),
     ("gan-divergence", [growth(scope="generator")], {}),
