@@ -182,6 +182,10 @@ class Context:
                 return None
         return gamma if gamma is not None and 0 < gamma < 1 else None
 
+    def undiscounted(self) -> bool:
+        """True if the configuration asks for a discount factor of 1."""
+        return fact_number(self.facts, "gamma", "discount", "discount_factor") == 1.0
+
     def learns_values(self) -> bool:
         """True for reinforcement learning, where losses of critics may rise in good health."""
         return self.gamma() is not None

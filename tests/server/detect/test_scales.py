@@ -78,6 +78,13 @@ def test_weights_that_grow_slowly_or_move_at_first_do_not_leap() -> None:
     assert not judged(("", weights(SLOW, often)))
 
 
+def test_weights_that_begin_near_zero_may_grow() -> None:
+    early = 0.05 + 30 * (1 - np.exp(-T / 60))
+    trace = weights(early)
+    trace.layers["param_norm_layer"][1][:, [9, 17]] = early[[9, 17]]
+    assert not judged(("", trace))
+
+
 def test_a_layer_that_is_unfrozen_is_no_leap() -> None:
     thawed = np.where(T >= 500, 40.0, np.nan)
     assert not judged(("", weights(SLOW, thawed)))
@@ -344,3 +351,52 @@ def test_values_of_a_sign_that_no_reward_has(reward: float, told: bool) -> None:
     found = fired("q_growth", ("", paid), ("critic", table), gamma="0.95")
     assert bool(found) is told
     assert not told or "not" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("gamma", "spread", "told"), [("1.0", 0.02, True), ("1.0", 0.3, False), ("0.99", 0.02, False)]
+)
+def test_values_that_rise_together_without_a_discount(
+    gamma: str, spread: float, told: bool
+) -> None:
+    values = 0.06 * T
+    table = Trace({"q_mean": values, "q_std": spread * values, "q_max": values * 1.05})
+    paid = Trace({"reward": 0.7 * noise(rng(4), N, 0.05)})
+    found = fired("q_growth", ("", paid), ("critic", table), gamma=gamma)
+    assert bool(found) is told
+    assert not told or "gamma is 1" in found[0].message
+
+
+def test_a_distance_to_a_reference_is_none_of_a_step() -> None:
+    kl = Trace({"kl": 3 * (1 - np.exp(-T / 100)), "reward": noise(rng(5), N, 0.1)})
+    assert fired("policy_shift", ("", kl))
+    assert not fired("policy_shift", ("", kl), kl_weight="0.3")
+    far = Trace({"kl": 13 * (1 - np.exp(-T / 100)), "reward": noise(rng(5), N, 0.1)})
+    (found, *_) = fired("policy_shift", ("", far), kl_weight="0.3")
+    assert "to the reference" in found.title
+
+
+def test_a_loss_that_comes_down_to_guessing_and_no_further() -> None:
+    comes = (1.62 + 600 * np.exp(-T / 20)) * noise(rng(6), N, 0.05)
+    (found, *_) = fired("plateau", ("", Trace({"loss": comes})), classes="5")
+    assert "no better than guessing (1.609)" in found.title and 500 <= found.step <= 530
+    better = (1.2 + 600 * np.exp(-T / 20)) * noise(rng(6), N, 0.05)
+    assert not fired("plateau", ("", Trace({"loss": better})), classes="5")
+
+
+@pytest.mark.parametrize(("level", "told"), [(4.0, True), (2.0, False)])
+def test_what_is_evaluated_tells_of_games_as_well(level: float, told: bool) -> None:
+    detector = RunDetector(RUN, {"scopes": "maker,judge"})
+    falls = 0.7 * np.exp(-T / 100)
+    found: list[Finding] = []
+    for number in range(20):
+        cut = slice(number * 40, number * 40 + 40)
+        for scope in ("maker", "judge"):
+            found += detector.update(
+                Block(scope, "train", T[cut], T[cut] * 0.1, {"loss": falls[cut]})
+            )
+        step, loss = T[cut][-1:], np.array([1.0 if number < 2 else level])
+        found += detector.update(Block("", "val", step, step * 0.1, {"loss": loss}))
+    warned = [one for one in alarms(found) if one.rule == "validation_loss"]
+    assert bool(warned) is told
+    assert not told or warned[0].step == 40 * 10 - 1

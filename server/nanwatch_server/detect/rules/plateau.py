@@ -22,38 +22,50 @@ class Plateau(TickRule):
     needs = 64
     every = 32
     calm = "Loss falls"
-    OWN = ("begun",)
+    OWN = ("begun", "lowest")
 
     def begin(self) -> None:
         self.begun = -1
         """Step of the first record."""
+        self.lowest = math.inf
+        """Lowest median of 64 so far."""
 
     def judge(self) -> Verdict:
         limits = self.limits
         if self.begun < 0:
             self.begun = int(self.steps(64)[0])
+        level = middle(self.last(64))
+        self.lowest = min(self.lowest, level)
         planned = limits["share"] * self.context.planned()
-        patience = min(limits["patience"], max(limits["least"], planned))
+        chance = self.context.guessing()
+        # it may have come from far above: a KL term, a start that was sure of wrong answers
+        guesses = self._never_below(chance) and level <= 1.5 * chance
+        blind = guesses and math.isinf(planned)  # nobody said how long it may take
+        most = limits["patience_guessing" if blind else "patience"]
+        patience = min(most, max(limits["least"], planned))
         if self.context.competes(self.scope) or self.count < min(limits["records"], patience):
             return QUIET
         gained = self.progress.gained(self.step, 25)
-        chance = self.context.guessing()
-        guesses = abs(middle(self.last(64)) - chance) <= limits["gained"] * chance
         falling = self.progress.falling(self.step)
         if math.isnan(gained) or falling or (gained > limits["gained"] and not guesses):
             return QUIET
         if gained < -limits["gained"]:
             return Verdict(KEEP)  # it rose: other rules speak of that
-        level = middle(self.last(64))
         # where the noise would hide what was learnt, its absence says nothing
-        sharp = self.progress.blur(self.step, 25) <= limits["blur"]
+        sharp = guesses or self.progress.blur(self.step, 25) <= limits["blur"]
         patient = self.count >= patience
         return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
 
+    def _never_below(self, chance: float) -> bool:
+        return self.lowest >= (1 - self.limits["below"]) * chance
+
     def _say(self, level: float) -> Said:
-        first = self.progress.first
+        first, chance = self.progress.first, self.context.guessing()
+        title = f"Loss has not moved from {number(first)} in {self.count} records"
+        if self._never_below(chance):
+            title = f"Loss no better than guessing ({number(chance)}) in {self.count} records"
         return Said(
-            title=f"Loss has not moved from {number(first)} in {self.count} records",
+            title=title,
             message=(
                 f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
                 f"{number(first)}. {self._why(level)}, so nothing was learnt."
@@ -72,6 +84,8 @@ class Plateau(TickRule):
 
     def _why(self, level: float) -> str:
         chance = self.context.guessing()
-        if abs(level - chance) <= self.limits["gained"] * chance:
-            return f"Guessing among the classes gives {number(chance)}"
+        if self._never_below(chance):
+            return (
+                f"Guessing among the classes gives {number(chance)}, and it was never much better"
+            )
         return "The difference is within the noise"

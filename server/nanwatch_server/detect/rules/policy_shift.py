@@ -7,8 +7,13 @@ import numpy as np
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
-from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.facts import fact_number, number, short
 from nanwatch_server.domain.models import Evidence
+
+REFERENCE = ("kl", "kl_weight", "kl_coef", "kl_coeff", "kl_beta", "kl_penalty", "init_kl_coef",
+             "ref_kl")  # fmt: skip
+"""Names of the weight of a penalty: then the KL is that to a model that stays, which grows as
+rewards do, and not that of a step."""
 
 
 class PolicyShift(TickRule):
@@ -25,26 +30,33 @@ class PolicyShift(TickRule):
         if not self.context.learns_policy():
             return QUIET
         window = self.last(24)
-        beyond = window > limits["large"]
+        reference = fact_number(self.context.facts, *REFERENCE) is not None
+        large = limits["large_reference" if reference else "large"]
+        beyond = window > large
         hits = int(beyond.sum())
         if not beyond[-8:].any():
             return Verdict(KEEP) if hits >= limits["often"] else QUIET
         top = float(np.max(window))
-        # against a fixed reference (as in learning from preferences) it grows as rewards do
         harmful = hits >= limits["often"] and not self.context.pays(self.step)
         severity = 2 if harmful else 1
         said = Said(
-            title=f"Policy moves too far: KL {short(top)} a step",
+            title=f"Policy moves too far: KL {short(top)} "
+            + ("to the reference" if reference else "a step"),
             message=(
-                f"KL divergence exceeded {number(limits['large'])} in {hits} of the last "
-                f"{len(window)} records, the largest {number(top)} by step {self.step}; 0.01 to "
-                "0.05 is usual. Such updates undo what was learnt."
+                f"KL divergence exceeded {number(large)} in {hits} of the last "
+                f"{len(window)} records, the largest {number(top)} by step {self.step}; "
+                + (
+                    "the reference would hardly ever do what the policy does, and rewards that "
+                    "were learnt near it say little there."
+                    if reference
+                    else "0.01 to 0.05 is usual. Such updates undo what was learnt."
+                )
             ),
             evidence=(
                 Evidence(
                     label="KL",
                     value=number(top),
-                    limit=number(limits["large"]),
+                    limit=number(large),
                     kind="kl",
                     scope=self.scope,
                 ),

@@ -126,6 +126,22 @@ class QGrowth(Rule):
         least = max(self.limits["opposed"] * returns, self.limits["opposed_rewards"] * self.reward)
         return abs(value) >= least
 
+    def _drifts(self) -> bool:
+        """Without a discount, values of all states rise together by a reward at every update:
+        nothing ends the episodes, so there is nothing that they could come to."""
+        value = abs(median(self.means.window(8)[0]))
+        spread = median(self.spread.window(8)[0])
+        if not value >= self.limits["drift_rewards"] * self.reward > 0:
+            return False
+        if not spread <= self.limits["drift_spread"] * value:
+            return False
+        above = self.bank.levels[1]
+        window = above.values.window(16)[0]
+        if len(window) < 16 or not np.isfinite(window).all():
+            return False
+        rises = window[-1] - window[0] >= math.log1p(self.limits["drift_rises"])
+        return rises and window[-1] >= above.high[0] - 0.05 and self.context.undiscounted()
+
     def _judge(self, step: int) -> int:
         limits = self.limits
         if self.bank.count < limits["warmup_bound"]:
@@ -139,7 +155,8 @@ class QGrowth(Rule):
         over = self.beyond >= limits["records"]
         large = self.bank.count >= limits["warmup"] and self._large(level)
         against = self.bank.count >= limits["warmup"] and moving and self._against(step)
-        if not (far or (over and moving) or (large and moving) or against):
+        drifts = self.bank.count >= limits["warmup"] and self._drifts()
+        if not (far or (over and moving) or (large and moving) or against or drifts):
             if growing and level > math.log(limits["notice_floor"]):
                 return 1
             return KEEP if over or (large and self.alarm.level >= 2) else 0
@@ -187,6 +204,12 @@ class QGrowth(Rule):
             if self._against(step):
                 sign = "below" if self.context.sign(step) < 0 else "above"
                 against = f"Every reward so far was {sign} 0, and these values are not."
+            elif self._drifts():
+                against = (
+                    f"gamma is 1, rewards are at most {number(self.reward)}, and the values of all "
+                    "states rise together: nothing ends their sum. Cut targets at the end of an "
+                    "episode (done), or discount."
+                )
         else:
             against = "No reward is logged, so the absolute limit counts."
             limit = number(self.limits["absolute"])

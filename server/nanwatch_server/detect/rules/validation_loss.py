@@ -25,13 +25,15 @@ class ValidationLoss(EvaluationRule):
 
     name = "validation_loss"
     calm = "Validation loss near its best again"
-    STATE = ("alarm", "recent", "best", "first", "best_step", "drifted")
+    STATE = ("alarm", "recent", "best", "first", "best_step", "drifted", "beyond")
 
     def restart(self) -> None:
         self.recent = Ring(1, OVER)
         self.best = math.inf
         self.first = math.nan
         self.best_step = -1
+        self.beyond = 0
+        """Evaluations in a row far above the first one."""
         self.drifted = False
         """The running statistics were seen to have moved."""
 
@@ -40,6 +42,7 @@ class ValidationLoss(EvaluationRule):
         if math.isnan(self.first):
             self.first = loss
         window = self.recent.window(OVER)[0]
+        self.beyond = self.beyond + 1 if loss >= self.limits["ratio"] * self.first > 0 else 0
         if len(window) == OVER and middle(window) < self.best:
             self.best, self.best_step = middle(window), step
             if (buffers := self.context.buffers.get(self.scope)) is not None:
@@ -55,7 +58,9 @@ class ValidationLoss(EvaluationRule):
         if not self.drifted and self._drift()[0] >= self.limits["drift"]:
             self.drifted = True
             self.alarm.last_emit = min(self.alarm.last_emit, self.alarm.seen - REPEAT)  # news
-        severity = 1 if self.context.competes(self.scope) else 2
+        # whoever wins, what is evaluated is the same each time
+        never = self.beyond >= self.limits["beyond"]
+        severity = 1 if self.context.competes(self.scope) and not never else 2
         said = self._say(middle(window), step)
         if apart and (buffers := self.context.buffers.get(self.scope)) and buffers.names:
             said.evidence += (self._unfit(lowest, step, buffers.names[0]),)

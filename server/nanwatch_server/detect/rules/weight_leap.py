@@ -36,7 +36,7 @@ class WeightLeap(LayerRule):
         self.norms: F64 = np.empty(0)
         """Newest norm of each layer."""
         self.begun: F64 = np.empty(0)
-        """First norm of each layer."""
+        """Largest norm of each layer within the first steps: weights may begin near 0."""
         self.when: I64 = np.empty(0, np.int64)
         """Step of the newest norm of each layer."""
         self.moves = Ring(2, PAST)
@@ -50,7 +50,8 @@ class WeightLeap(LayerRule):
         before, since = self.norms.copy(), self.when.copy()
         measured = np.isfinite(now)
         self.norms[measured], self.when[measured] = now[measured], self.step
-        np.copyto(self.begun, now, where=measured & np.isnan(self.begun))
+        early = measured & (np.isnan(self.begun) | (self.step < self.limits["warmup"]))
+        np.copyto(self.begun, np.fmax(self.begun, now), where=early)
         if not both.any():
             return QUIET
         old, new = _norm(before[both]), _norm(now[both])
@@ -72,8 +73,8 @@ class WeightLeap(LayerRule):
         before, or huge, which is all that counts while little is known."""
         limits = self.limits
         if move >= math.log(limits["alone"]):
-            # a first step from weights near 0 is no leap
-            return limits["alone"] if self.moves.count > 1 else 0.0
+            # first steps from weights near 0 are no leap, each smaller than the one before
+            return limits["alone"] if self.moves.count > 1 and move >= usual else 0.0
         if self.moves.count <= limits["records"] or self.step < limits["warmup"]:
             return 0.0
         clear = move >= math.log(limits["leap"]) and move >= limits["usual"] * usual
