@@ -226,6 +226,15 @@ def smaller_beta(case: Case) -> Suggestion:
     )
 
 
+def clear_later(case: Case) -> Suggestion:
+    """The order of the three calls."""
+    return Suggestion(
+        text="Call `zero_grad()` before `backward()` or after `step()`, never between the two.",
+        treats="cause",
+        copy="optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
+    )
+
+
 def check_graph(case: Case) -> Suggestion:
     """Loss and optimizer speak of different weights."""
     return Suggestion(

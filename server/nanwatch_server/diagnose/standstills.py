@@ -38,6 +38,8 @@ def _try_still(case: Case) -> list[Suggestion]:
     found = case.of("rate_gone") or case.of("idle_weights")
     kind = found.kind if found is not None else ""
     first = do.restore_lr(case) if kind == "lr" else do.check_graph(case)
+    if case.evidence("update_norm", labels.CLEARED_EARLY):
+        first = do.clear_later(case)
     return [first, do.stop(case), do.checkpoint(case)]
 
 

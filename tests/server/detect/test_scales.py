@@ -46,8 +46,8 @@ def measured(block: Block) -> Block:
     )
 
 
-def fired(rule: str, *tables: tuple[str, Trace], **facts: str) -> list[Finding]:
-    return [found for found in judged(*tables, **facts) if found.rule == rule]
+def fired(rule: str, *tables: tuple[str, Trace], size: int = 100, **facts: str) -> list[Finding]:
+    return [found for found in judged(*tables, size=size, **facts) if found.rule == rule]
 
 
 def weights(*layers: Array) -> Trace:
@@ -400,3 +400,15 @@ def test_what_is_evaluated_tells_of_games_as_well(level: float, told: bool) -> N
     warned = [one for one in alarms(found) if one.rule == "validation_loss"]
     assert bool(warned) is told
     assert not told or warned[0].step == 40 * 10 - 1
+
+
+@pytest.mark.parametrize("size", [1, 100, N])
+@pytest.mark.parametrize("between", [True, False])
+def test_gradients_that_are_cleared_before_each_step_are_named(size: int, between: bool) -> None:
+    """Every other attempt is thrown away by `zero_grad`, and the step behind it finds nothing."""
+    thrown = (T % 2 == 1) & between
+    rows = {"grad_norm": np.where(T % 2 == 1, 0.5, np.nan), "skip_reason": 2.0 * thrown}
+    attempts = Trace({"loss": 2.4 * noise(rng(1), N, 0.01), **rows})
+    updates = Trace({"update_norm": np.where((T % 8 == 0) & (T > 0), 0.0, np.nan)})
+    found = fired("idle_weights", ("", attempts), ("", updates), size=size)
+    assert found and ("cleared before each step" in found[0].title) is between

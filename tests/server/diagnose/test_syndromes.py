@@ -268,6 +268,12 @@ def test_one_can_go_back_only_to_before_the_trouble(onset: int, back: bool) -> N
         assert ("began with" in tries or "Begin anew" in tries) is not back
 
 
+def test_calls_in_the_wrong_order_are_put_right() -> None:
+    cleared = Evidence(label=labels.CLEARED_EARLY, value="12", kind="update_norm")
+    (first, *_) = diagnose([finding("idle_weights", evidence=(cleared,))], {}).suggestions
+    assert first.copy is not None and first.copy.endswith("loss.backward()\noptimizer.step()")
+
+
 def test_forecast_counts_doublings_to_overflow() -> None:
     found = diagnose([growth(norm="4096")], {})
     left = steps_left(4096, 20, 3.4e38)

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from nanwatch_server.detect.alarm import Alarm
 from nanwatch_server.detect.block import I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
+from nanwatch_server.detect.robust import Ring
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact
 from nanwatch_server.domain.models import Evidence, Finding
+
+USER_SKIPPED = 2
+"""`skip_reason` of an attempt whose gradients were cleared without a step (docs of the kinds)."""
+
+THROWN_KEPT = 256
+"""... so many of them: updates are measured in tables of their own and come later."""
 
 
 class _Sign(NamedTuple):
@@ -38,7 +46,7 @@ class IdleWeights(Rule):
 
     name = "idle_weights"
     any_of = tuple(sign.kind for sign in SIGNS)
-    STATE = ("alarms", "streaks", "begins", "moved")
+    STATE = ("alarms", "streaks", "begins", "moved", "thrown", "cleared")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -50,9 +58,14 @@ class IdleWeights(Rule):
         self.begins = [-1] * len(SIGNS)
         self.moved = [-1] * len(SIGNS)
         """Step of the first record that was not zero."""
+        self.thrown = Ring(1, THROWN_KEPT, np.int64)
+        """Newest attempts whose gradients the user cleared without a step."""
+        self.cleared = 0
+        """Updates of zero in a row that came right behind such an attempt."""
 
     def update(self, block: Block) -> list[Finding]:
         found: list[Finding] = []
+        self._look_for_cleared(block)
         for index, sign in enumerate(SIGNS):
             values = block.scalars.get(sign.kind)
             if values is None:
@@ -72,6 +85,18 @@ class IdleWeights(Rule):
                 said = self._say(sign, alarm, event.what == "clear", block, event.at)
                 found.append(finding(self.context, self.name, block, event, alarm.onset, said))
         return found
+
+    def _look_for_cleared(self, block: Block) -> None:
+        """Whether each update of zero has such an attempt right before it."""
+        reasons = block.scalars.get("skip_reason")
+        if reasons is not None and (thrown := reasons == USER_SKIPPED).any():
+            self.thrown.push(block.steps[None, thrown])
+        updates = block.scalars.get("update_norm")
+        if updates is None or not self.thrown.count:
+            return
+        behind = np.isin(block.steps - 1, self.thrown.window(THROWN_KEPT)[0])
+        for at in np.flatnonzero(np.isfinite(updates)).tolist():
+            self.cleared = self.cleared + 1 if updates[at] == 0 and behind[at] else 0
 
     def _severities(
         self, index: int, zero: NDArray[np.bool_], block: Block
@@ -123,6 +148,8 @@ class IdleWeights(Rule):
         if clear:
             return cleared(f"{sign.label}: no longer", sign.kind, alarm)
         step = int(block.steps[at])
+        if sign.kind == "update_norm" and self.cleared >= self.limits["records"]:
+            return self._say_cleared(alarm, step)
         return Said(
             title=f"{sign.label} since step {alarm.onset}: nothing is learnt",
             message=(
@@ -134,4 +161,19 @@ class IdleWeights(Rule):
                          scope=self.scope),
             ),
             kind=sign.kind,
+        )  # fmt: skip
+
+    def _say_cleared(self, alarm: Alarm, step: int) -> Said:
+        return Said(
+            title=f"Gradients are cleared before each step since step {alarm.onset}",
+            message=(
+                f"The last {self.cleared} updates measured up to step {step} are exactly 0, each "
+                "right after gradients that were computed and then cleared: `zero_grad()` stands "
+                "between `backward()` and `step()`, so every step finds nothing."
+            ),
+            evidence=(
+                Evidence(label=labels.CLEARED_EARLY, value=str(self.cleared), kind="update_norm",
+                         scope=self.scope),
+            ),
+            kind="update_norm",
         )  # fmt: skip
