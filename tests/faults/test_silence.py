@@ -48,6 +48,8 @@ class Training:
     def __init__(self, served: Served, folder: Path, held_s: float) -> None:
         folder.mkdir()
         self.served, self.folder, self.id = served, folder, ""
+        self.told: set[str] = set()
+        """Every status that was seen."""
         env = environment(folder / "data", NANWATCH_URL=served.url, NANWATCH_TOKEN=served.token)
         code = TRAIN + textwrap.dedent(TRAINING)
         self.process = subprocess.Popen(
@@ -66,7 +68,9 @@ class Training:
 
     @property
     def status(self) -> str:
-        return self.served.run(self.id)["status"]
+        found = self.served.run(self.id)["status"]
+        self.told.add(found)
+        return found
 
     def silences(self) -> list[dict[str, Any]]:
         """Incidents about it that name silence."""
@@ -132,6 +136,7 @@ def test_silence_is_told_once_and_costs_nothing(served: Served, tmp_path: Path) 
                 lambda one=one, n=stored: served.points(one.id, "v") == n, 60, "points differ"
             )
             assert served.run(one.id)["beat"]["dropped"] == {}
+            assert one.told <= {"live", "stalled", "lost"}
     finally:
         for one in both:
             one.process.kill()

@@ -101,6 +101,8 @@ class Context:
     """`Rewards.read` of the block at hand."""
     progress: dict[str, Progress] = field(default_factory=dict)
     """How the loss of each scope went."""
+    losses_since: dict[str, int] = field(default_factory=dict)
+    """First step at which each scope had a loss, as far as blocks have come."""
     returns: Progress = field(default_factory=Progress)
     """How the rewards went, over all scopes."""
     rates: dict[str, Rates] = field(default_factory=dict)
@@ -119,19 +121,22 @@ class Context:
     def competes(self, scope: str) -> bool:
         """Several losses or critics: they may rise while all is well. Optimizers that share one
         loss (a table's own, Muon beside Adam) do not compete."""
-        if self.learns_values() or (scope and self.learns_policy()) or len(self.progress) > 1:
+        losing = self.progress.keys() | self.losses_since.keys()
+        if self.learns_values() or (scope and self.learns_policy()) or len(losing) > 1:
             return True
         if "scopes" not in self._known:
             scopes = {name.strip() for name in self.facts.get("scopes", "").split(",")}
             # `model` and `model2` are optimizers of one module
-            self._known["scopes"] = {name.rstrip("0123456789") for name in scopes - {""}}
+            self._known["scopes"] = {name.rstrip("0123456789") or name for name in scopes - {""}}
         known: set[str] = self._known["scopes"]
-        return len(known | {name.rstrip("0123456789") for name in self.progress.keys() - {""}}) > 1
+        return len(known | {name.rstrip("0123456789") or name for name in losing - {""}}) > 1
 
     def alone(self, scope: str, step: int) -> bool:
-        """True if no other scope has shown a loss by this step: fits may follow each other."""
+        """True if no other scope has shown a loss by this step: another fit may follow."""
         others = [known for name, known in self.progress.items() if name != scope]
-        return not self.learns_values() and not any(one.upto(step, 1).size for one in others)
+        begun = any(since <= step for name, since in self.losses_since.items() if name != scope)
+        known = any(one.upto(step, 1).size for one in others)
+        return not self.learns_values() and not begun and not known
 
     def learn(self, facts: Mapping[str, str]) -> None:
         """More facts, or others."""

@@ -60,7 +60,7 @@ class RunDetector:
         """Findings of these attempts, oldest first."""
         if not len(block):
             return []
-        self._rewarded(block)
+        self._announced(block)
         return self._update(block)
 
     def _update(self, block: Block) -> list[Finding]:
@@ -118,9 +118,9 @@ class RunDetector:
     def feed(self, blocks: Sequence[Block]) -> list[Finding]:
         """Findings of blocks that came together: in slices, so that rules which ask another
         series how things stood see it, however long the blocks are."""
-        # rewards are a table of their own, and others ask for them
+        # others ask for rewards, which are a table of their own, and who else has a loss
         for block in blocks:
-            self._rewarded(block)
+            self._announced(block)
         if all(len(block) <= SLICE_STEPS for block in blocks):
             return [found for block in blocks if len(block) for found in self._update(block)]
         slices: list[tuple[int, int, Block]] = []
@@ -135,10 +135,14 @@ class RunDetector:
         slices.sort(key=lambda one: one[:2])
         return [found for *_, block in slices for found in self._update(block)]
 
-    def _rewarded(self, block: Block) -> None:
-        """The rewards of a block that came; answers never look past a step."""
+    def _announced(self, block: Block) -> None:
+        """What a block that came holds for others; answers never look past a step."""
         if block.stage != TRAIN:
             return
+        if "loss" in block.scalars and not block.late and len(block):
+            first = int(block.steps[0])
+            known = self.context.losses_since.setdefault(block.scope, first)
+            self.context.losses_since[block.scope] = min(known, first)
         self.context.rewards.learn(block)
         if "reward" in block.scalars:
             self.context.returns.read(block.scalars["reward"], block.steps)

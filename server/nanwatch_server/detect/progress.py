@@ -65,6 +65,12 @@ class Progress(Stateful):
         end = int(np.searchsorted(steps, step, side="right"))
         return self.medians.window(1024)[0][max(0, end - ticks) : end]
 
+    def seen_at(self, step: int) -> int:
+        """Step of the newest median at or before `step`; -1 while there is none."""
+        steps = self.steps.window(1024)[0]
+        end = int(np.searchsorted(steps, step, side="right"))
+        return int(steps[end - 1]) if end else -1
+
     def _spread(self, step: int, ticks: int) -> float:
         steps = self.steps.window(1024)[0]
         end = int(np.searchsorted(steps, step, side="right"))

@@ -85,8 +85,8 @@ POLICIES: tuple[Syndrome, ...] = (
         "gan-collapse",
         lambda case: 0.75 if case.has("adversary") else 0.0,
         ("adversary",),
-        "A discriminator that is always right has a flat loss, so its gradient tells the generator "
-        "nothing about which way is better.",
+        "A side that is always right has a flat loss: a discriminator of that kind tells the "
+        "generator nothing about which way is better.",
         lambda case: ([], []),
         _try_adversary,
     ),

@@ -137,8 +137,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
         "logit-growth",
         _score_logits,
         ("logit_growth", "above_chance"),
-        "Nothing holds the size of the logits, only their differences count for the loss, so they "
-        "drift until the softmax overflows or stops to learn.",
+        "Nothing holds the size of the logits, only their differences count for the loss: they "
+        "begin too large, or drift, until the softmax overflows or stops to learn.",
         _signs_logits,
         _try_logits,
     ),

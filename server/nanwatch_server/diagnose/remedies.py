@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nanwatch_server.diagnose.case import CLIP_NAMES, LR_NAMES, WINDOW_NAMES, Case
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
@@ -430,7 +431,14 @@ def find_the_block(case: Case) -> Suggestion:
 
 
 def weaker_discriminator(case: Case) -> Suggestion:
-    """Give the generator a chance."""
+    """Give the other side a chance."""
+    winner = case.evidence("loss", labels.WINNER)
+    if winner is not None:
+        return Suggestion(
+            text=f"Hold {winner.scope} back: a lower learning rate or fewer updates for it, or "
+            "more for the other. First check the labels that each of the two losses uses.",
+            treats="cause",
+        )
     return Suggestion(
         text="Hold the discriminator back: a lower learning rate for it, spectral normalisation, a "
         "gradient penalty (WGAN-GP), or label smoothing.",

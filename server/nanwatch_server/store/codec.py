@@ -97,6 +97,8 @@ def _line_of(bits: NDArray, constant: bool) -> bytes:
 
 def _line(data: bytes, kind: int) -> NDArray:
     first, stride, n = _LINE.unpack(data)
+    if kind >= len(_DTYPES) or (stride and kind < 2):
+        raise CodecError(f"expected a line of type 0 to 2, got type {kind} and stride {stride}")
     if n > _LINE_MAX:
         raise CodecError(f"expected at most {_LINE_MAX} numbers on a line, got {n}")
     bits = _BITS[kind]

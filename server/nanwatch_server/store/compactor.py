@@ -239,7 +239,10 @@ def _inner(
                 True,
                 lambda known=known: history.summaries([known])[0],
             )
-        found.append(piece)
+        if piece is None:  # made before levels grew by four: what lies under it will do
+            found += _inner(history, index, level - 1, place, pieces, made)
+        else:
+            found.append(piece)
     return found
 
 

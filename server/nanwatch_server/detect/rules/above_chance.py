@@ -24,7 +24,7 @@ class AboveChance(TickRule):
     keep = RECENT
     needs = RECENT
     every = 32
-    calm = "Loss at the cost of guessing, or below"
+    calm = "Loss no longer far above the cost of guessing"
     OWN = ("lowest", "begun")
 
     def __init__(self, context: Context, scope: str) -> None:
@@ -41,19 +41,18 @@ class AboveChance(TickRule):
         # `not >` also where the number of classes is unknown
         if not self.lowest > limits["times"] * chance:
             return QUIET
-        if not self.context.alone(self.scope, self.step):
-            return QUIET
         planned = self.context.planned()
         part = limits["share"] * planned if math.isfinite(planned) else 0.0
-        if self.count < max(limits["records"], part) or self._arrives(planned, chance):
+        early = self.count < limits["records"] or self.step < part
+        if early or not self.context.alone(self.scope, self.step) or self._arrives(planned, chance):
             return Verdict(KEEP)
         return Verdict(2, self.begun, self._say(chance))
 
     def _arrives(self, planned: float, chance: float) -> bool:
         """True if the loss falls so fast that it will be there by the end, or in as long again."""
-        first = self.progress.first
-        end = planned if math.isfinite(planned) else 2.0 * self.count
-        reaches = first - (first - self.lowest) * end / self.count
+        first, taken = self.progress.first, self.step - self.begun + 1
+        left = planned - self.begun if math.isfinite(planned) else 2.0 * taken
+        reaches = first - (first - self.lowest) * left / taken
         return self.progress.falling(self.step) and reaches <= self.limits["times"] * chance
 
     def _say(self, chance: float) -> Said:
@@ -80,7 +79,7 @@ class AboveChance(TickRule):
             title=f"Loss of {short(self.lowest)} is {short(self.lowest / chance)}x the cost of "
             "guessing",
             message=(
-                f"Guessing among the classes costs {number(chance)}; in {self.count} records up to "
+                f"Guessing among the classes costs {number(chance)}; from step {self.begun} to "
                 f"step {self.step} the loss (median of {RECENT}) was never below "
                 f"{number(self.lowest)}: the model is sure of wrong answers. Weights that begin "
                 "too large, labels that do not match, or weights that cannot move are the usual "

@@ -12,6 +12,7 @@ from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.robust import TICK, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
@@ -30,7 +31,7 @@ class Adversary(TickRule):
     reads = ("loss",)
     keep = BEATEN_OVER
     needs = 128
-    calm = "The discriminator can be fooled again"
+    calm = "Neither side wins any more"
     OWN = ("begun",)
 
     def begin(self) -> None:
@@ -45,7 +46,7 @@ class Adversary(TickRule):
     @classmethod
     def missing(cls, seen: set[str]) -> str:
         """Why it could not run."""
-        return super().missing(seen) or "one optimizer only: no adversary"
+        return super().missing(seen) or "no scope of its own: no adversary"
 
     def judge(self) -> Verdict:
         limits = self.limits
@@ -94,18 +95,24 @@ class Adversary(TickRule):
         return Verdict(2, int(self.steps(128)[0]), said)
 
     def _beaten(self, first: float) -> Verdict:
-        """Of two that are trained in turn this one wins, and the other loses ever more."""
+        """Of two that are trained in turn this one wins, and the other loses far more than it did
+        at first, and than this one ever did."""
         limits = self.limits
-        others = [scope for scope in self.context.progress if scope != self.scope]
+        # a loss that the script logs belongs to no side
+        others = [scope for scope in self.context.progress if scope not in (self.scope, "")]
         if len(others) != 1 or self.count < BEATEN_OVER or self.context.learns_policy():
             return QUIET
         other = self.context.progress[others[0]]
         medians = other.upto(self.step, 1024)
         recent = medians[-BEATEN_OVER // TICK :]
         level = middle(self.last(BEATEN_OVER))
-        if len(medians) < BEATEN_OVER // TICK or not other.first > 0:
+        in_turn = other.seen_at(self.step) >= int(self.steps(BEATEN_OVER)[0])
+        if len(medians) < BEATEN_OVER // TICK or not in_turn:
             return QUIET
-        begun = min(other.first, float(medians[0]))
+        # within the first 32 records it may have lost already
+        begun = min(other.first, float(medians[0])) if len(medians) < 1024 else other.first
+        if not begun > 0:
+            return QUIET
         lowest = float(recent.min())
         if level > limits["wins"] * first or lowest < limits["loses"] * begun or lowest < first:
             return QUIET
@@ -115,12 +122,12 @@ class Adversary(TickRule):
             message=(
                 f"Over {BEATEN_OVER} records up to step {self.step} the loss of {self.scope} is "
                 f"{number(level)} (it began at {number(first)}), that of {others[0]} "
-                f"{number(now)}, {short(now / begun)}x what it began with: one side has won, and "
-                "what it teaches the other is of no use."
+                f"{number(now)} at the end, {short(now / begun)}x what it began with: one side has "
+                "won, and what it teaches the other is of no use."
             ),
             evidence=(
                 Evidence(
-                    label="Loss of the side that wins",
+                    label=labels.WINNER,
                     value=number(level),
                     limit=number(limits["wins"] * first),
                     kind="loss",

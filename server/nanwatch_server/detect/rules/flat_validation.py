@@ -52,13 +52,14 @@ class FlatValidation(EvaluationRule):
         return Verdict(2, self.begun, self._say(step))
 
     def _say(self, step: int) -> Said:
+        gained = short(max(0.0, 100 * self.progress.gained(step, 25)))
         share = 100 * (self.high - self.low) / max(abs(self.low), abs(self.high))
         return Said(
-            title=f"Validation loss the same in {self.count} evaluations: {short(self.high)}",
+            title=f"Validation loss the same in {self.count - 1} evaluations: {short(self.high)}",
             message=(
                 f"All evaluations after the first, {self.count - 1} up to step {step}, lie between "
-                f"{number(self.low)} and {number(self.high)}, and the training loss stands where "
-                "it began: nothing was learnt."
+                f"{number(self.low)} and {number(self.high)}, and the training loss is {gained} % "
+                "below its start and falls no more: nothing was learnt that holds."
             ),
             evidence=(
                 Evidence(

@@ -65,7 +65,7 @@ class IdleWeights(Rule):
 
     def update(self, block: Block) -> list[Finding]:
         found: list[Finding] = []
-        self._look_for_cleared(block)
+        behind = self._look_for_cleared(block)
         for index, sign in enumerate(SIGNS):
             values = block.scalars.get(sign.kind)
             if values is None:
@@ -82,21 +82,28 @@ class IdleWeights(Rule):
             for event in alarm.sweep(severities):
                 if event.fresh:
                     alarm.onset = int(begins[event.at])
-                said = self._say(sign, alarm, event.what == "clear", block, event.at)
+                step, clear = int(block.steps[event.at]), event.what == "clear"
+                said = self._say(sign, alarm, clear, step, int(behind[event.at]))
                 found.append(finding(self.context, self.name, block, event, alarm.onset, said))
         return found
 
-    def _look_for_cleared(self, block: Block) -> None:
-        """Whether each update of zero has such an attempt right before it."""
+    def _look_for_cleared(self, block: Block) -> I64:
+        """Per record: how many updates of zero in a row up to it had such an attempt right
+        before them."""
+        found = np.full(len(block), self.cleared, np.int64)
+        before = self.thrown.window(THROWN_KEPT)[0]
         reasons = block.scalars.get("skip_reason")
         if reasons is not None and (thrown := reasons == USER_SKIPPED).any():
+            before = np.concatenate([before, block.steps[thrown]])
             self.thrown.push(block.steps[None, thrown])
         updates = block.scalars.get("update_norm")
-        if updates is None or not self.thrown.count:
-            return
-        behind = np.isin(block.steps - 1, self.thrown.window(THROWN_KEPT)[0])
+        if updates is None or not before.size:
+            return found
+        behind = np.isin(block.steps - 1, before)
         for at in np.flatnonzero(np.isfinite(updates)).tolist():
             self.cleared = self.cleared + 1 if updates[at] == 0 and behind[at] else 0
+            found[at:] = self.cleared
+        return found
 
     def _severities(
         self, index: int, zero: NDArray[np.bool_], block: Block
@@ -144,12 +151,11 @@ class IdleWeights(Rule):
         name = fact(self.context.facts, "optimizer", "optim", "opt") or ""
         return SIGNS[index].kind != "lr" and self.moved[index] >= 0 and "lbfgs" in name.lower()
 
-    def _say(self, sign: _Sign, alarm: Alarm, clear: bool, block: Block, at: int) -> Said:
+    def _say(self, sign: _Sign, alarm: Alarm, clear: bool, step: int, behind: int) -> Said:
         if clear:
             return cleared(f"{sign.label}: no longer", sign.kind, alarm)
-        step = int(block.steps[at])
-        if sign.kind == "update_norm" and self.cleared >= self.limits["records"]:
-            return self._say_cleared(alarm, step)
+        if sign.kind == "update_norm" and behind >= self.limits["records"]:
+            return self._say_cleared(alarm, step, behind)
         return Said(
             title=f"{sign.label} since step {alarm.onset}: nothing is learnt",
             message=(
@@ -163,16 +169,16 @@ class IdleWeights(Rule):
             kind=sign.kind,
         )  # fmt: skip
 
-    def _say_cleared(self, alarm: Alarm, step: int) -> Said:
+    def _say_cleared(self, alarm: Alarm, step: int, behind: int) -> Said:
         return Said(
             title=f"Gradients are cleared before each step since step {alarm.onset}",
             message=(
-                f"The last {self.cleared} updates measured up to step {step} are exactly 0, each "
+                f"The last {behind} updates measured up to step {step} are exactly 0, each "
                 "right after gradients that were computed and then cleared: `zero_grad()` stands "
                 "between `backward()` and `step()`, so every step finds nothing."
             ),
             evidence=(
-                Evidence(label=labels.CLEARED_EARLY, value=str(self.cleared), kind="update_norm",
+                Evidence(label=labels.CLEARED_EARLY, value=str(behind), kind="update_norm",
                          scope=self.scope),
             ),
             kind="update_norm",

@@ -27,6 +27,8 @@ class Plateau(TickRule):
     def begin(self) -> None:
         self.begun = -1
         """Step of the first record."""
+        self.guesses = False
+        """The loss stands where guessing among the classes puts it."""
         self.lowest = math.inf
         """Lowest median of 64 so far."""
 
@@ -39,7 +41,11 @@ class Plateau(TickRule):
         planned = limits["share"] * self.context.planned()
         chance = self.context.guessing()
         # it may have come from far above: a KL term, a start that was sure of wrong answers
-        guesses = self._never_below(chance) and level <= 1.5 * chance
+        self.guesses = (
+            self.lowest >= (1 - limits["below"]) * chance
+            and level <= (1 + limits["above"]) * chance
+        )
+        guesses = self.guesses
         blind = guesses and math.isinf(planned)  # nobody said how long it may take
         most = limits["patience_guessing" if blind else "patience"]
         patience = min(most, max(limits["least"], planned))
@@ -56,13 +62,10 @@ class Plateau(TickRule):
         patient = self.count >= patience
         return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
 
-    def _never_below(self, chance: float) -> bool:
-        return self.lowest >= (1 - self.limits["below"]) * chance
-
     def _say(self, level: float) -> Said:
         first, chance = self.progress.first, self.context.guessing()
         title = f"Loss has not moved from {number(first)} in {self.count} records"
-        if self._never_below(chance):
+        if self.guesses:
             title = f"Loss no better than guessing ({number(chance)}) in {self.count} records"
         return Said(
             title=title,
@@ -84,7 +87,7 @@ class Plateau(TickRule):
 
     def _why(self, level: float) -> str:
         chance = self.context.guessing()
-        if self._never_below(chance):
+        if self.guesses:
             return (
                 f"Guessing among the classes gives {number(chance)}, and it was never much better"
             )

@@ -13,7 +13,9 @@ from nanwatch_server.domain.models import Evidence
 REFERENCE = ("kl", "kl_weight", "kl_coef", "kl_coeff", "kl_beta", "kl_penalty", "init_kl_coef",
              "ref_kl")  # fmt: skip
 """Names of the weight of a penalty: then the KL is that to a model that stays, which grows as
-rewards do, and not that of a step."""
+rewards do, and not that of a step..."""
+STEP = ("target_kl", "kl_target", "desired_kl", "max_kl")
+"""... unless one of these says how far a step may go (PPO, TRPO)."""
 
 
 class PolicyShift(TickRule):
@@ -30,7 +32,8 @@ class PolicyShift(TickRule):
         if not self.context.learns_policy():
             return QUIET
         window = self.last(24)
-        reference = fact_number(self.context.facts, *REFERENCE) is not None
+        reference = (fact_number(self.context.facts, *REFERENCE) or 0.0) > 0
+        reference &= fact_number(self.context.facts, *STEP) is None
         large = limits["large_reference" if reference else "large"]
         beyond = window > large
         hits = int(beyond.sum())

@@ -135,12 +135,11 @@ class QGrowth(Rule):
             return False
         if not spread <= self.limits["drift_spread"] * value:
             return False
-        above = self.bank.levels[1]
-        window = above.values.window(16)[0]
-        if len(window) < 16 or not np.isfinite(window).all():
+        window = self.bank.levels[1].values.window(33)[0]
+        if len(window) < 33 or not np.isfinite(window).all() or not self.context.undiscounted():
             return False
-        rises = window[-1] - window[0] >= math.log1p(self.limits["drift_rises"])
-        return rises and window[-1] >= above.high[0] - 0.05 and self.context.undiscounted()
+        begun, half, now = np.exp(window[[0, 16, 32]])
+        return now - half >= self.limits["drift_steady"] * (half - begun) > 0
 
     def _judge(self, step: int) -> int:
         limits = self.limits
@@ -207,9 +206,10 @@ class QGrowth(Rule):
             elif self._drifts():
                 against = (
                     f"gamma is 1, rewards are at most {number(self.reward)}, and the values of all "
-                    "states rise together: nothing ends their sum. Cut targets at the end of an "
-                    "episode (done), or discount."
+                    "states rise together, no slower than before: it looks as if nothing ended "
+                    "their sum. Cut targets at the end of an episode (done), or discount."
                 )
+                limit = number(self.limits["drift_rewards"] * self.reward)
         else:
             against = "No reward is logged, so the absolute limit counts."
             limit = number(self.limits["absolute"])

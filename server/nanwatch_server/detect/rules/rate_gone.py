@@ -38,7 +38,8 @@ class RateGone(TickRule):
         known = self.progress
         if known.upto(self.step, 1024).size * TICK < limits["records"] or not known.first > 0:
             return Verdict(KEEP)
-        if self.step >= limits["over"] * self.context.planned():
+        planned = self.context.planned()
+        if limits["over"] * planned <= self.since <= self.step <= planned:
             return Verdict(KEEP)  # the schedule ends with the run: `plateau` has its say
         learns = not known.gained(self.step, 16) <= limits["gained"]
         if learns or known.falling(self.step) or self.context.competes(self.scope):

@@ -59,7 +59,7 @@ class ValidationLoss(EvaluationRule):
             self.drifted = True
             self.alarm.last_emit = min(self.alarm.last_emit, self.alarm.seen - REPEAT)  # news
         # whoever wins, what is evaluated is the same each time
-        never = self.beyond >= self.limits["beyond"]
+        never = self.beyond >= self.limits["beyond"] and not self.context.learns_policy()
         severity = 1 if self.context.competes(self.scope) and not never else 2
         said = self._say(middle(window), step)
         if apart and (buffers := self.context.buffers.get(self.scope)) and buffers.names:

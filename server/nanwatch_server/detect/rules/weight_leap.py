@@ -30,13 +30,16 @@ class WeightLeap(LayerRule):
     kind = "param_norm_layer"
     keep = 1
     calm = "Weights settled where they leapt to"
-    OWN = ("norms", "begun", "when", "moves")
+    OWN = ("norms", "begun", "when", "moves", "pace")
 
     def begin(self) -> None:
         self.norms: F64 = np.empty(0)
         """Newest norm of each layer."""
         self.begun: F64 = np.empty(0)
-        """Largest norm of each layer within the first steps: weights may begin near 0."""
+        """First norm of each layer, or what it came to while it rose ever slower within the first
+        steps: weights may begin near 0."""
+        self.pace = math.inf
+        """|Change of the logarithm of the norm| a step, of the last record."""
         self.when: I64 = np.empty(0, np.int64)
         """Step of the newest norm of each layer."""
         self.moves = Ring(2, PAST)
@@ -50,14 +53,16 @@ class WeightLeap(LayerRule):
         before, since = self.norms.copy(), self.when.copy()
         measured = np.isfinite(now)
         self.norms[measured], self.when[measured] = now[measured], self.step
-        early = measured & (np.isnan(self.begun) | (self.step < self.limits["warmup"]))
-        np.copyto(self.begun, np.fmax(self.begun, now), where=early)
+        np.copyto(self.begun, now, where=measured & np.isnan(self.begun))
         if not both.any():
             return QUIET
         old, new = _norm(before[both]), _norm(now[both])
         gap = self.step - int(since[both].max())
         move = math.log(new / old)
         usual = self._usual(gap)
+        pace, self.pace = self.pace, abs(move) / max(1, gap)
+        if self.step < self.limits["warmup"] and self.pace < self.limits["slower"] * pace:
+            np.copyto(self.begun, np.fmax(self.begun, now), where=both)
         self.moves.push(np.array([[abs(move)], [float(gap)]]))
         row = int(np.argmax(np.where(both, now - before, -np.inf)))
         if limit := self._leaps(move, usual):
