@@ -1,5 +1,5 @@
 """GANs: the discriminator has won, so the generator gets no gradient it could learn from, or loses
-ever more to it."""
+far more to it than at first."""
 
 from __future__ import annotations
 
