@@ -5,6 +5,7 @@ Rules compute a severity per record; this state machine turns it into few events
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +43,14 @@ def unknown(values: F64) -> NDArray[np.int8]:
     return np.where(np.isfinite(values), 0, KEEP).astype(np.int8)
 
 
+def severities_of(values: F64, levels: Mapping[int, int]) -> NDArray[np.int8]:
+    """`unknown`, with the severities that were found, by position."""
+    severities = unknown(values)
+    for at, level in levels.items():
+        severities[at] = level
+    return severities
+
+
 class Alarm(Stateful):
     """State of one condition of one scope."""
 
@@ -65,6 +74,14 @@ class Alarm(Stateful):
         over = end - self.last_hit > self.clear  # it may have cleared by then and fire anew
         reminder = self.level >= WARNING and end - self.last_emit >= REPEAT
         return severity > self.level or over or reminder
+
+    def rests(self, records: int, severities: Iterable[int]) -> bool:
+        """True if the alarm is down and these severities, of the next `records` records, do not
+        raise it: they are booked, and `sweep` has nothing to add."""
+        if self.level or any(severity > 0 for severity in severities):
+            return False
+        self.seen += records
+        return True
 
     def sweep(self, severities: NDArray[np.int8]) -> list[Event]:
         """Events of these consecutive records, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,14 +100,16 @@ class Context:
     rewards: Rewards = field(default_factory=Rewards)
     reward_limits: F64 = field(default_factory=lambda: np.empty(0))
     """`Rewards.read` of the block at hand."""
-    progress: dict[str, Progress] = field(default_factory=dict)
+    progress: defaultdict[str, Progress] = field(default_factory=lambda: defaultdict(Progress))
     """How the loss of each scope went."""
     losses_since: dict[str, int] = field(default_factory=dict)
     """First step at which each scope had a loss, as far as blocks have come."""
     returns: Progress = field(default_factory=Progress)
     """How the rewards went, over all scopes."""
-    rates: dict[str, Rates] = field(default_factory=dict)
-    buffers: dict[str, RunningStatistics] = field(default_factory=dict)
+    rates: defaultdict[str, Rates] = field(default_factory=lambda: defaultdict(Rates))
+    buffers: defaultdict[str, RunningStatistics] = field(
+        default_factory=lambda: defaultdict(RunningStatistics)
+    )
     kinds: set[str] = field(default_factory=set)
     """Kinds the run has sent."""
     _known: dict[str, Any] = field(default_factory=dict)

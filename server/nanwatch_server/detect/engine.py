@@ -10,12 +10,11 @@ import numpy as np
 
 from nanwatch_server.detect import died, stall
 from nanwatch_server.detect.block import Block
-from nanwatch_server.detect.context import Context, Rates, Rule
-from nanwatch_server.detect.progress import Progress
+from nanwatch_server.detect.context import Context, Rule
 from nanwatch_server.detect.ranks import Ranks
 from nanwatch_server.detect.registry import ENABLED, RULES, limits
 from nanwatch_server.detect.rules.nonfinite import NonFinite
-from nanwatch_server.detect.running import BUFFERS, RunningStatistics
+from nanwatch_server.detect.running import BUFFERS
 from nanwatch_server.detect.stall import Stall
 from nanwatch_server.domain.models import Finding
 
@@ -30,6 +29,9 @@ TRAIN = "train"
 
 SLICE_STEPS = 256
 """Long blocks that came together are seen by the rules so many attempts at a time."""
+
+READERS_MOST = 256
+"""Sets of kinds whose readers are remembered."""
 
 RESTARTS = frozenset({"fit", "task", "resume"})
 """Marks after which windows begin anew."""
@@ -51,6 +53,8 @@ class RunDetector:
         self._seen: dict[str, set[str]] = {}
         """Kinds each scope has sent."""
         self._records: dict[tuple[str, str], int] = {}
+        self._readers: dict[tuple[Any, ...], tuple[type[Rule], ...]] = {}
+        """Rules that read blocks of a scope that hold certain kinds, by scope and kinds."""
         self._died = -1
         """Step at which an exception of NaN ended the training, until it goes on."""
         self.on_failure: Callable[[str, Exception], None] | None = None
@@ -71,19 +75,17 @@ class RunDetector:
             block = self.ranks.completed(block)
         else:
             self.ranks.keep(block)
-        self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
+        readers = self._readers_of(block)
         found = alive + ([] if block.late else self.stall.read(block))
         with np.errstate(all="ignore"):
             self._share(block)
-            for kind in RULES:
-                if not kind.wants(block) or kind.stage != TRAIN or not self._is_on(kind):
-                    continue
-                if not block.late or kind in OF_NORMS:
-                    found += self._ask(kind, block)
+            for kind in readers:
+                found += self._ask(kind, block)
         if not block.late and "lr" in block.scalars:
-            self.context.rates.setdefault(block.scope, Rates()).read(block)
-        found.sort(key=lambda finding: finding.step)
-        self.ranks.heard(found)
+            self.context.rates[block.scope].read(block)
+        if found:
+            found.sort(key=lambda finding: finding.step)
+            self.ranks.heard(found)
         return found
 
     def _held_out(self, block: Block) -> list[Finding]:
@@ -98,6 +100,25 @@ class RunDetector:
             with np.errstate(all="ignore"):
                 found += [finding for kind in rules for finding in self._ask(kind, one)]
         return found
+
+    def _readers_of(self, block: Block) -> tuple[type[Rule], ...]:
+        """Rules that read such a block of training attempts. Most blocks are alike: what they hold
+        is looked at once."""
+        custom = block.layers.get("custom", ((),))[0]
+        key = (block.scope, block.late, *block.scalars, None, *block.layers, custom)
+        readers = self._readers.get(key)
+        if readers is None:
+            if len(self._readers) >= READERS_MOST:
+                self._readers.clear()
+            self._seen.setdefault(block.scope, set()).update(block.scalars, block.layers)
+            self.context.sends((*block.scalars, *block.layers))
+            readers = self._readers[key] = tuple(
+                kind
+                for kind in RULES
+                if kind.stage == TRAIN and kind.wants(block) and self._is_on(kind)
+                if not block.late or kind in OF_NORMS
+            )
+        return readers
 
     def _is_on(self, kind: type[Rule]) -> bool:
         return self.context.limits[kind.name][ENABLED]
@@ -150,15 +171,12 @@ class RunDetector:
     def _share(self, block: Block) -> None:
         """What rules ask of each other's series."""
         context = self.context
-        context.sends((*block.scalars, *block.layers))
         context.reward_limits = context.rewards.upto(block.steps)
         if "loss" in block.scalars and not block.late:
-            progress = context.progress.setdefault(block.scope, Progress())
+            progress = context.progress[block.scope]
             progress.read(block.scalars["loss"], block.steps)
         if BUFFERS in block.layers:
-            context.buffers.setdefault(block.scope, RunningStatistics()).read(
-                *block.layers[BUFFERS]
-            )
+            context.buffers[block.scope].read(*block.layers[BUFFERS])
 
     def _rule(self, kind: type[Rule], scope: str) -> Rule:
         key = (kind.name, scope)
@@ -267,14 +285,14 @@ class RunDetector:
         detector._seen = {scope: set(kinds) for scope, kinds in state["seen"].items()}
         detector._records = {(rule, scope): count for rule, scope, count in state["records"]}
         for scope, data in state["progress"].items():
-            detector.context.progress.setdefault(scope, Progress()).load(data)
+            detector.context.progress[scope].load(data)
         detector.context.returns.load(state["returns"])
         seen = set[str]().union(*detector._seen.values())
         detector.context.sends(kind for kind in seen if " " not in kind)
         for scope, data in state["buffers"].items():
-            detector.context.buffers.setdefault(scope, RunningStatistics()).load(data)
+            detector.context.buffers[scope].load(data)
         for scope, data in state["rates"].items():
-            detector.context.rates.setdefault(scope, Rates()).load(data)
+            detector.context.rates[scope].load(data)
         kinds = {kind.name: kind for kind in RULES}
         for name, scope, data in state["rules"]:
             detector._rule(kinds[name], scope).load(data)

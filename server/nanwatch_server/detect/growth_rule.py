@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.alarm import KEEP, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth import GrowthBank
@@ -49,22 +49,36 @@ class GrowthRule(SpeakingRule):
         self.top: F64 = np.full(rows, -np.inf)
         self.over = 0
         """Records in a row that stood above the absolute limit, up to now."""
+        absolute = (self.limits.get(name, math.inf) for name in ("absolute", "absolute_early"))
+        self.least = math.log(min(absolute))
+        """Logarithm of the least absolute limit."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         logs, main = self._logs(block)
         known = np.flatnonzero(np.isfinite(main))
-        severities = unknown(main)
         verdicts: dict[int, Verdict] = {}
         filled = hold_last(logs[:, known], self.last)
         steps = block.steps[known]
         for start, stop, _ in cells(self.bank.count, len(known)):
             if self.bank.push(filled[:, start:stop], steps[start:stop]):
-                at = int(known[stop - 1])
-                verdicts[at] = self._judge(steps[start:stop])
-                severities[at] = verdicts[at].severity
-        self._beyond(filled, steps, known, severities, verdicts)
+                verdicts[int(known[stop - 1])] = self._judge(steps[start:stop])
+        levels = {at: verdict.severity for at, verdict in verdicts.items()}
+        beyond = self._may_be_beyond(filled)
+        if not beyond and self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        severities = severities_of(main, levels)
+        if beyond:
+            self._beyond(filled, steps, known, severities, verdicts)
         return self.speak(block, severities, verdicts)
+
+    def _may_be_beyond(self, logs: F64) -> bool:
+        """False if no record stands above the least absolute limit; then the streak is over."""
+        top = np.fmax.reduce(logs, axis=None, initial=-math.inf)
+        if top >= self.least:
+            return True
+        self.over = self.over if not logs.shape[1] else 0
+        return False
 
     def _beyond(
         self,

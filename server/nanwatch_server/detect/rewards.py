@@ -36,8 +36,10 @@ class Rewards(Stateful):
 
     def upto(self, steps: I64) -> F64:
         """Largest reward up to each step; NaN while none was logged."""
-        at = np.searchsorted(self.steps, steps, side="right") - 1
         found = np.full(len(steps), np.nan)
+        if not len(self.steps):
+            return found
+        at = np.searchsorted(self.steps, steps, side="right") - 1
         known = at >= 0
         found[known] = self.largest[at[known]]
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,13 @@ class Ring(Stateful):
         data[:, at:capacity] = data[:, at + capacity :] = values[:, :head]
         data[:, : n - head] = data[:, capacity : capacity + n - head] = values[:, head:]
 
+    def put(self, column: Sequence[float]) -> None:
+        """Append one column: `push` without an array around it."""
+        at = self.count % self.capacity
+        self.count += 1
+        for row, value in enumerate(column):
+            self.data[row, at] = self.data[row, at + self.capacity] = value
+
     def window(self, n: int) -> NDArray[Any]:
         """The last `n` columns, fewer if fewer were pushed. A view: do not keep it."""
         count, capacity = self.count, self.capacity
@@ -81,9 +88,12 @@ class Ring(Stateful):
 
 
 def log_or_nan(values: F64) -> F64:
-    """Natural logarithm where it exists, NaN elsewhere."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(values)
+    """Natural logarithm where it exists, NaN elsewhere.
+
+    Of 0 and of negative numbers numpy warns, unless told not to as the engine does for all rules:
+    asking for that here would take as long as the logarithm.
+    """
+    logs = np.log(values)
     return np.where(np.isfinite(logs), logs, np.nan)
 
 

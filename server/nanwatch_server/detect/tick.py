@@ -6,12 +6,13 @@ holes, hysteresis and restarts are dealt with here. Rules live in `rules/`.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import Alarm, unknown
+from nanwatch_server.detect.alarm import Alarm, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.progress import Progress
@@ -136,22 +137,41 @@ class TickRule(SpeakingRule):
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         main = self.values(block)
+        verdicts = self._one(block, main) if len(main) == 1 else self._several(block, main)
+        levels = {at: verdict.severity for at, verdict in verdicts.items()}
+        if self.alarm.rests(len(main), levels.values()):
+            return []  # nearly always
+        return self.speak(block, severities_of(main, levels), verdicts)
+
+    def _one(self, block: Block, main: F64) -> dict[int, Verdict]:
+        """`_several` for a single attempt, as live trainings send them."""
+        value = main.item()
+        if not math.isfinite(value):
+            return {}
+        scalars = block.scalars
+        beside = (scalars[kind].item() if kind in scalars else math.nan for kind in self.beside)
+        self.rings.put((value, *beside))
+        self.trail.put(block.steps.tolist())
+        if self.count % self.every or self.count < self.needs:
+            return {}
+        return {0: self.judge()}
+
+    def _several(self, block: Block, main: F64) -> dict[int, Verdict]:
+        """Into the windows; the verdicts at ticks, by position in the block."""
         known = np.flatnonzero(np.isfinite(main))
-        missing = np.full(len(block), np.nan)
-        rows = np.stack([main, *(block.scalars.get(kind, missing) for kind in self.beside)])
-        severities = unknown(main)
-        verdicts: dict[int, Verdict] = {}
-        trail = block.steps[None, :]
+        rows, trail = main[None, :], block.steps[None, :]
+        if self.beside:
+            missing = np.full(len(block), np.nan)
+            rows = np.stack([main, *(block.scalars.get(kind, missing) for kind in self.beside)])
         if len(known) < len(block):
             rows, trail = rows[:, known], trail[:, known]
+        verdicts: dict[int, Verdict] = {}
         for start, stop, tick in cells(self.rings.count, len(known), self.every):
             self.rings.push(rows[:, start:stop])
             self.trail.push(trail[:, start:stop])
             if tick and self.count >= self.needs:
-                at = int(known[stop - 1])
-                verdicts[at] = self.judge()
-                severities[at] = verdicts[at].severity
-        return self.speak(block, severities, verdicts)
+                verdicts[int(known[stop - 1])] = self.judge()
+        return verdicts
 
     def restart(self) -> None:
         """Windows begin anew; an alarm that is up stays up until it is clear."""
@@ -177,12 +197,12 @@ class EvaluationRule(SpeakingRule):
     def update(self, block: Block) -> list[Finding]:
         """Findings of these evaluations."""
         losses = block.scalars["loss"]
-        severities = unknown(losses)
-        verdicts: dict[int, Verdict] = {}
-        for at in np.flatnonzero(np.isfinite(losses)).tolist():
-            verdicts[at] = self.judge(float(losses[at]), int(block.steps[at]))
-            severities[at] = verdicts[at].severity
-        return self.speak(block, severities, verdicts)
+        verdicts = {
+            at: self.judge(float(losses[at]), int(block.steps[at]))
+            for at in np.flatnonzero(np.isfinite(losses)).tolist()
+        }
+        levels = {at: verdict.severity for at, verdict in verdicts.items()}
+        return self.speak(block, severities_of(losses, levels), verdicts)
 
 
 class LayerRule(SpeakingRule):
@@ -228,7 +248,6 @@ class LayerRule(SpeakingRule):
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
         values = self._aligned(*block.layers[self.kind])
-        severities = np.zeros(len(block), np.int8)
         verdicts: dict[int, Verdict] = {}
         at = 0
         while at < len(block):
@@ -236,10 +255,12 @@ class LayerRule(SpeakingRule):
             self.ring.push(values[:, at:stop])
             self.trail.push(block.steps[None, at:stop])
             if self.ring.count % self.every == 0:
-                verdict = verdicts[stop - 1] = self.judge()
-                severities[stop - 1] = verdict.severity
+                verdicts[stop - 1] = self.judge()
             at = stop
-        return self.speak(block, severities, verdicts)
+        levels = {at: verdict.severity for at, verdict in verdicts.items()}
+        if self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        return self.speak(block, severities_of(np.zeros(len(block)), levels), verdicts)
 
     def _aligned(self, names: tuple[str, ...], values: F64) -> F64:
         """Values in the order of the known layers, of which new ones are taken up.

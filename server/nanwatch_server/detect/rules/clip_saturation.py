@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
+from nanwatch_server.detect.alarm import KEEP, Alarm, severities_of
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import (
@@ -50,7 +50,7 @@ class ClipSaturation(Rule):
         known = np.flatnonzero(np.isfinite(ratio))
         loss = block.scalars.get("loss", np.full(len(block), np.nan))
         ratio, loss, steps = ratio[None, known], loss[None, known], block.steps[None, known]
-        severities = unknown(norm)
+        levels: dict[int, int] = {}
         said: dict[int, Said] = {}
         onsets: dict[int, int] = {}
         for start, stop, tick in cells(self.logs.count, len(known)):
@@ -64,9 +64,12 @@ class ClipSaturation(Rule):
                     self.first = middle(self.logs.window(RECENT)[0])
                 self._track()
             if tick and self.logs.count >= self.limits["window"]:
-                severities[at] = self._judge(int(block.steps[at]))
-                if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
+                level = levels[at] = self._judge(int(block.steps[at]))
+                if level > 0 and self.alarm.may_speak(level, len(block)):
                     said[at], onsets[at] = self._say(), self.since
+        if self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        severities = severities_of(norm, levels)
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
             if event.fresh:

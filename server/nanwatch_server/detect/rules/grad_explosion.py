@@ -36,10 +36,16 @@ class _Inputs(NamedTuple):
     """A block's norms as logarithms: row 0 the total, then the layers."""
 
     logs: F64
-    floor: F64
-    """Logarithm below which growth harms nobody, per record."""
+    clips: F64 | None
+    """Clip threshold, per record."""
     loss: F64
     steps: I64
+
+    def part(self, start: int, stop: int) -> _Inputs:
+        """Some of the records."""
+        cut = slice(start, stop)
+        clips = None if self.clips is None else self.clips[cut]
+        return _Inputs(self.logs[:, cut], clips, self.loss[cut], self.steps[cut])
 
 
 class GradExplosion(Rule):
@@ -60,6 +66,8 @@ class GradExplosion(Rule):
         """Median logarithm of the last 128 records per row, as of the last tick."""
         self.start: F64 = np.full(1, np.nan)
         """First logarithm per row: stands in while there is no reference."""
+        self.bar: F64 | None = None
+        """Logarithm per row below which no jump is; None: to be worked out. Not kept."""
         self.untrained: F64 = np.full(1, -np.inf)
         """Highest logarithm per row within the first 64 records."""
         self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
@@ -81,9 +89,12 @@ class GradExplosion(Rule):
         done = 0
         for start, stop, _ in cells(self.bank.count, len(known)):
             end = int(known[stop - 1]) + 1
-            found += self._cell(block, inputs, start, stop, known[start:stop] - done, done, end)
+            cell = inputs.part(start, stop)
+            found += self._cell(block, cell, known[start:stop] - done, done, end)
             done = end
-        return found + self._sweep(block, unknown(total[done:]), done, {})
+        if done < len(block):
+            found += self._sweep(block, unknown(total[done:]), done, {})
+        return found
 
     def _align(self, block: Block) -> None:
         """Follow the set of layers: known ones keep their windows, new ones start empty."""
@@ -103,7 +114,7 @@ class GradExplosion(Rule):
         self.start = np.where(keep >= 0, self.start[keep], np.nan)
         self.untrained = np.where(keep >= 0, self.untrained[keep], -np.inf)
         self.hits = np.where(keep[:, None] >= 0, self.hits[keep], 0).astype(np.int8)
-        self.names = names
+        self.names, self.bar = names, None
 
     def _inputs(self, block: Block, known: I64) -> _Inputs:
         values = np.full((len(self.names), len(known)), np.nan, order="F")  # as rings are
@@ -113,34 +124,28 @@ class GradExplosion(Rule):
         logs = hold_last(log_or_nan(values), self.last)
         clip = block.scalars.get("clip_threshold")
         loss = block.scalars.get("loss")
-        missing = np.full(len(known), np.nan)
-        lowest = self.limits["floor_values" if self.context.learns_values() else "floor"]
-        floor = np.full(len(known), math.log(lowest))
-        if clip is not None and len(known):
-            self.clip = float(clip[known[-1]])
-            far = log_or_nan(clip[known]) + math.log(self.limits["floor_clips"])
-            floor = np.where(np.isfinite(far), far, floor)
-        return _Inputs(
-            logs, floor, loss[known] if loss is not None else missing, block.steps[known]
-        )
+        clips = clip[known] if clip is not None else None
+        losses = loss[known] if loss is not None else np.full(len(known), np.nan)
+        if clips is not None and len(known):
+            self.clip = float(clips[-1])
+        return _Inputs(logs, clips, losses, block.steps[known])
 
-    def _cell(
-        self,
-        block: Block,
-        inputs: _Inputs,
-        start: int,
-        stop: int,
-        part: I64,
-        done: int,
-        end: int,
-    ) -> list[Finding]:
-        """The known records `start` to `stop`: attempts `done` to `end` of the block."""
-        logs, steps = inputs.logs[:, start:stop], inputs.steps[start:stop]
-        losses = inputs.loss[start:stop]
+    def _floor(self, clips: F64 | None, records: int) -> F64:
+        """Logarithm below which growth harms nobody, per record."""
+        lowest = self.limits["floor_values" if self.context.learns_values() else "floor"]
+        floor = np.full(records, math.log(lowest))
+        if clips is None:
+            return floor
+        far = log_or_nan(clips) + math.log(self.limits["floor_clips"])
+        return np.where(np.isfinite(far), far, floor)
+
+    def _cell(self, block: Block, inputs: _Inputs, part: I64, done: int, end: int) -> list[Finding]:
+        """Known records within attempts `done` to `end` of the block, at the positions `part`."""
+        logs, clips, losses, steps = inputs
         self.losses.push(losses[None, :])
         if math.isnan(self.loss_usual) and (first := losses[np.isfinite(losses)]).size:
             self.loss_usual = float(first[0])
-        jumps, held = self._jumps(logs, inputs.floor[start:stop], losses)
+        jumps, held = self._jumps(logs, clips, losses)
         words: dict[int, tuple[Said, int, float]] = {}
         if np.count_nonzero(jumps):
             # worded from what was known at that record, whatever came with it in the batch
@@ -154,17 +159,22 @@ class GradExplosion(Rule):
                 words[int(part[column]) + done] = self._say_jump(
                     row, history[:, :upto], history_steps[:upto]
                 )
+        last = int(jumps[-1])
+        if self.bank.push(logs, steps):
+            level, row = self._growth(clips, int(steps[-1]))
+            if level > last:
+                last = level
+                words[end - 1] = self._say_growth(row, int(steps[-1]))
+            elif not last and self.alarm.level and self._still_high():
+                last = KEEP
+            self.reference = self.bank.reference()
+            self.bar = None
+            self.loss_usual = median(self.losses.window(64)[0])
+        if self.alarm.rests(end - done, (last, np.count_nonzero(jumps))):
+            return []  # nearly always
         severities = unknown(block.scalars["grad_norm"][done:end])
         severities[part] = jumps
-        if self.bank.push(logs, steps):
-            level, row = self._growth(float(inputs.floor[stop - 1]), int(steps[-1]))
-            if level > jumps[-1]:
-                severities[-1] = level
-                words[end - 1] = self._say_growth(row, int(steps[-1]))
-            elif not jumps[-1] and self.alarm.level and self._still_high():
-                severities[-1] = KEEP
-            self.reference = self.bank.reference()
-            self.loss_usual = median(self.losses.window(64)[0])
+        severities[-1] = last
         return self._sweep(block, severities, done, words)
 
     def _speaking(self, jumps: NDArray[np.int8], records: int) -> list[int]:
@@ -198,7 +208,7 @@ class GradExplosion(Rule):
         return ~(losses < times * self.loss_usual)
 
     def _jumps(
-        self, logs: F64, floor: F64, losses: F64
+        self, logs: F64, clips: F64 | None, losses: F64
     ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """Severity per record of "3 of the last 5 stand 1000 times above the window's median",
         100 times where the loss confirms it, or one a million times.
@@ -209,15 +219,17 @@ class GradExplosion(Rule):
         """
         n = logs.shape[1]
         limits = self.limits
+        if self.bar is not None and self.bank.count >= UNTRAINED and not self.hits.any():
+            loud = np.fmax.reduce(logs, axis=1) >= self.bar
+            if not np.count_nonzero(loud):
+                return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
         np.copyto(self.start, logs[:, 0], where=np.isnan(self.start))
         early = np.isnan(self.reference)
         base = np.where(early, self.start + math.log(limits["early"]), self.reference)
         absolute = math.log(limits["absolute"])
-        if self.bank.count >= UNTRAINED and not np.count_nonzero(self.hits):
-            top = np.fmax.reduce(logs, axis=1)
-            far = (top - base >= math.log(limits["jump"])) | (top >= absolute)
-            if not np.count_nonzero(far):
-                return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
+        if not np.isnan(self.start).any():
+            self.bar = np.fmin(base + math.log(limits["jump"]), absolute)
+        floor = self._floor(clips, n)
         risen = self._risen(losses, limits["loss_rose"])
         # far above its usual size the loss itself tells that small norms do harm
         shot = (losses >= limits["loss_shot"] * self.loss_usual) & (self.loss_usual > 0)
@@ -256,11 +268,12 @@ class GradExplosion(Rule):
         """Rows that make up a part of the total: of the others nothing comes yet."""
         return ~(logs < logs[0] + math.log(self.limits["part"]))
 
-    def _growth(self, floor: float, step: int) -> tuple[int, int]:
+    def _growth(self, clips: F64 | None, step: int) -> tuple[int, int]:
         """Severity of accelerating growth at this tick, and the row that shows it."""
         growing = np.isfinite(self.bank.doubling)
         if not np.count_nonzero(growing):
             return 0, 0
+        floor = float(self._floor(None if clips is None else clips[-1:], 1)[0])
         level = self.bank.level()
         rows = np.flatnonzero(growing & (level >= floor) & self._weighty(level[:, None])[:, 0])
         if not rows.size:
@@ -382,6 +395,7 @@ class GradExplosion(Rule):
         self.untrained = np.full(len(self.names), -np.inf)
         self.hits = np.zeros((len(self.names), 4), np.int8)
         self.losses, self.loss_usual = Ring(1, 256), float("nan")
+        self.bar = None
 
 
 def _exp(log: float) -> float:

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP, Alarm, Event, unknown
+from nanwatch_server.detect.alarm import KEEP, Alarm, Event, severities_of
 from nanwatch_server.detect.block import Block
-from nanwatch_server.detect.context import Context, Rates, Rule, Said, cleared, finding
+from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import TICK, Ring, cells, middle
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -44,7 +44,7 @@ class LossDivergence(Rule):
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
         known = np.flatnonzero(np.isfinite(loss))
-        severities = unknown(loss)
+        levels: dict[int, int] = {}
         words: dict[int, tuple[Said, int]] = {}
         losses, steps = loss[None, known], block.steps[None, known]
         for start, stop, tick in cells(self.losses.count, len(known)):
@@ -52,9 +52,12 @@ class LossDivergence(Rule):
             self.steps.push(steps[:, start:stop])
             if tick and self.losses.count >= 32:
                 at = int(known[stop - 1])
-                severities[at], median = self._judge(block, at)
-                if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
+                levels[at], median = self._judge(block, at)
+                if levels[at] > 0 and self.alarm.may_speak(levels[at], len(block)):
                     words[at] = self._say(median, int(block.steps[at])), self.high_step
+        if self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        severities = severities_of(loss, levels)
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
             found.append(self._finding(block, event, words))
@@ -107,7 +110,7 @@ class LossDivergence(Rule):
         if self.context.competes(self.scope) or self.best > limits["learnt"] * self.first:
             self.lost = 0
             return False
-        climbs = self.context.rates.setdefault(self.scope, Rates()).climbs(block, at)
+        climbs = self.context.rates[self.scope].climbs(block, at)
         progress = self.context.progress_of(self.scope)
         rises = progress.rising(int(block.steps[at]), 12, limits["rises"])
         gone = median > self.first and rises

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.alarm import KEEP, severities_of
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth_rule import GrowthRule
@@ -56,14 +56,14 @@ class LossExplosion(SpeakingRule):
         """Findings of these attempts."""
         loss = block.scalars["loss"]
         known = np.flatnonzero(np.isfinite(loss))
-        severities = unknown(loss)
+        levels: dict[int, int] = {}
         verdicts: dict[int, Verdict] = {}
         for start, stop, tick in cells(self.losses.count, len(known)):
             part = known[start:stop]
             # of the first records each decides how the next is judged
             pieces = part[:, None] if math.isnan(self.untrained) else part[None, :]
             for piece in pieces:
-                self._look(loss[piece], piece, block, severities, verdicts)
+                self._look(loss[piece], piece, block, levels, verdicts)
             self.losses.push(loss[None, part])
             if tick:
                 window = self.losses.window(64)[0]
@@ -72,6 +72,9 @@ class LossExplosion(SpeakingRule):
                     self.first = self._at_most(self.usual)
                     if math.isnan(self.untrained):
                         self.untrained = self.usual
+        if self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        severities = severities_of(loss, levels)
         return self.speak(block, severities, verdicts)
 
     def _look(
@@ -79,7 +82,7 @@ class LossExplosion(SpeakingRule):
         losses: F64,
         part: NDArray[np.intp],
         block: Block,
-        severities: NDArray[np.int8],
+        levels: dict[int, int],
         verdicts: dict[int, Verdict],
     ) -> None:
         limits = self.limits
@@ -99,18 +102,18 @@ class LossExplosion(SpeakingRule):
         for at, value in zip(part.tolist(), losses.tolist(), strict=True):
             if value < least:
                 self.before = math.nan
-                severities[at] = KEEP if value >= least / 4 else 0
+                levels[at] = KEEP if value >= least / 4 else 0
                 continue
             if math.isnan(self.before):
                 self.begin = int(block.steps[at])
             climbs = value > self.before
             self.before = value
             if not climbs:
-                severities[at] = KEEP
+                levels[at] = KEEP
                 continue
             far_out = value >= limits["critical"] * self.usual
             severity = 1 if self.context.competes(self.scope) else 3 if far_out else 2
-            severities[at] = severity
+            levels[at] = severity
             verdicts[at] = Verdict(severity, self.begin, self._say(value, int(block.steps[at])))
 
     def _at_most(self, level: float) -> float:

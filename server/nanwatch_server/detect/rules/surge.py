@@ -7,11 +7,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nanwatch_server.detect.alarm import KEEP, unknown
+from nanwatch_server.detect.alarm import KEEP, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
-from nanwatch_server.detect.context import Context, Rates, Said
+from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.robust import Ring, cells, deviation, log_or_nan, middle
 from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
@@ -60,19 +59,23 @@ class Surge(SpeakingRule):
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
-        rows = np.stack([log_or_nan(block.scalars["loss"]), log_or_nan(block.scalars["grad_norm"])])
+        rows = log_or_nan(np.array((block.scalars["loss"], block.scalars["grad_norm"])))
         end = self._usable(block.scalars["loss"])
         known = np.flatnonzero(np.isfinite(rows[:, :end]).all(axis=0))
-        severities = unknown(rows.sum(axis=0))
-        severities[end:] = KEEP  # nobody looks any more
+        levels: dict[int, int] = {}
         verdicts: dict[int, Verdict] = {}
+        sums = rows.sum(axis=0)
         rows = rows if len(known) == len(block) else rows[:, known]
         for start, stop, settles in cells(self.past.count, len(known), SETTLE):
             part = rows[:, start:stop]
-            self._look(block, part, known[start:stop], severities, verdicts)
+            self._look(block, part, known[start:stop], levels, verdicts)
             self.past.push(part)
             if settles and self.past.count >= self.limits["warmup"]:
                 self._settle()
+        if self.alarm.rests(len(block), levels.values()):
+            return []  # nearly always
+        severities = severities_of(sums, levels)
+        severities[end:] = KEEP  # nobody looks any more
         return self.speak(block, severities, verdicts)
 
     def _usable(self, losses: F64) -> int:
@@ -96,6 +99,11 @@ class Surge(SpeakingRule):
     def _sorted(self, logs: F64, clipped: bool) -> I64:
         """How far each record leaps: see `leaps`."""
         limits = self.limits
+        top = logs.max(axis=1)
+        alone = float(self.usual[1]) + math.log(limits["norm_alone"])
+        if not top[1] >= min(float(self.near[1]), alone):  # nearly always, and before there is one
+            self.high = np.maximum(self.high, top)
+            return np.zeros(logs.shape[1], np.int64)
         before = np.maximum.accumulate(np.column_stack([self.high, logs]), axis=1)
         self.high = before[:, -1].copy()
         near = (logs >= self.near[:, None]).all(axis=0)
@@ -117,7 +125,7 @@ class Surge(SpeakingRule):
         block: Block,
         logs: F64,
         part: I64,
-        severities: NDArray[np.int8],
+        levels: dict[int, int],
         verdicts: dict[int, Verdict],
     ) -> None:
         leaps = self._sorted(logs, "clip_threshold" in block.scalars)
@@ -128,10 +136,10 @@ class Surge(SpeakingRule):
             here = slice(column, column + 1)
             self._push(block.steps[part[here]], leaps[here])
             if not leaps[column]:
-                severities[at] = KEEP if self.leaps.window(FAR_OVER).any() else 0
+                levels[at] = KEEP if self.leaps.window(FAR_OVER).any() else 0
                 continue
             verdicts[at] = self._verdict(block, at, logs[:, column])
-            severities[at] = verdicts[at].severity
+            levels[at] = verdicts[at].severity
 
     def _push(self, steps: I64, leaps: I64) -> None:
         self.steps.push(steps[None, :])
@@ -149,7 +157,7 @@ class Surge(SpeakingRule):
             where, over, serious = far, FAR_OVER, "clip_threshold" not in block.scalars
         elif len(near) >= self.limits["records"]:
             # streams that drift and rare classes leap as well: a rate that climbs is the reason
-            rates = self.context.rates.setdefault(self.scope, Rates())
+            rates = self.context.rates[self.scope]
             where, over, serious = near, NEAR_OVER, rates.climbs(block, at)
         else:
             return Verdict(KEEP)
