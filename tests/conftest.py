@@ -1,4 +1,4 @@
-"""What holds for every test, before any of them runs. Fixtures live beside the tests that use them."""
+"""What holds for every test, before any of them runs. Fixtures live beside their tests."""
 
 from __future__ import annotations
 

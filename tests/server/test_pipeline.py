@@ -44,11 +44,11 @@ def pipeline_of(store, desk=None):
     return Pipeline(store, Tail(store, History(store.readers)), Hub(), desk or Desk(store), Told())
 
 
-def commit(store, first, records, epoch=1):
+def commit(store, first, records, epoch=1, run=RUN):
     """As the intake does: one batch, one journal row."""
-    stream = Stream(run_id=RUN, rank=0, epoch=epoch)
+    stream = Stream(run_id=run, rank=0, epoch=epoch)
     with store.write() as uow:
-        info = f.RunInfo(id=RUN, project="p", name="n", started_at=1.0)
+        info = f.RunInfo(id=run, project="p", name="n", started_at=1.0)
         uow.upsert_run(info, None, time.time())
         decls = [f.SeriesDecl(i, kind) for i, kind in enumerate(KINDS)]
         series = uow.declare(stream, decls)
@@ -103,6 +103,27 @@ def test_a_restart_finds_nothing_new_and_opens_nothing_twice(judged):
     assert judged.findings(RUN) == findings
     assert [one.id for one in judged.incidents()] == [one.id for one in incidents]
     assert judged.incidents()[0].count == incidents[0].count
+
+
+def test_values_that_are_not_finite_wait_for_no_one_and_stop_no_one(store):
+    """Of many runs that wait, one whose loss is NaN is judged first; then the others in turn."""
+    pipeline = pipeline_of(store)
+    runs = [f"{number:02x}" * 16 for number in range(12)]
+    well = explosion(0, 8)
+    values = np.frombuffer(well.values, "<f8").reshape(6, 8).copy()
+    values[0, -1] = np.nan
+    sick = table(well.ids, np.arange(8), values)
+    judged = []
+    learn = pipeline._judge.learn
+    pipeline._judge.learn = lambda run_id, shown: (judged.append(run_id), learn(run_id, shown))
+    for number, run in enumerate(runs):
+        record = sick if number in (7, 9, 10) else well
+        pipeline.committed(commit(store, 0, [record], run=run))
+    pipeline.start()
+    finished(pipeline)
+    at = [runs.index(run) for run in judged]
+    assert at == [7, 0, 9, 1, 10, 2, 3, 4, 5, 6, 8, 11]
+    assert {one.run_id for one in store.incidents()} == {runs[7], runs[9], runs[10]}
 
 
 def test_rules_go_on_without_a_journal(judged, tmp_path):

@@ -110,15 +110,22 @@ def hold_last(values: F64, last: F64) -> F64:
     return values
 
 
+LISTED = 128
+"""Up to so many values Python sorts about as quickly as numpy, which lets go of the interpreter for
+every sort: while a server is busy, getting it back takes a hundred times as long as sorting."""
+
+
 def middle(values: F64) -> float:
     """Median of a non-empty window without NaN: a fifth of the time of `numpy.median`."""
-    ranked = np.sort(values)
+    ranked = sorted(values.tolist()) if len(values) <= LISTED else np.sort(values)
     half = len(ranked) // 2
     return float(ranked[half] if len(ranked) % 2 else 0.5 * (ranked[half - 1] + ranked[half]))
 
 
 def middles(values: F64) -> F64:
     """`middle` of each row."""
+    if len(values) == 1:
+        return np.array([middle(values[0])])
     ranked = np.sort(values, axis=1)
     half = values.shape[1] // 2
     return ranked[:, half] if values.shape[1] % 2 else 0.5 * (ranked[:, half - 1] + ranked[:, half])

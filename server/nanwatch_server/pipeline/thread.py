@@ -1,10 +1,11 @@
 """The thread after COMMIT: a bounded queue, and what is shown before the rules see it.
 
 Everything that waits reaches tail and browsers first; then one run is judged, the one that waits
-longest, and so on. While many runs wait it rests in between: so the threads on the way to an
-acknowledgement have the interpreter to themselves most of the time, and what comes meanwhile is
-judged together, which is quicker. The intake's thread fills the queue; judging happens on a thread
-of its own, and what others may call from theirs is said at `Pipeline`.
+longest, and so on; in turn with those that sent values that are not finite. While many runs wait,
+and none of them for long, it rests in between: so the threads on the way to an acknowledgement have
+the interpreter to themselves most of the time, and what comes meanwhile is judged together, which
+is quicker. The intake's thread fills the queue; judging happens on a thread of its own, and what
+others may call from theirs is said at `Pipeline`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import structlog
 
 from nanwatch.contract.frames import Table
+from nanwatch_server.detect.rules.nonfinite import WATCHED
 from nanwatch_server.domain.models import Incident
 from nanwatch_server.domain.ports import CommandDesk, Store
 from nanwatch_server.live.hub import Hub
@@ -56,6 +59,9 @@ REST_SHARE = 2.0
 REST_MOST_S = 0.005
 """Rest after each of many runs: twice as long as it took, at most this."""
 
+PATIENCE_S = 0.5
+"""A run that has waited so long for the rules lets them rest no more."""
+
 CLOSE_S = 2.0
 
 
@@ -82,6 +88,11 @@ class Pipeline:
         """Of everything that came, and of what the rules have seen of it."""
         self._shown: dict[str, list[tuple[Committed, list[Points]]]] = {}
         """By run, the one that waits longest first: what the rules are still to see."""
+        self._urgent: dict[str, None] = {}
+        """Those of them that sent values that are not finite, in order."""
+        self._was_urgent = False
+        self._since: dict[str, float] = {}
+        """Since when each of them waits; seconds of the monotonic clock."""
         self._backlog: deque[str] = deque()
         self._stop_at = math.inf
         self._ended = False
@@ -162,9 +173,15 @@ class Pipeline:
                 _log.exception("the pipeline failed on one run")
             else:
                 if many:
-                    time.sleep(min(REST_SHARE * (time.monotonic() - began), REST_MOST_S))
+                    self._rest(time.monotonic() - began)
         with suppress(StoreUnavailableError):
             self._judge.save()
+
+    def _rest(self, took: float) -> None:
+        """Leave the interpreter to others for a moment, unless a run waits for long already."""
+        waited = time.monotonic() - next(iter(self._since.values()), math.inf)
+        if waited < PATIENCE_S:
+            time.sleep(min(REST_SHARE * took, REST_MOST_S))
 
     def _wait_for_some(self) -> bool:
         """Wait until there is something to do; False if there will be no more."""
@@ -195,14 +212,17 @@ class Pipeline:
             tables = self._show(item)
         except Exception:
             _log.exception("the pipeline failed on one item")
-        self._shown.setdefault(item.stream.run_id, []).append((item, tables))
+        run_id = item.stream.run_id
+        self._since.setdefault(run_id, time.monotonic())
+        if any(map(_alarming, tables)):
+            self._urgent.setdefault(run_id)
+        self._shown.setdefault(run_id, []).append((item, tables))
         return _size(item)
 
     def _judge_one(self) -> None:
-        """The run that waits longest: what came from trainings before what an earlier server
-        left."""
+        """One run: what came from trainings before what an earlier server left."""
         if self._shown:
-            run_id = next(iter(self._shown))
+            run_id = self._next()
             shown = self._shown.pop(run_id)
             try:
                 self._judge.learn(run_id, shown)
@@ -210,6 +230,14 @@ class Pipeline:
                 self._bytes_out += sum(_size(committed) for committed, _ in shown)
         elif self._backlog:
             self._judge.learn(self._backlog.popleft(), [])
+
+    def _next(self) -> str:
+        """A run that cannot wait and the one that waits longest, in turn."""
+        self._was_urgent = bool(self._urgent) and not self._was_urgent
+        run_id = next(iter(self._urgent if self._was_urgent else self._shown))
+        self._urgent.pop(run_id, None)
+        self._since.pop(run_id, None)
+        return run_id
 
     def _show(self, committed: Committed) -> list[Points]:
         """To the tail and the browsers; the decoded tables."""
@@ -226,6 +254,12 @@ class Pipeline:
             if not isinstance(record, Table):
                 self._listener.record(committed.stream, record)
         return tables
+
+
+def _alarming(points: Points) -> bool:
+    """True if a value that a training is watched for is not finite."""
+    bad = ~np.isfinite(points.values).all(axis=1)
+    return any(points.series[row].kind in WATCHED for row in np.flatnonzero(bad))
 
 
 def _size(committed: Committed) -> int:
