@@ -100,12 +100,12 @@ class ClippingProbe:
     def _wrap_norm(self, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
-        compiling = torch.compiler.is_compiling
+        compiling, twice = torch.compiler.is_compiling, (list, torch.Tensor)
 
         def get_total_norm(tensors: Any, norm_type: float = 2.0, *args: Any, **kwargs: Any) -> Any:
             if compiling() or not self._enabled():
                 return original(tensors, norm_type, *args, **kwargs)
-            if not isinstance(tensors, torch.Tensor):
+            if not isinstance(tensors, twice):
                 tensors = list(tensors)
             self._last = None
             eyes = _Eyes(torch)
@@ -126,17 +126,17 @@ class ClippingProbe:
     def _wrap_clip(self, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
-        compiling = torch.compiler.is_compiling
+        compiling, twice = torch.compiler.is_compiling, (list, torch.Tensor)
 
         def clip_grads_with_norm_(
             parameters: Any, max_norm: float, total_norm: Any, *args: Any, **kwargs: Any
         ) -> Any:
             if compiling() or not self._enabled():
                 return original(parameters, max_norm, total_norm, *args, **kwargs)
-            if not isinstance(parameters, torch.Tensor):
+            if not isinstance(parameters, twice):
                 parameters = list(parameters)
             try:
-                found = [parameters] if isinstance(parameters, torch.Tensor) else parameters
+                found = parameters if isinstance(parameters, list) else [parameters]
                 capture, self._last = self._last, None
                 if capture is not None and capture.total is not total_norm:
                     capture = None
@@ -198,7 +198,8 @@ class _Eyes:
         norms = self._norm(group, order, *more, **named)
         if order == 2 and threading.get_ident() == self._thread:
             self.groups.append(group)
-            if sharded.any_sharded(group):
+            # torch refuses lists in which only some are spread; there may be thousands
+            if group and sharded.is_sharded(group[0]):
                 self._parts += map(sharded.local_part, norms)
         return norms
 

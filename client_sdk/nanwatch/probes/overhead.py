@@ -27,7 +27,13 @@ PASSES_REMEMBERED = 5
 """The median of so many is what a pass costs: one that the system interrupted says nothing."""
 
 THINNING_MOST = 2
-"""A series is thinned out at most by this factor at a time, and made dense again at once."""
+"""A series is thinned out at most by this factor at a time, and made dense again at once..."""
+
+SURE_PASSES = 2
+SURE_SHARE = 0.5
+"""... unless the quickest of several passes asks for more: nothing makes a pass quicker than it is.
+Half of that is taken at once, so that a pass over thousands of tensors does not cost seconds until
+its pace is found."""
 
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
@@ -156,9 +162,17 @@ class Cadence:
         budget = self._share * self._overhead.budget_s
         if self._overhead.cap is None:
             budget = max(budget, self._least_s)
-        each_step = self._cost_s * max(1, len(self._since))
-        wanted = math.ceil(min(CADENCE_MOST, each_step / budget)) if budget > 0 else CADENCE_MOST
-        self.every = max(1, min(wanted, THINNING_MOST * self.every))
+        most = THINNING_MOST * self.every
+        if len(self._costs) >= SURE_PASSES:
+            most = max(most, self._affordable(SURE_SHARE * min(self._costs), budget))
+        self.every = max(1, min(self._affordable(self._cost_s, budget), most))
+
+    def _affordable(self, cost_s: float, budget_s: float) -> int:
+        """How often a pass of this cost fits into the budget, which is for one step: every n."""
+        if budget_s <= 0:
+            return CADENCE_MOST
+        each_step = cost_s * max(1, len(self._since))
+        return math.ceil(min(CADENCE_MOST, each_step / budget_s))
 
     def alert(self) -> None:
         """Something was noticed: look at every attempt for a while."""

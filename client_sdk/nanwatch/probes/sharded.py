@@ -29,12 +29,6 @@ def is_sharded(tensor: Any) -> bool:
     return kind is not None and isinstance(tensor, kind)
 
 
-def any_sharded(tensors: Iterable[Any]) -> bool:
-    """True if one of them is a DTensor. Asks once for the type: there may be thousands."""
-    kind = dtensor_type()
-    return kind is not None and any(isinstance(tensor, kind) for tensor in tensors)
-
-
 def local_part(tensor: Any) -> Any:
     """What of a tensor lies in this process; the tensor itself if it is a plain one."""
     return tensor.to_local() if is_sharded(tensor) else tensor

@@ -1,6 +1,6 @@
 """Reads numbers from tensors without making the training thread wait for a device.
 
-On the CPU a value is read at once: that is cheaper than deferring it. On an accelerator it is
+On the CPU a few values are read at once: that is cheaper than deferring it. On an accelerator it is
 copied to pinned memory behind an event, which the background thread polls.
 """
 
@@ -9,6 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import Any
+
+FEW = 32
+"""So many numbers on the CPU are read at once: that takes less than keeping them for later."""
 
 
 class Capture:
@@ -52,8 +55,8 @@ class Numbers:
             return not CAPTURE.on and self._event.query()
 
     def here(self) -> bool:
-        """True if the numbers are on the host already, so that `get` costs nothing."""
-        return self._values is not None
+        """True if the numbers are on the host already, so that `get` costs next to nothing."""
+        return self._values is not None or self._event is None
 
     def get(self) -> Sequence[float]:
         """The numbers. Waits for the device if it must: background thread only."""
@@ -153,6 +156,8 @@ class Joined(Numbers):
 def read(tensor: Any) -> Numbers:
     """Numbers of a one-dimensional tensor that nobody else will change."""
     if tensor.is_cpu:
+        if tensor.numel() > FEW:
+            return Numbers(None, tensor.detach())  # whoever asks for them makes them
         return Numbers(tuple(tensor.tolist()))
     return _defer(tensor.detach())
 
