@@ -60,7 +60,7 @@ class Changes:
         return self._views.incident(changed)
 
 
-def _changes(request: Request, views: ViewsDep, clock: ClockDep) -> Changes:
+async def _changes(request: Request, views: ViewsDep, clock: ClockDep) -> Changes:
     return Changes(request.app.state.pipeline, views, clock)
 
 

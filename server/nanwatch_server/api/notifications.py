@@ -65,7 +65,7 @@ class RouteBody(_Body):
     enabled: bool = True
 
 
-def _book(request: Request) -> Book:
+async def _book(request: Request) -> Book:
     return request.app.state.notify_book
 
 

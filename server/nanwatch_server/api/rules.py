@@ -54,11 +54,11 @@ class BacktestBody(TextBody):
     last: int = Field(default=10, ge=1, le=LAST_MOST)
 
 
-def _rulebook(request: Request) -> Rulebook:
+async def _rulebook(request: Request) -> Rulebook:
     return request.app.state.rulebook
 
 
-def _bench(request: Request) -> Bench:
+async def _bench(request: Request) -> Bench:
     return request.app.state.bench
 
 

@@ -28,11 +28,11 @@ ROWS_MAX = 1 << 18
 Step = Annotated[int | None, Query(ge=0, le=STEP_MAX)]
 
 
-def _tail(request: Request) -> Tail:
+async def _tail(request: Request) -> Tail:
     return request.app.state.tail
 
 
-def _vitals(request: Request) -> Vitals:
+async def _vitals(request: Request) -> Vitals:
     return request.app.state.vitals
 
 

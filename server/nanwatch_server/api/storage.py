@@ -33,7 +33,7 @@ class RetentionBody(BaseModel):
     default: bool = False
 
 
-def _sizes(request: Request) -> Sizes:
+async def _sizes(request: Request) -> Sizes:
     return request.app.state.sizes
 
 

@@ -139,7 +139,7 @@ class Views:
         return data, hash((repr(summaries), numbers))
 
 
-def _views(request: Request) -> Views:
+async def _views(request: Request) -> Views:
     return request.app.state.views
 
 

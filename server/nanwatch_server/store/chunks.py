@@ -130,7 +130,7 @@ def refs_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list
     found: list[ChunkRef] = []
     for ids in batches(series_ids):
         query = select(*_REF).where(t.chunks.c.series_n.in_(ids), *_of_run(t.chunks, run_id))
-        rows = db.execute(query.order_by(t.chunks.c.series_n, t.chunks.c.seq))
+        rows = db.execute(query.order_by(t.chunks.c.series_n, t.chunks.c.seq)).all()
         found += [_ref(row, run_id) for row in rows]
     return found
 
@@ -160,7 +160,7 @@ def spans_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> lis
         query = select(
             span.n, span.series_n, span.level, span.first, span.low, span.high, span.width
         ).where(span.series_n.in_(ids), *_of_run(t.spans, run_id))
-        found += [SpanRef._make((*row, run_id)) for row in db.execute(query)]
+        found += [SpanRef._make((*row, run_id)) for row in db.execute(query).all()]
     return found
 
 
