@@ -73,6 +73,8 @@ WORDS = {
         "The rate has decayed to nothing before anything was learnt."),
     "flat_validation": Words(STANDSTILL, "Validation does not move",
         "All evaluations give the same, and the training loss stands where it began."),
+    "stale_evaluation": Words(STANDSTILL, "Stale evaluation",
+        "Evaluations give the same to the last bit while the training loss moves."),
     "posterior_collapse": Words(STANDSTILL, "Posterior collapse",
         "The latent code of a variational autoencoder says nothing any more."),
     "vanishing_gradient": Words(STANDSTILL, "Vanishing gradient",

@@ -261,6 +261,7 @@ class RunDetector:
             "ranks": self.ranks.dump(),
             "stall": self.stall.dump(),
             "progress": {scope: one.dump() for scope, one in self.context.progress.items()},
+            "losses_since": dict(self.context.losses_since),
             "returns": self.context.returns.dump(),
             "rates": {scope: one.dump() for scope, one in self.context.rates.items()},
             "buffers": {scope: one.dump() for scope, one in self.context.buffers.items()},
@@ -287,6 +288,7 @@ class RunDetector:
         for scope, data in state["progress"].items():
             detector.context.progress[scope].load(data)
         detector.context.returns.load(state["returns"])
+        detector.context.losses_since.update(state.get("losses_since", {}))
         seen = set[str]().union(*detector._seen.values())
         detector.context.sends(kind for kind in seen if " " not in kind)
         for scope, data in state["buffers"].items():

@@ -38,6 +38,7 @@ from nanwatch_server.detect.rules.repaired import Repaired
 from nanwatch_server.detect.rules.replay_health import ReplayHealth
 from nanwatch_server.detect.rules.reward_scale import RewardScale, TinyRewards
 from nanwatch_server.detect.rules.skip_streak import SkipStreak
+from nanwatch_server.detect.rules.stale_evaluation import StaleEvaluation
 from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
@@ -60,6 +61,7 @@ RULES: tuple[type[Rule], ...] = (
     Surge,
     ValidationLoss,
     FlatValidation,
+    StaleEvaluation,
     LossExplosion,
     LossGrowth,
     LossSpike,

@@ -236,6 +236,17 @@ def clear_later(case: Case) -> Suggestion:
     )
 
 
+def evaluate_what_is_trained(case: Case) -> Suggestion:
+    """The model of the evaluation is another one, or none is run."""
+    return Suggestion(
+        text="Evaluate the very model that the optimizer holds: not a copy made before training, "
+        "an average that is never updated, a compiled or exported one of old, or a cached result.",
+        treats="cause",
+        copy="held = {id(p) for g in optimizer.param_groups for p in g['params']}\n"
+        "print([n for n, p in evaluated.named_parameters() if id(p) not in held])",
+    )
+
+
 def check_graph(case: Case) -> Suggestion:
     """Loss and optimizer speak of different weights."""
     return Suggestion(

@@ -71,6 +71,10 @@ def _try_posterior(case: Case) -> list[Suggestion]:
     return [do.smaller_beta(case), do.stop(case), do.checkpoint(case)]
 
 
+def _try_stale(case: Case) -> list[Suggestion]:
+    return [do.evaluate_what_is_trained(case), do.stop(case), do.checkpoint(case)]
+
+
 def _try_stall(case: Case) -> list[Suggestion]:
     return [do.find_the_block(case), do.stop(case), do.checkpoint(case)]
 
@@ -160,6 +164,16 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         "further step makes the model worse where it counts.",
         lambda case: ([], []),
         _try_overfit,
+    ),
+    Syndrome(
+        "stale-evaluation",
+        lambda case: 0.8 if case.has("stale_evaluation") else 0.0,
+        ("stale_evaluation",),
+        "No two evaluations of a model that moves are equal to the last bit. What is evaluated "
+        "does not change, so it says nothing of the training, and neither does the best "
+        "checkpoint that is chosen by it.",
+        lambda case: ([], []),
+        _try_stale,
     ),
     Syndrome(
         "stall",

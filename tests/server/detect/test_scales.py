@@ -325,7 +325,9 @@ def test_a_rate_that_falls_by_less_or_warms_up_is_not_gone() -> None:
         assert not fired("rate_gone", ("", Trace({"loss": loss, "lr": rate})))
 
 
-def evaluations(losses: Array, trained: Array, mark: str = "") -> list[Finding]:
+def evaluations(
+    losses: Array, trained: Array, mark: str = "", rule: str = "flat_validation"
+) -> list[Finding]:
     """A training with an evaluation every 40 attempts, perhaps the rest of one."""
     detector = RunDetector(RUN, {})
     if mark:
@@ -338,7 +340,7 @@ def evaluations(losses: Array, trained: Array, mark: str = "") -> list[Finding]:
         found += detector.update(Block("", "train", T[cut], T[cut] * 0.1, {"loss": trained[cut]}))
         step = T[cut][-1:]
         found += detector.update(Block("", "val", step, step * 0.1, {"loss": np.array([loss])}))
-    return [one for one in alarms(found) if one.rule == "flat_validation"]
+    return [one for one in alarms(found) if one.rule == rule]
 
 
 def test_evaluations_that_never_move_show_what_noise_hides() -> None:
@@ -355,6 +357,24 @@ def test_evaluations_that_never_move_show_what_noise_hides() -> None:
     assert late.step == 639, "only the mean was learnt: that takes more to be told"
     learning = noisy * np.exp(-T / 100)
     assert not evaluations(flat, learning), "it learns, if not what the evaluation asks"
+
+
+def test_an_evaluation_that_never_changes_is_not_of_what_is_trained() -> None:
+    def told(losses: Array, trained: Array, mark: str = "") -> list[Finding]:
+        return evaluations(losses, trained, mark, "stale_evaluation")
+
+    learning = noise(rng(2), N, 0.1) * np.exp(-T / 400)
+    same = np.full(20, 2.345)
+    (found, *_) = told(same, learning)
+    assert found.step == 319 and found.onset_step == 39
+    assert told(same, learning, mark="resume"), "whatever it was trained from"
+    late = np.where(np.arange(20) < 3, 3.0 - 0.1 * np.arange(20), 2.345)
+    (found, *_) = told(late, learning)
+    assert found.step == 639 and found.onset_step == 159, "three quarters of the training"
+    assert not told(3.0 - 0.1 * (np.arange(20) // 9), learning), "the newest, logged again"
+    assert not told(np.where(np.arange(20) % 7, 2.345, 2.346), learning), "it varies"
+    assert not told(np.zeros(20), learning), "solved, or not computed"
+    assert not told(same, noise(rng(2), N, 0.1)), "nothing changes any more"
 
 
 def test_a_latent_code_that_says_nothing() -> None:

@@ -170,7 +170,7 @@ class GradExplosion(Rule):
             self.reference = self.bank.reference()
             self.bar = None
             self.loss_usual = median(self.losses.window(64)[0])
-        if self.alarm.rests(end - done, (last, np.count_nonzero(jumps))):
+        if self.alarm.rests(end - done, (last, int(np.count_nonzero(jumps)))):
             return []  # nearly always
         severities = unknown(block.scalars["grad_norm"][done:end])
         severities[part] = jumps
