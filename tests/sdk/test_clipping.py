@@ -252,3 +252,33 @@ def test_torch_is_put_back_as_it_was() -> None:
         torch.stack,
         torch._foreach_norm,
     )
+
+
+def test_parameters_added_since_the_last_clip_are_not_counted_under_old_names(
+    watched: Watch,
+) -> None:
+    """Gradual unfreezing: the attempt after it is clipped, and skipped by hand."""
+    seen = watched()
+    model = net()
+    optimizer = torch.optim.SGD([*model[0].parameters(), *model[2].parameters()], 0.01)
+    for n in range(4):
+        optimizer.zero_grad()
+        backward(model, n)
+        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 0.1)
+        optimizer.step()
+    model.zero_grad()
+    optimizer.add_param_group({"params": list(model[3].parameters())})
+    expected: list[dict[str, float]] = []
+    for n in range(4, 8):
+        backward(model, n)
+        expected.append(norms_of(model))
+        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 0.1)
+        if n > 4:
+            optimizer.step()
+        optimizer.zero_grad()
+    seen.read()
+    for layer in ("0", "2", "3"):
+        found = [v for step, v in seen.series("grad_norm_layer", layer=layer) if step > 6]
+        assert found == pytest.approx([each[layer] for each in expected[2:]], rel=1e-5), layer
+    total = [v for step, v in seen.series("grad_norm") if step > 6]
+    assert total == pytest.approx([each[""] for each in expected[2:]], rel=1e-5)

@@ -119,11 +119,15 @@ def test_values_that_are_not_finite_wait_for_no_one_and_stop_no_one(store):
     for number, run in enumerate(runs):
         record = sick if number in (7, 9, 10) else well
         pipeline.committed(commit(store, 0, [record], run=run))
+    pipeline._show_waiting()
+    assert list(pipeline._urgent) == [runs[7], runs[9], runs[10]]
+    pipeline.committed(commit(store, 1, [sick], run=runs[8]))
+    pipeline.committed(commit(store, 1, [sick], run=runs[7]))  # as before: no news
     pipeline.start()
     finished(pipeline)
     at = [runs.index(run) for run in judged]
-    assert at == [7, 0, 9, 1, 10, 2, 3, 4, 5, 6, 8, 11]
-    assert {one.run_id for one in store.incidents()} == {runs[7], runs[9], runs[10]}
+    assert at == [7, 0, 9, 1, 10, 2, 8, 3, 4, 5, 6, 11]
+    assert {one.run_id for one in store.incidents()} == {runs[n] for n in (7, 8, 9, 10)}
 
 
 def test_rules_go_on_without_a_journal(judged, tmp_path):

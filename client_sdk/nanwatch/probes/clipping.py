@@ -198,8 +198,8 @@ class _Eyes:
         norms = self._norm(group, order, *more, **named)
         if order == 2 and threading.get_ident() == self._thread:
             self.groups.append(group)
-            # torch refuses lists in which only some are spread; there may be thousands
-            if group and sharded.is_sharded(group[0]):
+            # if one tensor is spread torch makes all norms so; there may be thousands
+            if norms and sharded.is_sharded(norms[0]):
                 self._parts += map(sharded.local_part, norms)
         return norms
 

@@ -80,7 +80,15 @@ class Plans:
         return found
 
     def _holds_just(self, shares: list[Share], parameters: Sequence[Any]) -> bool:
-        """True if these are the parameters of the share's optimizer, one by one."""
+        """True if these are the parameters of the share's optimizer, one by one, and those that
+        the share was made for."""
+        share = shares[0]
+        layout, positions = share.layout, share.positions
+        if layout is None or not parameters or len(parameters) != len(positions):
+            return False
+        place = layout.position_of.get
+        if (place(id(parameters[0])), place(id(parameters[-1]))) != (positions[0], positions[-1]):
+            return False
         known = self._registry.known[shares[0].number]
         optimizer = known.optimizer
         if optimizer is None or not self._fits(shares):

@@ -33,7 +33,8 @@ SURE_PASSES = 2
 SURE_SHARE = 0.5
 """... unless the quickest of several passes asks for more: nothing makes a pass quicker than it is.
 Half of that is taken at once, so that a pass over thousands of tensors does not cost seconds until
-its pace is found."""
+its pace is found; but not more at a time than this, for all of them may have been held up."""
+SURE_MOST = 8
 
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
@@ -163,8 +164,9 @@ class Cadence:
         if self._overhead.cap is None:
             budget = max(budget, self._least_s)
         most = THINNING_MOST * self.every
-        if len(self._costs) >= SURE_PASSES:
-            most = max(most, self._affordable(SURE_SHARE * min(self._costs), budget))
+        if len(self._costs) >= SURE_PASSES and budget > 0:
+            sure = self._affordable(SURE_SHARE * min(self._costs), budget)
+            most = max(most, min(sure, SURE_MOST * self.every))
         self.every = max(1, min(self._affordable(self._cost_s, budget), most))
 
     def _affordable(self, cost_s: float, budget_s: float) -> int:

@@ -61,13 +61,24 @@ class Numbers:
     def get(self) -> Sequence[float]:
         """The numbers. Waits for the device if it must: background thread only."""
         if self._values is None:
-            with CAPTURE.lock:  # giving pinned memory back asks the device, too
-                if self._event is not None:
-                    self._event.synchronize()
-                values: Sequence[float] = self._tensor.tolist()
-                self._tensor = self._event = None
-                self._values = values
+            self._read()
+        assert self._values is not None
         return self._values
+
+    def _read(self) -> None:
+        """Any thread may, and two may at once: what others look at is set before what they
+        would use instead is dropped."""
+        if self._event is None:
+            if (tensor := self._tensor) is not None:  # else another thread was quicker
+                self._values = tuple(tensor.tolist())
+                self._tensor = None
+            return
+        with CAPTURE.lock:  # giving pinned memory back asks the device, too
+            if self._values is None:
+                self._event.synchronize()
+                self._values = self._tensor.tolist()
+                self._tensor = None
+                self._event = None
 
 
 EMPTY = Numbers(())

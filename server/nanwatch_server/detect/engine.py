@@ -132,7 +132,7 @@ class RunDetector:
         except Exception as error:
             if self.on_failure is None:
                 raise
-            del self._rules[key]
+            self._rules.pop(key, None)
             self.on_failure(f"{kind.name}, scope {block.scope!r}", error)
             return []
 

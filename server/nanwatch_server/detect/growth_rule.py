@@ -50,8 +50,9 @@ class GrowthRule(SpeakingRule):
         self.over = 0
         """Records in a row that stood above the absolute limit, up to now."""
         absolute = (self.limits.get(name, math.inf) for name in ("absolute", "absolute_early"))
-        self.least = math.log(min(absolute))
-        """Logarithm of the least absolute limit."""
+        least = min(absolute)
+        self.least = math.log(least) if least > 0 else -math.inf
+        """Logarithm of the least absolute limit; what is no limit is for `_beyond` to say."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""

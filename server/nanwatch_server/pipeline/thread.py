@@ -1,11 +1,11 @@
 """The thread after COMMIT: a bounded queue, and what is shown before the rules see it.
 
 Everything that waits reaches tail and browsers first; then one run is judged, the one that waits
-longest, and so on; in turn with those that sent values that are not finite. While many runs wait,
-and none of them for long, it rests in between: so the threads on the way to an acknowledgement have
-the interpreter to themselves most of the time, and what comes meanwhile is judged together, which
-is quicker. The intake's thread fills the queue; judging happens on a thread of its own, and what
-others may call from theirs is said at `Pipeline`.
+longest, and so on; in turn with those whose values have just turned not finite. While many runs
+wait, and none of them for long, it rests in between: so the threads on the way to an
+acknowledgement have the interpreter to themselves most of the time, and what comes meanwhile is
+judged together, which is quicker. The intake's thread fills the queue; judging happens on a thread
+of its own, and what others may call from theirs is said at `Pipeline`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ REST_MOST_S = 0.005
 PATIENCE_S = 0.5
 """A run that has waited so long for the rules lets them rest no more."""
 
+BAD_MOST = 4096
+"""Runs that are remembered as not finite."""
+
 CLOSE_S = 2.0
 
 
@@ -89,8 +92,10 @@ class Pipeline:
         self._shown: dict[str, list[tuple[Committed, list[Points]]]] = {}
         """By run, the one that waits longest first: what the rules are still to see."""
         self._urgent: dict[str, None] = {}
-        """Those of them that sent values that are not finite, in order."""
+        """Those of them whose values have just turned not finite, in order."""
         self._was_urgent = False
+        self._bad: set[str] = set()
+        """Runs whose newest records were not finite: of one that stays so nothing is urgent."""
         self._since: dict[str, float] = {}
         """Since when each of them waits; seconds of the monotonic clock."""
         self._backlog: deque[str] = deque()
@@ -208,16 +213,30 @@ class Pipeline:
             self._ended = True
             return 0
         tables: list[Points] = []
+        urgent = False
         try:
             tables = self._show(item)
+            urgent = self._turned(item.stream.run_id, any(map(_alarming, tables)))
         except Exception:
             _log.exception("the pipeline failed on one item")
         run_id = item.stream.run_id
-        self._since.setdefault(run_id, time.monotonic())
-        if any(map(_alarming, tables)):
-            self._urgent.setdefault(run_id)
         self._shown.setdefault(run_id, []).append((item, tables))
+        self._since.setdefault(run_id, time.monotonic())
+        if urgent:
+            self._urgent.setdefault(run_id)
         return _size(item)
+
+    def _turned(self, run_id: str, bad: bool) -> bool:
+        """True if the values of a run were finite so far and are not now."""
+        if not bad:
+            self._bad.discard(run_id)
+            return False
+        if run_id in self._bad:
+            return False
+        if len(self._bad) >= BAD_MOST:
+            self._bad.clear()
+        self._bad.add(run_id)
+        return True
 
     def _judge_one(self) -> None:
         """One run: what came from trainings before what an earlier server left."""

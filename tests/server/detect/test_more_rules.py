@@ -308,3 +308,18 @@ def test_accumulation_with_a_rest_at_the_end_of_each_epoch_is_not(every: int) ->
     epoch = 4 * every + 7
     applied = ((T % epoch) % every == every - 1) | (T % epoch == epoch - 1)
     assert not fired(stepping(applied.astype(float)), "skip_streak")
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0])
+def test_a_limit_that_is_none_silences_no_other_rule(limit: float) -> None:
+    """A person's way to say "off": of the logarithm of such a limit there is nothing."""
+    failures: list[str] = []
+    limits = {"logit_growth": {"absolute": limit, "absolute_early": limit}}
+    detector = RunDetector(RUN, {}, limits | {"surge": {"norm_alone": limit}})
+    detector.on_failure = lambda rule, error: failures.append(rule)
+    n = 64
+    values = {"loss": np.ones(n), "grad_norm": np.ones(n), "logit_max": np.full(n, 3.0)}
+    values["loss"][30] = np.nan
+    found = detector.update(Block("", "train", np.arange(n), np.arange(n) * 0.1, values))
+    assert any(one.rule == "nonfinite" and one.step == 30 for one in found)
+    assert not failures

@@ -227,8 +227,9 @@ class GradExplosion(Rule):
         early = np.isnan(self.reference)
         base = np.where(early, self.start + math.log(limits["early"]), self.reference)
         absolute = math.log(limits["absolute"])
-        if not np.isnan(self.start).any():
-            self.bar = np.fmin(base + math.log(limits["jump"]), absolute)
+        # a row without a start has had no norm above 0: its first one is looked at
+        bar = np.fmin(base + math.log(limits["jump"]), absolute)
+        self.bar = np.where(np.isnan(self.start), -np.inf, bar)
         floor = self._floor(clips, n)
         risen = self._risen(losses, limits["loss_rose"])
         # far above its usual size the loss itself tells that small norms do harm

@@ -100,8 +100,10 @@ class Surge(SpeakingRule):
         """How far each record leaps: see `leaps`."""
         limits = self.limits
         top = logs.max(axis=1)
-        alone = float(self.usual[1]) + math.log(limits["norm_alone"])
-        if not top[1] >= min(float(self.near[1]), alone):  # nearly always, and before there is one
+        least = float(self.near[1])
+        if not clipped:
+            least = min(least, float(self.usual[1] + np.log(limits["norm_alone"])))
+        if not top[1] >= least:  # nearly always, and before there is one
             self.high = np.maximum(self.high, top)
             return np.zeros(logs.shape[1], np.int64)
         before = np.maximum.accumulate(np.column_stack([self.high, logs]), axis=1)
