@@ -1,7 +1,8 @@
 """`make bench`: runs every benchmark in turn and writes docs/benchmarks.md.
 
 A benchmark is a file here with a function `main`; its last line is JSON. One that fails or misses
-its target does not stop the others, and the file says so.
+its target does not stop the others, and the page says so. Where only some are run, the page keeps
+what it says of the others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -32,8 +33,10 @@ says what it measures and how; `--quick` makes it short. Peers are measured in t
 they are installed (`pip install 'nanwatch[bench]'`, or `NANWATCH_BENCH_MLFLOW_PYTHON` for an
 MLflow in an environment of its own). *Pace* is how many million turns of an empty Python loop the
 machine made a second just before: machines that are shared may halve it from one minute to the
-next, and figures of two runs compare only at the same pace.
+next, and figures of two runs compare only at the same pace. `make bench BENCH_ARGS=latency`
+measures one anew and leaves the others as they are.
 """
+COLUMNS = ("Benchmark", "What", "Value", "Unit", "Target", "Met", "Pace", "Measured", "Versions")
 
 
 def benchmarks() -> list[Path]:
@@ -103,10 +106,10 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def rows(path: Path, found: dict[str, Any] | None, speed: float) -> list[str]:
+def rows(name: str, found: dict[str, Any] | None, speed: float, when: str) -> list[str]:
     """Lines of the table for one benchmark; `speed` is the machine's pace before it."""
     if found is None:
-        return [f"| `{path.name}` | failed | | | no | {speed:.0f} | |"]
+        return [f"| {name} | failed | | | | no | {speed:.0f} | {when} | |"]
     versions = ", ".join(f"{name} {what}" for name, what in found.get("versions", {}).items())
     lines = []
     also = found.get("also", [])
@@ -114,21 +117,35 @@ def rows(path: Path, found: dict[str, Any] | None, speed: float) -> list[str]:
     own = found.get("own_ok", found["ok"])
     for one, ok in [(found, own), *((other, other["ok"]) for other in also)]:
         target = f"{number(one['value'])} | {one['unit']} | {number(one['target'])}"
-        met = "yes" if ok else "no"
-        lines.append(f"| {one['name']} | {target} | {met} | {speed:.0f} | {versions} |")
+        what, met = one["name"].removeprefix(f"{name}: "), "yes" if ok else "no"
+        lines.append(f"| {name} | {what} | {target} | {met} | {speed:.0f} | {when} | {versions} |")
         versions = ""
     return lines
 
 
-def main_page(table: list[str], details: list[str], options: list[str], about: str) -> str:
+class Entry(NamedTuple):
+    """What the page says of one benchmark."""
+
+    table: list[str]
+    details: str
+
+
+def entries(page: str) -> dict[str, Entry]:
+    """Benchmark → what a page says of it."""
+    _, *sections = re.split(r"^## (\w+)\.py$", page, flags=re.M)
+    lines = page.splitlines()
+    return {
+        name: Entry([line for line in lines if line.startswith(f"| {name} |")], text.strip())
+        for name, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+
+
+def main_page(found: dict[str, Entry]) -> str:
     """The whole of docs/benchmarks.md."""
-    how = "quick" if "--quick" in options else "full"
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    columns = ("What", "Value", "Unit", "Target", "Met", "Pace", "Versions")
-    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return "\n".join(
-        [INTRODUCTION, f"{date}, {how} run, {about}.", "", *head, *table, "", *details]
-    )
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    table = [line for name in sorted(found) for line in found[name].table]
+    details = [f"## {name}.py\n\n{found[name].details}\n" for name in sorted(found)]
+    return "\n".join([INTRODUCTION, *head, *table, "", *details])
 
 
 def run() -> int:
@@ -141,21 +158,20 @@ def run() -> int:
     if unknown := sorted(set(given.names) - set(known)):
         parser.error(f"no benchmark is called {', '.join(unknown)}; known: {', '.join(known)}")
     options, named = ["--quick"] if given.quick else [], set(given.names)
-    chosen = [path for name, path in known.items() if not named or name in named]
-    about, table, details, failed = machine(), [], [], []
-    for path in chosen:
+    chosen = {name: path for name, path in known.items() if not named or name in named}
+    page = entries(PAGE.read_text()) if named and PAGE.exists() else {}
+    date, failed = datetime.datetime.now(datetime.UTC).date().isoformat(), []
+    when, about = f"{date}, {'quick' if given.quick else 'full'}", machine()
+    for name, path in chosen.items():
         print(f"== {path.name}", flush=True)
         speed = pace()
         found, text = measure(path, options)
         if found is None:
             failed.append(path.name)
-        table += rows(path, found, speed)
-        details += [f"## {path.name}", "", "```", text, "```", ""]
-    if named:
-        print("only some were run: docs/benchmarks.md is left as it is")
-    else:
-        PAGE.write_text(main_page(table, details, options, about).rstrip() + "\n")
-        print(f"written: docs/{PAGE.name}")
+        details = f"{when} run, {about}.\n\n```\n{text}\n```"
+        page[name] = Entry(rows(name, found, speed, when), details)
+    PAGE.write_text(main_page(page).rstrip() + "\n")
+    print(f"written: docs/{PAGE.name}")
     if failed:
         print(f"failed: {', '.join(failed)}")
     return bool(failed)
