@@ -1,9 +1,9 @@
 """Memory of the server while it takes in, compacts and draws one run of a hundred million points.
 
 Bounded means that more points take no more: what is held is bounded by limits of the store (newest
-points 480 MB, decoded chunks 192 MB, one pass of the compactor, what waits for the rules 64 MB). The
-same is shown for the first tenth of the run; each time all is compacted and every series drawn, whole
-and in parts. Resident memory of the process, sampled; Linux alone tells it.
+points 480 MB, decoded chunks 192 MB, one pass of the compactor, what waits for the rules 64 MB).
+The same is shown for the first tenth of the run; each time all is compacted and every series drawn,
+whole and in parts. Resident memory of the process, sampled; Linux alone tells it.
 """
 
 from __future__ import annotations
