@@ -22,7 +22,8 @@ from websockets.sync.client import ClientConnection
 
 from nanwatch.contract import frames as f
 
-TARGET_MIB = 1_536.0
+TARGET_MIB = 2_048.0
+"""The limits together, and as much again for what is decoded or being freed."""
 SERIES, ROWS = 100, 1_024
 SAMPLE_S = 0.05
 BUCKETS = 2_000

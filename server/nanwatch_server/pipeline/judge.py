@@ -46,6 +46,9 @@ JOIN_POINTS = 1 << 20
 SAVE_S = 10.0
 """What the rules know is saved this often (design 7), large states less often."""
 
+SAVE_CROWDED_S = 1.0
+"""…or this often while points fill memory: they can be compacted only up to what is saved."""
+
 SAVE_SHARE = 0.02
 """…so that saving takes at most this part of the time."""
 
@@ -253,13 +256,14 @@ class Judge:
         return SAFE if asleep and run_id not in self.states else 0
 
     def save_when_due(self) -> None:
-        """Save some of the states that were not saved for `SAVE_S`."""
+        """Save some of the states that were not saved for a while."""
+        after_s = SAVE_CROWDED_S if self._tail.crowded else SAVE_S
         started = time.monotonic()
         if started < self._save_at:
             return
         with self._lock:
             due = [one for one in self.states.values() if one.upto > one.saved]
-            due = [one for one in due if started - one.saved_at >= SAVE_S]
+            due = [one for one in due if started - one.saved_at >= after_s]
             left = self._save_some(sorted(due, key=lambda one: one.saved_at))
         ended = time.monotonic()
         wait = (ended - started) / SAVE_SHARE if due else 0.0

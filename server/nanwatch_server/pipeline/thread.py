@@ -59,7 +59,7 @@ REST_SHARE = 2.0
 REST_MOST_S = 0.005
 """Rest after each of many runs: twice as long as it took, at most this."""
 
-PATIENCE_S = 0.5
+PATIENCE_S = 2.0
 """A run that has waited so long for the rules lets them rest no more."""
 
 BAD_MOST = 4096

@@ -1,8 +1,9 @@
 """The points of the runs in use that are not in chunks yet, in memory, as growing columns.
 
 Filled from the journal at a run's first use, then by the pipeline after each commit, emptied by
-the compactor. `query` reads it together with `history`. Bounded: a series keeps its newest points
-(older ones are read from the journal), and the run that nobody used for longest is forgotten first.
+the compactor. `query` reads it together with `history`. Bounded: the run that nobody used for
+longest is forgotten first, and the series of one that fills memory alone keep their newest points
+(older ones are read from the journal).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ SERIES_POINTS_MAX = 1 << 20
 NOTED_MOST = 1_024
 NOTED_STEPS_MOST = 1 << 16
 """Tables, and their rows, that wait to be put into columns."""
+
+SERIES_POINTS_LEAST = 256
+"""…but so many of each stay, however many series share the memory."""
 
 LOOKS = 64
 """Memory is looked at when a 64th of what it may hold has come."""
@@ -114,6 +118,11 @@ class _Run:
         self.rows: deque[tuple[int, tuple[Series, ...], int]] = deque()
         """(journal row, series of a table, its points), oldest first."""
 
+    @property
+    def count(self) -> int:
+        """Series that were put into columns so far."""
+        return len(self._series)
+
     def note(self, row: int, tables: Sequence[Points], most: int) -> None:
         """Tables of a journal row; of a series at most about `most` points are kept."""
         for points in tables:
@@ -167,13 +176,22 @@ class Tail:
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._grown = 0
         """Points that came since memory was last looked at, about."""
+        self.crowded = False
+        """More than half of the points that memory may hold are there: it is time to compact."""
 
     def append(self, run_id: str, row: int, tables: Sequence[Points]) -> None:
         """Points of a journal row that was just committed."""
         with self._loaded(run_id, before=row) as run:
             if row > run.upto:
-                run.note(row, tables, self._series_max)
+                run.note(row, tables, self._most(run, tables))
                 run.upto = row
+
+    def _most(self, run: _Run, fresh: Sequence[Points] = ()) -> int:
+        """Points of each series that one run may keep: all of them together no more than memory may
+        hold. `fresh`: tables that come now."""
+        several = max([1, run.count, *(len(points.series) for points in fresh)])
+        share = self._points_max // several
+        return min(self._series_max, max(SERIES_POINTS_LEAST, share))
 
     def query(
         self, run_id: str, series_id: int, x0: int | None, x1: int | None, buckets: int
@@ -204,7 +222,7 @@ class Tail:
         while True:
             left -= 1
             with self._loaded(run_id) as run:
-                series = run.series(self._series_max).get(series_id)
+                series = run.series(self._most(run)).get(series_id)
                 columns = _NOTHING.columns if series is None else series.columns(count)
                 index = self._history.index([series_id], run_id)[series_id]
             missing = series is not None and series.missing
@@ -258,7 +276,7 @@ class Tail:
                 run.clear()
 
     def _trim(self, run: _Run, upto: int) -> None:
-        known = run.series(self._series_max)
+        known = run.series(self._most(run))
         gone: dict[int, int] = {}
         while run.rows and run.rows[0][0] <= upto:
             _, several, count = run.rows.popleft()
@@ -276,7 +294,7 @@ class Tail:
     def _snapshot(self, run_id: str, series_ids: Sequence[int]) -> dict[int, tuple[Index, Newest]]:
         """What is in chunks and what is not, at one moment."""
         with self._loaded(run_id) as run:
-            index, known = self._history.index(series_ids, run_id), run.series(self._series_max)
+            index, known = self._history.index(series_ids, run_id), run.series(self._most(run))
             return {
                 one: (index[one], self._newest(run_id, run.base, one, known.get(one)))
                 for one in series_ids
@@ -327,7 +345,8 @@ class Tail:
         fresh = _Run()
         base = upto = self._history.upto(run_id)
         for committed in replay(self._store, run_id, base, before):
-            fresh.note(committed.row, tables_of(committed), self._series_max)
+            tables = tables_of(committed)
+            fresh.note(committed.row, tables, self._most(fresh, tables))
             upto = committed.row
         fresh.base, fresh.upto = base, upto
         run.take(fresh)
@@ -338,6 +357,7 @@ class Tail:
         with self._lock:
             total = sum(run.points for run in self._runs.values())
             oldest = [(name, run) for name, run in self._runs.items() if run.points]
+        self.crowded = total > self._points_max // 2
         for name, run in oldest:
             if total <= self._points_max or name == keep:
                 return

@@ -159,6 +159,22 @@ def test_what_memory_has_dropped_comes_from_the_journal(store, run):
     assert old is not None and old.steps.tolist() == list(range(10, 21))
 
 
+def test_one_run_alone_holds_no_more_than_memory_may(store, run):
+    """Many long series of one training that sends faster than the compactor works."""
+    commit, series = run
+    tail = Tail(store, History(store.readers), points_max=4_000)
+    for begin in range(0, 6_000, 250):
+        steps = np.arange(begin, begin + 250)
+        tail.append(RUN, *commit([1, 2], steps, [steps * 2.0, steps * 3.0]))
+    assert tail.crowded
+    assert len(tail.newest(RUN, series[1].id, 10_000).steps) <= 2_000
+    assert sum(run.points for run in tail._runs.values()) <= 4_000
+    for number, times in ((1, 2.0), (2, 3.0)):
+        raw = tail.query(RUN, series[number].id, None, None, 10_000).raw
+        assert raw is not None and raw.steps.tolist() == list(range(6_000))
+        assert (raw.values == raw.steps * times).all()
+
+
 def test_the_run_nobody_used_goes_first_and_comes_back_whole(store):
     tail = Tail(store, History(store.readers), points_max=2500)
     ids = [f"{i:032x}" for i in range(4)]
