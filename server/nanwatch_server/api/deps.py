@@ -1,8 +1,8 @@
 """What routes are given: the parts that `app` put on the application, and who is asking.
 
 `app.state` holds: store, desk, credentials, failures, clock (server seconds), version.
-They are `async` because FastAPI sends each plain function to a thread and back, which took half of
-the time of a chart. Also how a route says no. Errors that come before a route are the gate's.
+They are `async` because FastAPI sends each plain function to a thread and back, which took about a
+third of the time of a chart. Also how a route says no. Errors before a route are the gate's.
 """
 
 from __future__ import annotations
