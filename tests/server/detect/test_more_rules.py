@@ -53,6 +53,45 @@ def test_a_spike_that_stays_is_told_and_one_that_heals_is_not() -> None:
     assert not alarms(seen(Trace({"loss": healed})))
 
 
+def falls_far(seed: int = 0) -> Array:
+    return (0.01 + 2.3 * np.exp(-T / 80)) * noise(rng(seed), N, 0.1)
+
+
+def test_a_loss_that_stays_a_multiple_of_its_best_is_told_though_little_of_the_way_is_lost() -> (
+    None
+):
+    loss = falls_far()
+    loss[900:] *= 20  # 0.2 of 2.3: nine tenths of what was learnt are still there
+    (found, *_) = fired(Trace({"loss": loss}), "loss_spike")
+    assert 890 <= found.onset_step <= 912 and found.step <= 1100
+    assert "of what was learnt" in found.message and "x the best" in found.message
+    saw = falls_far()
+    saw[900:] *= 1 + 30 * np.exp(-((T[900:] - 900) % 20) / 12)  # thrown back every 20 records
+    assert fired(Trace({"loss": saw}), "loss_spike")
+    healed = falls_far()
+    healed[900:] += 0.3 * np.exp(-(T[900:] - 900) / 60)
+    assert not alarms(seen(Trace({"loss": healed})))
+    low = falls_far() * np.exp(-T / 200)
+    low[1200:] *= 20  # at the foot of a loss any multiple is a bounce
+    assert not fired(Trace({"loss": low}), "loss_spike")
+
+
+@pytest.mark.parametrize("peak", [6.0, 40.0])
+def test_a_new_task_far_worse_than_no_training_at_all_is_told(peak: float) -> None:
+    loss = learning()
+    loss[800:] = (peak * 2.3 * np.exp(-(T[800:] - 800) / 60) + 0.4) * noise(rng(3), N - 800, 0.05)
+    detector = RunDetector(RUN, {})
+    found: list[Finding] = []
+    for block in Trace({"loss": loss}).blocks(range(200, N, 200)):
+        if int(block.steps[0]) == 800:
+            found += detector.mark("task", 800, {})
+        found += detector.update(block)
+    told = [f for f in alarms(found) if f.rule == "loss_divergence"]
+    assert bool(told) == (peak == 40.0)
+    for one in told:
+        assert "untrained" in one.title and one.step < 900
+
+
 def test_a_new_task_that_is_learnt_is_no_spike() -> None:
     loss = np.concatenate([decay(np.arange(800)), decay(np.arange(800))]) * noise(rng(2), N, 0.05)
     assert not alarms(seen(Trace({"loss": loss})))
@@ -86,6 +125,19 @@ def test_a_sharp_loss_that_never_moves_is_told_after_a_thousand_records() -> Non
     late = flat()
     late[700:] *= np.exp(-np.arange(N - 700) / 200)
     assert not alarms(seen(Trace({"loss": late})))
+
+
+def test_a_loss_that_was_never_below_its_start_is_told() -> None:
+    late = np.maximum(T - 40, 0) / 50
+    hump = 4 * late * np.exp(1 - late)
+    loss = 2.3 * (1 + hump + 0.5 * (late > 0))
+    found = fired(Trace({"loss": loss * noise(rng(5), N, 0.05)}), "plateau")
+    assert 399 <= found[0].step <= 520 and "above its start" in found[0].title
+    assert "never been lower" in found[0].message
+    heals = 2.3 * (1 + hump) - 2 * (1 - np.exp(-late / 2))
+    assert not alarms(seen(Trace({"loss": heals * noise(rng(5), N, 0.05)})))
+    policy = Trace({"loss": loss, "reward": np.linspace(0, 1, N) * noise(rng(6), N, 0.05)})
+    assert not fired(policy, "plateau")
 
 
 @pytest.mark.parametrize("constant", [0.0, 1e6])

@@ -1,7 +1,8 @@
 """Rule 5 on the loss: a spike that does not heal, down to a loss that is back where it began.
 
 A spike alone is a notice. What tells the malignant ones is what was learnt and is gone: the share
-of the way from the first loss to the best one that a spike undid, for long and without recovery.
+of the way from the first loss to the best one that a spike undid, for long and without recovery;
+or, where a loss has come down by powers of ten, that it stays a multiple of what it was.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class LossSpike(TickRule):
         lost = (level - self.best) / learnt
         if self.since < 0:
             return self._entered(level, lost, sigma)
-        if lost < limits["lost"] / 2 or level < self.before + 3 * sigma:
+        times = self._times(level, self.before)
+        back = lost < limits["lost"] / 2 and times < limits["times_end"]
+        if back or level < self.before + 3 * sigma:
             self.since = -1
             return QUIET
         records = int(np.count_nonzero(self.steps(self.keep) >= self.since))
@@ -76,7 +79,9 @@ class LossSpike(TickRule):
         half = self.last(min(records, self.keep))
         first, last = middle(half[: len(half) // 2]), middle(half[len(half) // 2 :])
         healing = first - last > limits["healing"] * max(first - self.best, 1e-300)
-        if healing or lost < limits["lost"]:
+        halves = last < limits["halves"] * first
+        gone = lost >= limits["lost"] and not healing
+        if not gone and (halves or self._times(level, self.best) < limits["times"]):
             return Verdict(KEEP)
         worse = 1 if self.context.competes(self.scope) else 2
         return Verdict(worse, self.since, self._say(level, lost))
@@ -87,7 +92,8 @@ class LossSpike(TickRule):
             return QUIET
         before = middle(window[:-32])
         rose = level - before
-        sudden = rose > self.limits["sigma"] * sigma and lost >= self.limits["lost"] / 2
+        much = lost >= self.limits["lost"] / 2 or self._times(level, before) >= self.limits["times"]
+        sudden = rose > self.limits["sigma"] * sigma and much
         if not sudden or rose < 0.5 * (level - self.best):
             return QUIET
         tail, steps = self.last(32), self.steps(32)
@@ -95,15 +101,20 @@ class LossSpike(TickRule):
         self.since, self.before = int(steps[int(np.argmax(above))]), before
         return Verdict(1, self.since, self._say(level, lost))
 
+    def _times(self, level: float, before: float) -> float:
+        """The level as a multiple of an earlier one; near 0 losses bounce by any multiple."""
+        return level / max(before, self.limits["foot"] * abs(self.first), 1e-300)
+
     def _say(self, level: float, lost: float) -> Said:
-        share = round(100 * min(lost, 99.0))
+        share, times = round(100 * min(lost, 99.0)), short(level / max(self.best, 1e-300))
         what = f"Loss jumped from {short(self.before)} to {short(level)} and stays there"
         return Said(
             title=what,
             message=(
                 f"Median of the last {MEDIAN_OVER} losses is {number(level)} at step {self.step}; "
                 f"before step {self.since} it was {number(self.before)}. {share} % of what was "
-                f"learnt (from {number(self.first)} to {number(self.best)}) is gone."
+                f"learnt (from {number(self.first)} to {number(self.best)}) is gone: {times}x the "
+                "best."
             ),
             evidence=(
                 Evidence(

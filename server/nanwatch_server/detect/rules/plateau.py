@@ -53,18 +53,31 @@ class Plateau(TickRule):
             return QUIET
         gained = self.progress.gained(self.step, 25)
         falling = self.progress.falling(self.step)
+        if falling and gained < 0:
+            return self._above(level, patience)
         if math.isnan(gained) or falling or (gained > limits["gained"] and not guesses):
             return QUIET
         if gained < -limits["gained"]:
-            return Verdict(KEEP)  # it rose: other rules speak of that
+            return self._above(level, patience)
         # where the noise would hide what was learnt, its absence says nothing
         sharp = guesses or self.progress.blur(self.step, 25) <= limits["blur"]
         patient = self.count >= patience
         return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
 
+    def _above(self, level: float, patience: float) -> Verdict:
+        """It rose, of which other rules speak; unless it was never below where it began."""
+        limits, first = self.limits, self.progress.first
+        patience = min(patience, limits["patience_above"])
+        early = self.count < patience or self.context.learns_policy()
+        if early or self.lowest < first or not level >= limits["over_first"] * first > 0:
+            return Verdict(KEEP)
+        return Verdict(2, self.begun, self._say(level))
+
     def _say(self, level: float) -> Said:
         first, chance = self.progress.first, self.context.guessing()
         title = f"Loss has not moved from {number(first)} in {self.count} records"
+        if level > (1 + self.limits["above"]) * first:
+            title = f"Loss has been above its start of {number(first)} for {self.count} records"
         if self.guesses:
             title = f"Loss no better than guessing ({number(chance)}) in {self.count} records"
         return Said(
@@ -91,4 +104,6 @@ class Plateau(TickRule):
             return (
                 f"Guessing among the classes gives {number(chance)}, and it was never much better"
             )
+        if level > (1 + self.limits["above"]) * self.progress.first:
+            return "It has never been lower than that"
         return "The difference is within the noise"
