@@ -56,7 +56,7 @@ WORDS = {
     "loss_divergence": Words(LOSS, "Loss diverged",
         "The loss rose and stays far above its best and its beginning."),
     "loss_spike": Words(LOSS, "Spike that does not heal",
-        "A sudden rise after which half of what was learnt, or a multiple of the best, stays lost."),
+        "A sudden rise that stays: half of what was learnt gone, or a multiple of the best."),
     "surge": Words(LOSS, "Loss and gradient leap together",
         "Leaps of both that follow each other: steps that overshoot, before any of them is fatal."),
     "validation_loss": Words(LOSS, "Validation gets worse",

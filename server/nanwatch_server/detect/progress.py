@@ -98,6 +98,14 @@ class Progress(Stateful):
             return 0.0
         return moved / max(abs(self.first), abs(level), 1e-300)
 
+    def level_as_at_first(self, step: int, ticks: int = 8) -> bool:
+        """True if the level may well be that of the start, which is itself known from few records
+        only: `gained` excuses and takes it as it is, who accuses must not lean on its luck."""
+        now = self.upto(step, ticks)
+        several = 1 / (TICK * START_TICKS) + 1 / (TICK * max(1, len(now)))
+        spread = max(self.first_spread, self._spread(step, ticks))
+        return abs(self.first - middle(now)) <= LEARNED_SIGMA * spread * math.sqrt(several)
+
     def blur(self, step: int, ticks: int = 8) -> float:
         """Smallest share of the first loss whose loss or gain could be told from the noise."""
         if not self.known(step):

@@ -122,6 +122,8 @@ def test_a_sharp_loss_that_never_moves_is_told_after_a_thousand_records() -> Non
     found = fired(Trace({"loss": flat()}), "plateau")
     assert 999 <= found[0].step <= 1100
     assert not alarms(seen(Trace({"loss": flat(spread=0.5)}))), "noise hides what was learnt"
+    lucky = [fired(Trace({"loss": flat(seed, spread=0.08)}), "plateau") for seed in range(12)]
+    assert sum(map(bool, lucky)) >= 11, "the first records stand a little high or low by chance"
     late = flat()
     late[700:] *= np.exp(-np.arange(N - 700) / 200)
     assert not alarms(seen(Trace({"loss": late})))

@@ -111,7 +111,7 @@ def test_far_above_the_clip_warns_unless_it_learns() -> None:
     rng = np.random.default_rng(1)
     norm, clip = 300 * noise(rng, 600, 0.2), np.ones(600)
     stuck = Trace({"grad_norm": norm, "clip_threshold": clip, "loss": noise(rng, 600, 0.1)})
-    assert [f.severity for f in watch(stuck)] == [Severity.WARNING]
+    assert [f.severity for f in watch(stuck) if f.rule == "clip_saturation"] == [Severity.WARNING]
     learning = np.exp(-np.arange(600) / 200)
     good = Trace({"grad_norm": norm, "clip_threshold": clip, "loss": learning})
     assert not alarms(watch(good))

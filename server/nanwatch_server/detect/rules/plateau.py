@@ -52,6 +52,8 @@ class Plateau(TickRule):
         if self.context.competes(self.scope) or self.count < min(limits["records"], patience):
             return QUIET
         gained = self.progress.gained(self.step, 25)
+        if self.progress.level_as_at_first(self.step, 25):
+            gained = 0.0
         falling = self.progress.falling(self.step)
         if falling and gained < 0:
             return self._above(level, patience)
