@@ -16,7 +16,7 @@ from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth import GrowthBank
 from nanwatch_server.detect.robust import TICK, cells, hold_last, log_or_nan
-from nanwatch_server.detect.tick import SpeakingRule, Verdict
+from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
@@ -144,6 +144,8 @@ class GrowthRule(SpeakingRule):
             self.start = np.fmax(self.start, level)
         self.top = np.fmax(self.top, level)
         growing = np.isfinite(self.bank.doubling)
+        if not np.count_nonzero(growing) and not self.alarm.level:
+            return QUIET  # nearly always
         beyond = level - self.start >= math.log(limits["times"])
         rows = np.flatnonzero(growing & beyond & (level >= math.log(limits["floor"])))
         if rows.size:

@@ -66,8 +66,8 @@ class GradExplosion(Rule):
         """Median logarithm of the last 128 records per row, as of the last tick."""
         self.start: F64 = np.full(1, np.nan)
         """First logarithm per row: stands in while there is no reference."""
-        self.bar: F64 | None = None
-        """Logarithm per row below which no jump is; None: to be worked out. Not kept."""
+        self.bars: tuple[NDArray[np.bool_], F64, F64] | None = None
+        """`_bars`; None: to be worked out. Not kept."""
         self.untrained: F64 = np.full(1, -np.inf)
         """Highest logarithm per row within the first 64 records."""
         self.hits: NDArray[np.int8] = np.zeros((1, 4), np.int8)
@@ -114,7 +114,7 @@ class GradExplosion(Rule):
         self.start = np.where(keep >= 0, self.start[keep], np.nan)
         self.untrained = np.where(keep >= 0, self.untrained[keep], -np.inf)
         self.hits = np.where(keep[:, None] >= 0, self.hits[keep], 0).astype(np.int8)
-        self.names, self.bar = names, None
+        self.names, self.bars = names, None
 
     def _inputs(self, block: Block, known: I64) -> _Inputs:
         values = np.full((len(self.names), len(known)), np.nan, order="F")  # as rings are
@@ -168,7 +168,7 @@ class GradExplosion(Rule):
             elif not last and self.alarm.level and self._still_high():
                 last = KEEP
             self.reference = self.bank.reference()
-            self.bar = None
+            self.bars = None
             self.loss_usual = median(self.losses.window(64)[0])
         if self.alarm.rests(end - done, (last, int(np.count_nonzero(jumps)))):
             return []  # nearly always
@@ -219,17 +219,12 @@ class GradExplosion(Rule):
         """
         n = logs.shape[1]
         limits = self.limits
-        if self.bar is not None and self.bank.count >= UNTRAINED and not self.hits.any():
-            loud = np.fmax.reduce(logs, axis=1) >= self.bar
+        early, base, bar = self._bars(logs)
+        if self.bank.count >= UNTRAINED and not np.count_nonzero(self.hits):
+            loud = np.fmax.reduce(logs, axis=1) >= bar
             if not np.count_nonzero(loud):
                 return np.zeros(n, np.int8), np.zeros(logs.shape, bool)  # nearly always
-        np.copyto(self.start, logs[:, 0], where=np.isnan(self.start))
-        early = np.isnan(self.reference)
-        base = np.where(early, self.start + math.log(limits["early"]), self.reference)
         absolute = math.log(limits["absolute"])
-        # a row without a start has had no norm above 0: its first one is looked at
-        bar = np.fmin(base + math.log(limits["jump"]), absolute)
-        self.bar = np.where(np.isnan(self.start), -np.inf, bar)
         floor = self._floor(clips, n)
         risen = self._risen(losses, limits["loss_rose"])
         # far above its usual size the loss itself tells that small norms do harm
@@ -264,6 +259,26 @@ class GradExplosion(Rule):
         severities = np.where(held.any(axis=0), 2, 0).astype(np.int8)
         severities[(held & huge).any(axis=0)] = 3
         return severities, held
+
+    def _bars(self, logs: F64) -> tuple[NDArray[np.bool_], F64, F64]:
+        """Per row: whether the first record stands in for the median, the logarithm of what a jump
+        is measured against, and that below which there is none. Worked out once a tick."""
+        if self.bars is not None:
+            return self.bars
+        limits = self.limits
+        missing = np.isnan(self.start)
+        if np.count_nonzero(missing):
+            np.copyto(self.start, logs[:, 0], where=missing)
+            missing = np.isnan(self.start)
+        early, base = np.isnan(self.reference), self.reference
+        if np.count_nonzero(early):
+            base = np.where(early, self.start + math.log(limits["early"]), base)
+        bar = np.fmin(base + math.log(limits["jump"]), math.log(limits["absolute"]))
+        if np.count_nonzero(missing):
+            # a row without a start has had no norm above 0: its first one is looked at
+            return early, base, np.where(missing, -np.inf, bar)
+        self.bars = early, base, bar
+        return self.bars
 
     def _weighty(self, logs: F64) -> NDArray[np.bool_]:
         """Rows that make up a part of the total: of the others nothing comes yet."""
@@ -396,7 +411,7 @@ class GradExplosion(Rule):
         self.untrained = np.full(len(self.names), -np.inf)
         self.hits = np.zeros((len(self.names), 4), np.int8)
         self.losses, self.loss_usual = Ring(1, 256), float("nan")
-        self.bar = None
+        self.bars = None
 
 
 def _exp(log: float) -> float:
