@@ -38,12 +38,32 @@ def checkpoint(case: Case) -> Suggestion:
     )
 
 
+def keep_what_is_trained(case: Case) -> Suggestion:
+    """The weights may be well where only their evaluation is not."""
+    return Suggestion(
+        text="Save a checkpoint of the weights in training now, and evaluate that: they may be "
+        "well, and the best checkpoint by this evaluation is none.",
+        treats="symptom",
+        command="checkpoint",
+    )
+
+
 def stop(case: Case) -> Suggestion:
     """Stop, with a checkpoint."""
     return Suggestion(
         text=f"Stop the run and go back to a checkpoint from before step {case.onset}."
         if case.onset > FROM_START
         else "Stop the run and begin anew: the trouble began with it.",
+        treats="symptom",
+        command="stop",
+        args={"checkpoint": True},
+    )
+
+
+def stop_choosing(case: Case) -> Suggestion:
+    """What is chosen by an evaluation of something else is chosen by chance."""
+    return Suggestion(
+        text="Stop the run if it ends early or picks its best checkpoint by this evaluation.",
         treats="symptom",
         command="stop",
         args={"checkpoint": True},

@@ -72,7 +72,8 @@ def _try_posterior(case: Case) -> list[Suggestion]:
 
 
 def _try_stale(case: Case) -> list[Suggestion]:
-    return [do.evaluate_what_is_trained(case), do.stop(case), do.checkpoint(case)]
+    return [do.evaluate_what_is_trained(case), do.keep_what_is_trained(case),
+            do.stop_choosing(case)]  # fmt: skip
 
 
 def _try_stall(case: Case) -> list[Suggestion]:

@@ -39,7 +39,7 @@ export function Head({ store, detail }: { store: RunStore; detail: RunDetail }) 
             heartbeat <b data-testid="vital-heartbeat">{formatAge(age)}</b>
           </span>
         ) : null}
-        {overhead !== null ? <span>nanwatch costs {formatShare(overhead)} of a step</span> : null}
+        {overhead ? <span>nanwatch costs {formatShare(overhead)} of a step</span> : null}
         {(detail.beat?.queued ?? 0) > 20 ? (
           <span>{formatStep(detail.beat?.queued)} frames waiting</span>
         ) : null}
