@@ -68,6 +68,9 @@ KINDS: dict[str, Kind] = {
     "sdk_overhead": Kind("", False, False, "share of the step time spent inside nanwatch"),
     "dead_fraction_layer": Kind("", False, True, "share of units that are always zero"),
     "saturated_fraction_layer": Kind("", False, True, "share of units at the end of their range"),
+    "unreached_fraction_layer": Kind(
+        "", False, True, "share of weights whose gradient is exactly 0"
+    ),
     "repaired": Kind("", False, True, "numbers a guard changed in this attempt; layer = guard"),
     "task": Kind("", False, False, "number of the current task or fold"),
     "custom": Kind("", False, False, "anything else; `layer` carries the name"),

@@ -238,6 +238,29 @@ def total(values: Sequence[float]) -> float:
     return math.nan if any(map(math.isnan, values)) else norm
 
 
+def unreached(
+    layout: Layout, positions: Sequence[int], values: Sequence[float]
+) -> dict[int, float]:
+    """Layer → share of its weights with a gradient that is exactly 0, among those that have one.
+
+    Layers without such weights are left out. A layer whose bias moves while its weight cannot (a
+    rounded weight, an input of zeros) has a norm like any other; only this tells.
+    """
+    zeros: dict[int, int] = {}
+    for position, value in zip(positions, values, strict=True):
+        if value == 0:
+            layer = layout.layer_of[position]
+            zeros[layer] = zeros.get(layer, 0) + layout.sizes[position]
+    if not zeros:
+        return {}
+    whole = dict.fromkeys(zeros, 0)
+    for position in positions:
+        layer = layout.layer_of[position]
+        if layer in whole:
+            whole[layer] += layout.sizes[position]
+    return {layer: zeros[layer] / whole[layer] for layer in zeros if whole[layer]}
+
+
 def _pick(indices: Sequence[int]) -> Callable[[Sequence[float]], Sequence[float]]:
     if len(indices) == 1:
         only = indices[0]

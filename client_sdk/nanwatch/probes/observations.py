@@ -19,6 +19,7 @@ from nanwatch.probes.tensors import Number, Numbers, is_here, number_of
 from nanwatch.record import Catalog, Row
 
 LAYERS_REPORTED_MAX = 32
+UNREACHED = "unreached_fraction_layer"
 
 
 class Health:
@@ -143,7 +144,10 @@ class ClosedAttempt:
                 catalog.id_of(kind, self.scope, layout.layers[layer]) for layer in combine.layers
             )
             layout.combine = (positions, combine)
-        found = combine(self.norms.numbers.get())
+        norms = self.norms.numbers.get()
+        if layout.unreached or 0.0 in norms:
+            self._add_unreached(catalog, norms, ids, values)
+        found = combine(norms)
         if -1 not in combine.ids:
             ids.extend(combine.ids)
             values.extend(found)
@@ -154,6 +158,27 @@ class ClosedAttempt:
                 values.append(value)
             else:
                 catalog.refused += 1
+
+    def _add_unreached(
+        self, catalog: Catalog, norms: Sequence[float], ids: list[int], values: list[float]
+    ) -> None:
+        """Shares of weights that no gradient reaches, of layers that have others as well; the norm
+        of a layer says it where there are none. 0 where one does again."""
+        assert self.norms is not None
+        layout = self.norms.layout
+        if layout.sharded:
+            return  # of a parameter this rank may hold nothing
+        shares = gradients.unreached(layout, self.norms.positions, norms)
+        for layer, share in shares.items():
+            fresh = share < 1 and layer not in layout.unreached
+            if fresh and len(layout.unreached) < LAYERS_REPORTED_MAX:
+                number = catalog.id_of(UNREACHED, self.scope, layout.layers[layer])
+                catalog.refused += number < 0
+                layout.unreached[layer] = number
+        for layer, number in layout.unreached.items():
+            if number >= 0:
+                ids.append(number)
+                values.append(shares.get(layer, 0.0))
 
     def _report_loss(self, value: float) -> Iterable[NonFinite]:
         if self.health.turned_bad(self.scope, "loss", not math.isfinite(value)):

@@ -32,6 +32,10 @@ class Layout:
     """Positions measured last: one list for all attempts that measure the same."""
     combine: tuple[Any, Any] = (None, None)
     """(positions, `gradients.Combine` for them); background thread."""
+    sizes: list[int] = field(default_factory=list)
+    """Elements of each parameter, by position."""
+    unreached: dict[int, int] = field(default_factory=dict)
+    """Layer some of whose weights had a gradient of 0 → its series; background thread."""
     sharded: bool = False
     """True if its parameters are spread over ranks: norms here are parts of those of the run."""
     shares: tuple[Any, Any] = (None, None)
@@ -355,4 +359,5 @@ def layout_of(parameters: list[Any], names: dict[int, tuple[str, str]]) -> Layou
     for position, parameter in enumerate(parameters):
         position_of.setdefault(id(parameter), position)
     spread = any(map(sharded.is_sharded, parameters))
-    return Layout(full, layers, layer_index, position_of, sharded=spread)
+    sizes = [int(parameter.numel()) for parameter in parameters]
+    return Layout(full, layers, layer_index, position_of, sizes=sizes, sharded=spread)

@@ -69,6 +69,8 @@ WORDS = {
         "A cross-entropy that was never near what guessing among the classes costs."),
     "idle_weights": Words(STANDSTILL, "Weights do not move",
         "Steps are taken, but learning rate, gradient or update is exactly zero."),
+    "unreached": Words(STANDSTILL, "Weights without a gradient",
+        "The gradient of a layer's weights is exactly zero, while the rest of the layer has one."),
     "rate_gone": Words(STANDSTILL, "Learning rate gone",
         "The rate has decayed to nothing before anything was learnt."),
     "flat_validation": Words(STANDSTILL, "Validation does not move",

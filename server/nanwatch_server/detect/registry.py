@@ -41,6 +41,7 @@ from nanwatch_server.detect.rules.skip_streak import SkipStreak
 from nanwatch_server.detect.rules.stale_evaluation import StaleEvaluation
 from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
+from nanwatch_server.detect.rules.unreached import Unreached
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
 from nanwatch_server.detect.rules.validation_loss import ValidationLoss
 from nanwatch_server.detect.rules.vanishing_gradient import VanishingGradient
@@ -74,6 +75,7 @@ RULES: tuple[type[Rule], ...] = (
     Repaired,
     IdleWeights,
     RateGone,
+    Unreached,
     PosteriorCollapse,
     VanishingGradient,
     DeadUnits,

@@ -267,6 +267,16 @@ def evaluate_what_is_trained(case: Case) -> Suggestion:
     )
 
 
+def straight_through(case: Case) -> Suggestion:
+    """A way for the gradient past an operation that has none."""
+    return Suggestion(
+        text="Let the gradient pass the operation that has none: straight through a rounding, or "
+        "a relaxation (softmax, Gumbel) instead of a choice.",
+        treats="cause",
+        copy="rounded = w + (torch.round(w) - w).detach()",
+    )
+
+
 def check_graph(case: Case) -> Suggestion:
     """Loss and optimizer speak of different weights."""
     return Suggestion(

@@ -48,6 +48,10 @@ def _try_vanishing(case: Case) -> list[Suggestion]:
             do.checkpoint(case)]  # fmt: skip
 
 
+def _try_unreached(case: Case) -> list[Suggestion]:
+    return [do.straight_through(case), do.check_graph(case), do.stop(case), do.checkpoint(case)]
+
+
 def _try_dead(case: Case) -> list[Suggestion]:
     return [do.leaky(case), do.lower_lr(case), do.normalise_inputs(case), do.stop(case),
             do.checkpoint(case)]  # fmt: skip
@@ -118,6 +122,16 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         "build on, hardly move. More steps do not help; another path for the gradient does.",
         _signs_flat,
         _try_vanishing,
+    ),
+    Syndrome(
+        "no-gradient",
+        lambda case: 0.84 if case.has("unreached") else 0.0,
+        ("unreached",),
+        "Between these weights and the loss stands an operation that has no gradient (rounding, "
+        "a comparison, `argmax`, an index, `.data` or `.detach()`), or everything that comes into "
+        "the layer is 0. What else the layer has, its bias mostly, learns; the weights never will.",
+        lambda case: ([], []),
+        _try_unreached,
     ),
     Syndrome(
         "dead-units",

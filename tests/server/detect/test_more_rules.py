@@ -189,6 +189,18 @@ def test_dead_units_are_told_only_where_nothing_is_learnt() -> None:
     assert not alarms(seen(layered("dead_fraction_layer", shares, learning())))
 
 
+def test_weights_that_no_gradient_reaches() -> None:
+    shares = np.stack([np.full(N, 0.97), np.zeros(N)])
+    (found, *_) = fired(layered("unreached_fraction_layer", shares, flat()), "unreached")
+    assert found.layer == "block0" and 199 <= found.step <= 216 and "97 %" in found.title
+    assert not alarms(seen(layered("unreached_fraction_layer", shares, falls_far())))
+    whole = np.ones((2, N))  # the layer is out of use
+    few = np.full((2, N), 0.1)
+    now_and_then = np.where(T % 20, 0.97, 0.0) * np.ones((2, 1))
+    for calm in (whole, few, now_and_then):
+        assert not fired(layered("unreached_fraction_layer", calm, flat()), "unreached")
+
+
 def test_updates_too_large_and_too_small() -> None:
     large = layered("update_ratio_layer", np.full((3, N), 0.5), flat() * (1 + T / 400))
     assert fired(large, "update_ratio")

@@ -140,6 +140,7 @@ CASES = [
     ("gan-divergence", [growth(scope="generator")], {}),
     ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
     ("overfitting", [finding("validation_loss")], {}),
+    ("no-gradient", [finding("unreached"), finding("plateau")], {}),
     ("stale-evaluation", [finding("stale_evaluation")], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(MOVED,))], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(UNFIT,))], {}),

@@ -13,6 +13,15 @@ export const activations: Panel[] = [
     height: 240,
   }),
   heatPanel({
+    id: "unreached",
+    title: "Weights without a gradient by layer",
+    unit: "share with a gradient of exactly 0",
+    kind: "unreached_fraction_layer",
+    word: "share",
+    scale: "share",
+    height: 240,
+  }),
+  heatPanel({
     id: "saturated",
     title: "Saturated units by layer",
     unit: "share at the end of its range",

@@ -1,0 +1,72 @@
+"""Weights that no gradient reaches in a layer whose other parameters have one: an operation without
+a gradient stands behind them (`round`, `argmax`, `.data`), or all their inputs are 0.
+
+The norm of such a layer looks like any other: its bias learns how frequent the answers are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
+from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.models import Evidence
+
+
+class Unreached(LayerRule):
+    """Share of a layer's weights whose gradient is exactly 0, in every one of the last reports."""
+
+    name = "unreached"
+    kind = "unreached_fraction_layer"
+    calm = "Gradients reach these weights again"
+    every = 8
+    OWN = ("begun",)
+
+    def begin(self) -> None:
+        self.begun = -1
+        """Step of the first report."""
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        self.begun = self.step if self.begun < 0 else self.begun
+        records = int(limits["records"])
+        if self.ring.count < records:
+            return QUIET
+        shares = self.last(min(records, self.keep))
+        # all of it: the layer is out of use for now, which its norm shows
+        stuck = ((shares >= limits["share"]) & (shares < 1)).all(axis=1)
+        if not stuck.any():
+            return QUIET
+        if self.step - self.begun < limits["patience"]:
+            return Verdict(KEEP)
+        row = int(np.argmax(np.where(stuck, shares[:, -1], -1.0)))
+        gained = self.progress.gained(self.step, 16)
+        learns = math.isnan(gained) or gained > limits["gained"]
+        return Verdict(1 if learns else 2, self.begun, self._say(row, float(shares[row, -1])))
+
+    def _say(self, row: int, share: float) -> Said:
+        layer, percent = self.names[row], number(100 * share)
+        return Said(
+            title=f"No gradient reaches {percent} % of the weights of {layer[-40:]}",
+            message=(
+                f"The gradient of {percent} % of the weights of {layer} was exactly 0 in each of "
+                f"the last {int(self.limits['records'])} reports up to step {self.step}, while the "
+                "rest of the layer (its bias, often) has one: these weights cannot learn."
+            ),
+            evidence=(
+                Evidence(
+                    label="Weights with a gradient of 0",
+                    value=f"{percent} %",
+                    limit=f"{number(100 * self.limits['share'])} %",
+                    kind=self.kind,
+                    scope=self.scope,
+                    layer=layer,
+                ),
+            ),
+            kind=self.kind,
+            layer=layer,
+        )
