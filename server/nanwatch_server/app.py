@@ -89,6 +89,9 @@ SWITCH_S = 0.001
 """A thread that computes lets the others on after this time (Python's default is 5 ms): a batch
 changes threads four times between socket and acknowledgement."""
 
+WARM_MOST_S = 2.0
+"""So long is the first chart got ready before the server says that it is, and at its end."""
+
 RANKS_KEEP_ROWS = 4_000
 """Rows of a training of several ranks that stay in the journal: parts of one step may lie far
 apart."""
@@ -214,11 +217,14 @@ class Server:
         self.nightly.start()
         self.notifications.start()
         self.live.start()
-        await asyncio.to_thread(self._warm)  # a server that says it is ready is quick
+        warming = asyncio.create_task(asyncio.to_thread(self._warm))
         try:
+            # a server that says it is ready is quick; one whose database is not must take points
+            await asyncio.wait({warming}, timeout=WARM_MOST_S)
             yield
         finally:
             self.live.stop()
+            await asyncio.wait({warming}, timeout=WARM_MOST_S)
             await asyncio.to_thread(self.stop)
 
     def _warm(self) -> None:

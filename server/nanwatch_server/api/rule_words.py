@@ -55,6 +55,8 @@ WORDS = {
         "The loss accelerates upwards, well above the level of the untrained model."),
     "loss_divergence": Words(LOSS, "Loss diverged",
         "The loss rose and stays far above its best and its beginning."),
+    "task_shock": Words(LOSS, "New task worse than none learnt",
+        "After a change of task the loss is far above that of an untrained model."),
     "loss_spike": Words(LOSS, "Spike that does not heal",
         "A sudden rise that stays: half of what was learnt gone, or a multiple of the best."),
     "surge": Words(LOSS, "Loss and gradient leap together",

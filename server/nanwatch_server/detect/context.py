@@ -112,6 +112,8 @@ class Context:
     )
     kinds: set[str] = field(default_factory=set)
     """Kinds the run has sent."""
+    mark: str = ""
+    """The mark for which rules restart."""
     _known: dict[str, Any] = field(default_factory=dict)
     """What was read from the facts, which are texts."""
 

@@ -196,6 +196,7 @@ class RunDetector:
             self.stall.pause()
         elif what in RESTARTS:
             context = self.context
+            context.mark = what
             for known in (self._rules, context.progress, context.buffers):
                 for one in known.values():
                     one.restart()
@@ -297,7 +298,8 @@ class RunDetector:
             detector.context.rates[scope].load(data)
         kinds = {kind.name: kind for kind in RULES}
         for name, scope, data in state["rules"]:
-            detector._rule(kinds[name], scope).load(data)
+            if name in kinds:  # one of a newer server's is not missed
+                detector._rule(kinds[name], scope).load(data)
         if "ranks" in state:
             detector.ranks.load(state["ranks"])
         return detector

@@ -144,7 +144,8 @@ class GrowthRule(SpeakingRule):
             self.start = np.fmax(self.start, level)
         self.top = np.fmax(self.top, level)
         growing = np.isfinite(self.bank.doubling)
-        if not np.count_nonzero(growing) and not self.alarm.level:
+        high = level >= math.log(limits["critical"])
+        if not np.count_nonzero(growing) and not np.count_nonzero(high):
             return QUIET  # nearly always
         beyond = level - self.start >= math.log(limits["times"])
         rows = np.flatnonzero(growing & beyond & (level >= math.log(limits["floor"])))
@@ -154,9 +155,8 @@ class GrowthRule(SpeakingRule):
             weak = self.bank.reach[row] < math.log(limits["grown"])
             severity = 1 if weak or self.pardoned(int(steps[-1])) else worst
             return Verdict(severity, self.bank.onset(row), self._say(row, int(steps[-1])))
-        high = level >= math.log(limits["critical"])
-        if self.alarm.level and (high & beyond).any():
-            return Verdict(KEEP)
+        if (high & beyond).any():
+            return Verdict(KEEP)  # whether there is an alarm to hold up, it knows by itself
         return Verdict(0)
 
     def pardoned(self, step: int) -> bool:

@@ -98,13 +98,15 @@ class Progress(Stateful):
             return 0.0
         return moved / max(abs(self.first), abs(level), 1e-300)
 
-    def level_as_at_first(self, step: int, ticks: int = 8) -> bool:
-        """True if the level may well be that of the start, which is itself known from few records
-        only: `gained` excuses and takes it as it is, who accuses must not lean on its luck."""
+    def rose_by_chance(self, step: int, ticks: int = 8) -> bool:
+        """True if the level stands above that of the start by no more than chance may have put the
+        start too low: it is known from few records, and `gained` takes it as it is."""
+        if not self.known(step):
+            return False
         now = self.upto(step, ticks)
-        several = 1 / (TICK * START_TICKS) + 1 / (TICK * max(1, len(now)))
-        spread = max(self.first_spread, self._spread(step, ticks))
-        return abs(self.first - middle(now)) <= LEARNED_SIGMA * spread * math.sqrt(several)
+        several = 1 / (TICK * START_TICKS) + 1 / (TICK * len(now))
+        noise = max(self.first_spread, self._spread(step, ticks)) * math.sqrt(several)
+        return 0 <= middle(now) - self.first <= LEARNED_SIGMA * noise
 
     def blur(self, step: int, ticks: int = 8) -> float:
         """Smallest share of the first loss whose loss or gain could be told from the noise."""

@@ -41,6 +41,7 @@ from nanwatch_server.detect.rules.skip_streak import SkipStreak
 from nanwatch_server.detect.rules.stale_evaluation import StaleEvaluation
 from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
+from nanwatch_server.detect.rules.task_shock import TaskShock
 from nanwatch_server.detect.rules.unreached import Unreached
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
 from nanwatch_server.detect.rules.validation_loss import ValidationLoss
@@ -67,6 +68,7 @@ RULES: tuple[type[Rule], ...] = (
     LossGrowth,
     LossSpike,
     LossDivergence,
+    TaskShock,
     Plateau,
     AboveChance,
     Oscillation,

@@ -22,8 +22,13 @@ class Stateful:
         return {name: _pack(getattr(self, name)) for name in self.STATE}
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take over what `dump` gave. Nested objects are filled in place."""
+        """Take over what `dump` gave. Nested objects are filled in place.
+
+        What an older server did not know keeps the value of a fresh object.
+        """
         for name in self.STATE:
+            if name not in data:
+                continue
             setattr(self, name, _unpack(data[name], getattr(self, name)))
 
 

@@ -12,7 +12,8 @@ from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Suggestion
 
-OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "surge")
+OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "task_shock",
+           "surge")  # fmt: skip
 """Rules on the loss."""
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
@@ -317,7 +318,11 @@ def _score_loss(spike: bool) -> Callable[[Case], float]:
             return 0.77
         if not found:
             return 0.0
-        sudden = case.has("loss_spike") or any(f.step - f.onset_step <= 60 for f in found)
+        sudden = (
+            case.has("loss_spike")
+            or case.has("task_shock")
+            or any(f.step - f.onset_step <= 60 for f in found)
+        )
         return 0.55 if sudden == spike else 0.45
 
     return score

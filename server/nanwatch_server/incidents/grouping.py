@@ -10,7 +10,7 @@ Key = tuple[str, str, str, int]
 
 _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", "grad_spike",
                "q_growth", "target_gap", "loss_explosion", "loss_growth", "loss_spike",
-               "loss_divergence", "constant_loss", "loss_scale", "logit_growth",
+               "loss_divergence", "task_shock", "constant_loss", "loss_scale", "logit_growth",
                "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
                "replay_health", "masked_nan", "surge", "weight_leap", "grad_level")  # fmt: skip
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",

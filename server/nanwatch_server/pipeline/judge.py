@@ -198,8 +198,13 @@ class Judge:
         run, saved = self._store.run(run_id), self._store.rule_state(run_id)
         if run is None or saved is None:
             return []
-        facts, known = {**run.facts, **run.config}, msgspec.msgpack.decode(saved[1])["rules"]
-        return RunDetector.restore(run_id, facts, known, self._limits(run.project)).coverage()
+        facts = {**run.facts, **run.config}
+        try:
+            known = msgspec.msgpack.decode(saved[1])["rules"]
+            return RunDetector.restore(run_id, facts, known, self._limits(run.project)).coverage()
+        except Exception as error:
+            _log.error("saved rules cannot be read", run=run_id, error=repr(error)[:300])
+            return []
 
     def limits_changed(self, project: str) -> None:
         """Runs of the project go on under their new limits, from where their rules stand."""

@@ -24,8 +24,8 @@ class LossDivergence(Rule):
 
     name = "loss_divergence"
     reads = ("loss",)
-    STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step", "lost",
-             "untrained")  # fmt: skip
+    STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step",
+             "lost")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -40,8 +40,6 @@ class LossDivergence(Rule):
         self.high_step = -1
         self.lost = 0
         """Records in a row above the untrained model, after one that was far better."""
-        self.untrained = math.nan
-        """`first` of the very first task: a later one is not worse than no training at all."""
 
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
@@ -82,9 +80,6 @@ class LossDivergence(Rule):
                 # of what learns fast only the first few records show the untrained model
                 self.first = middle(self.losses.window(32)[0][:TICK])
             self.first = max(self.first, median)
-        if self._worse_than_untrained(median):
-            self.high_step = int(self.steps.window(MEDIAN_OVER)[0, 0])
-            return 2, median
         ratio = median / self.best if self.best > 0 else math.inf
         was, self.best = self.best, min(self.best, median)
         if not (0 < was < math.inf) or not self.first > 0:
@@ -107,12 +102,6 @@ class LossDivergence(Rule):
             return 1, median  # losses of policies say little; their rewards do
         critical = ratio >= limits["critical"] and steep
         return (3 if critical else 2), median
-
-    def _worse_than_untrained(self, median: float) -> bool:
-        """True if a later task costs far more than the very first did without any training; losses
-        of policies and of games say little."""
-        plays = self.context.competes(self.scope) or self.context.learns_policy()
-        return median >= self.limits["over_untrained"] * self.untrained and not plays
 
     def _all_lost(self, median: float, block: Block, at: int) -> bool:
         """Worse than the untrained model, after having been far better, and still rising; or far
@@ -138,38 +127,29 @@ class LossDivergence(Rule):
         return self.lost >= limits["records_lost"] * (1 if climbs and (gone or half) else 4)
 
     def _say(self, median: float, step: int) -> Said:
-        now = f"Median of the last {MEDIAN_OVER} losses is {number(median)} at step {step}"
-        known, label, limit = self.best, "Best median", self.limits["ratio"]
-        title = f"Loss {short(median / known)}x above its best: {short(median)}"
-        message = (
-            f"{now}, best was {number(known)}, start {number(self.first)}; not recovered since "
-            f"step {self.high_step}."
-        )
-        if self._worse_than_untrained(median):
-            known, label, limit = self.untrained, "Untrained", self.limits["over_untrained"]
-            title = f"Loss {short(median / known)}x that of the untrained model: {short(median)}"
-            message = (
-                f"{now}. The very first task began at {number(known)}, untrained: the change of "
-                "task has done more than undo what was learnt."
-            )
+        times = median / self.best
         return Said(
-            title=title,
-            message=message,
+            title=f"Loss {short(times)}x above its best: {short(median)}",
+            message=(
+                f"Median of the last {MEDIAN_OVER} losses is {number(median)} at step {step}, best "
+                f"was {number(self.best)}, start {number(self.first)}; not recovered since step "
+                f"{self.high_step}."
+            ),
             evidence=(
                 Evidence(
                     label="Loss, median of 25",
                     value=number(median),
-                    limit=number(limit * known),
+                    limit=number(self.limits["ratio"] * self.best),
                     kind="loss",
                     scope=self.scope,
                 ),
-                Evidence(label=label, value=number(known), kind="loss", scope=self.scope),
+                Evidence(
+                    label="Best median", value=number(self.best), kind="loss", scope=self.scope
+                ),
             ),
             kind="loss",
         )
 
     def restart(self) -> None:
-        if not self.untrained > 0:
-            self.untrained = self.first
         self.losses, self.steps = Ring(1, 32), Ring(1, 32, np.int64)
         self.best, self.first, self.high, self.lost = math.inf, math.nan, 0, 0

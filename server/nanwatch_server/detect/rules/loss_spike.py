@@ -81,7 +81,8 @@ class LossSpike(TickRule):
         healing = first - last > limits["healing"] * max(first - self.best, 1e-300)
         halves = last < limits["halves"] * first
         gone = lost >= limits["lost"] and not healing
-        if not gone and (halves or self._times(level, self.best) < limits["times"]):
+        healing = halves or self.progress.falling(self.step, records // TICK)
+        if not gone and (healing or self._times(level, self.best) < limits["times"]):
             return Verdict(KEEP)
         worse = 1 if self.context.competes(self.scope) else 2
         return Verdict(worse, self.since, self._say(level, lost))
@@ -102,19 +103,21 @@ class LossSpike(TickRule):
         return Verdict(1, self.since, self._say(level, lost))
 
     def _times(self, level: float, before: float) -> float:
-        """The level as a multiple of an earlier one; near 0 losses bounce by any multiple."""
-        return level / max(before, self.limits["foot"] * abs(self.first), 1e-300)
+        """The level as a multiple of an earlier one; near 0 losses bounce by any multiple, and of
+        those that reach it there is none: 0."""
+        foot = self.limits["foot"] * self.first
+        return level / max(before, foot) if before > 0 and foot > 0 else 0.0
 
     def _say(self, level: float, lost: float) -> Said:
-        share, times = round(100 * min(lost, 99.0)), short(level / max(self.best, 1e-300))
+        share, times = round(100 * min(lost, 99.0)), self._times(level, self.best)
+        many = f": {short(times)}x the best" if times >= self.limits["times"] else ""
         what = f"Loss jumped from {short(self.before)} to {short(level)} and stays there"
         return Said(
             title=what,
             message=(
                 f"Median of the last {MEDIAN_OVER} losses is {number(level)} at step {self.step}; "
                 f"before step {self.since} it was {number(self.before)}. {share} % of what was "
-                f"learnt (from {number(self.first)} to {number(self.best)}) is gone: {times}x the "
-                "best."
+                f"learnt (from {number(self.first)} to {number(self.best)}) is gone{many}."
             ),
             evidence=(
                 Evidence(
@@ -124,13 +127,15 @@ class LossSpike(TickRule):
                     kind="loss",
                     scope=self.scope,
                 ),
-                Evidence(
-                    label="Progress lost",
-                    value=f"{share} %",
-                    limit=f"{round(100 * self.limits['lost'])} %",
-                    kind="loss",
-                    scope=self.scope,
-                ),
+                self._loss_of(share, times),
             ),
             kind="loss",
         )
+
+    def _loss_of(self, share: int, times: float) -> Evidence:
+        """The number that says most: the share of the way, or the multiple of the best."""
+        label, value, limit = "Progress lost", f"{share} %", f"{100 * self.limits['lost']:.0f} %"
+        if share < 100 * self.limits["lost"] and times >= self.limits["times"]:
+            label, value = "Times its best", f"{short(times)}x"
+            limit = f"{short(self.limits['times'])}x"
+        return Evidence(label=label, value=value, limit=limit, kind="loss", scope=self.scope)

@@ -22,7 +22,7 @@ class Plateau(TickRule):
     needs = 64
     every = 32
     calm = "Loss falls"
-    OWN = ("begun", "lowest")
+    OWN = ("begun", "lowest", "highest")
 
     def begin(self) -> None:
         self.begun = -1
@@ -31,13 +31,15 @@ class Plateau(TickRule):
         """The loss stands where guessing among the classes puts it."""
         self.lowest = math.inf
         """Lowest median of 64 so far."""
+        self.highest = -math.inf
+        """Highest of them."""
 
     def judge(self) -> Verdict:
         limits = self.limits
         if self.begun < 0:
             self.begun = int(self.steps(64)[0])
         level = middle(self.last(64))
-        self.lowest = min(self.lowest, level)
+        self.lowest, self.highest = min(self.lowest, level), max(self.highest, level)
         planned = limits["share"] * self.context.planned()
         chance = self.context.guessing()
         # it may have come from far above: a KL term, a start that was sure of wrong answers
@@ -52,34 +54,33 @@ class Plateau(TickRule):
         if self.context.competes(self.scope) or self.count < min(limits["records"], patience):
             return QUIET
         gained = self.progress.gained(self.step, 25)
-        if self.progress.level_as_at_first(self.step, 25):
+        if self.progress.rose_by_chance(self.step, 25):
             gained = 0.0
         falling = self.progress.falling(self.step)
         if falling and gained < 0:
-            return self._above(level, patience)
+            return self._above(level, patience, falling)
         if math.isnan(gained) or falling or (gained > limits["gained"] and not guesses):
             return QUIET
         if gained < -limits["gained"]:
-            return self._above(level, patience)
+            return self._above(level, patience, falling)
         # where the noise would hide what was learnt, its absence says nothing
         sharp = guesses or self.progress.blur(self.step, 25) <= limits["blur"]
         patient = self.count >= patience
         return Verdict(2 if patient and sharp else 1, self.begun, self._say(level))
 
-    def _above(self, level: float, patience: float) -> Verdict:
-        """It rose, of which other rules speak; unless it was never below where it began."""
+    def _above(self, level: float, patience: float, falling: bool) -> Verdict:
+        """It rose, of which other rules speak; unless it rose far and was never below where it
+        began, whether it comes down again or not. From less far, tasks may grow harder."""
         limits, first = self.limits, self.progress.first
-        patience = min(patience, limits["patience_above"])
-        early = self.count < patience or self.context.learns_policy()
-        if early or self.lowest < first or not level >= limits["over_first"] * first > 0:
-            return Verdict(KEEP)
-        return Verdict(2, self.begun, self._say(level))
+        early = self.count < min(patience, limits["patience_above"])
+        far = self.highest >= limits["peak"] * first and level >= limits["over_first"] * first > 0
+        if early or not far or self.lowest < first or self.context.learns_policy():
+            return QUIET if falling else Verdict(KEEP)
+        return Verdict(2, self.begun, self._say_above(level))
 
     def _say(self, level: float) -> Said:
         first, chance = self.progress.first, self.context.guessing()
         title = f"Loss has not moved from {number(first)} in {self.count} records"
-        if level > (1 + self.limits["above"]) * first:
-            title = f"Loss has been above its start of {number(first)} for {self.count} records"
         if self.guesses:
             title = f"Loss no better than guessing ({number(chance)}) in {self.count} records"
         return Said(
@@ -100,12 +101,31 @@ class Plateau(TickRule):
             kind="loss",
         )
 
+    def _say_above(self, level: float) -> Said:
+        first = self.progress.first
+        return Said(
+            title=f"Loss has been above its start of {number(first)} for {self.count} records",
+            message=(
+                f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
+                f"{number(first)}, rose to {number(self.highest)} and was never below where it "
+                "began."
+            ),
+            evidence=(
+                Evidence(
+                    label="Loss, median of 64",
+                    value=number(level),
+                    limit=number(self.limits["over_first"] * first),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )
+
     def _why(self, level: float) -> str:
         chance = self.context.guessing()
         if self.guesses:
             return (
                 f"Guessing among the classes gives {number(chance)}, and it was never much better"
             )
-        if level > (1 + self.limits["above"]) * self.progress.first:
-            return "It has never been lower than that"
         return "The difference is within the noise"

@@ -1,0 +1,84 @@
+"""A new task that costs far more than the very first one did without any training: what was learnt
+is not only of no use, it is in the way."""
+
+from __future__ import annotations
+
+import math
+
+from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.robust import TICK, middle
+from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
+
+LEVEL_OVER = 24
+"""Records of one level."""
+FIRST_OVER = 64
+"""Records that show an untrained model."""
+
+
+class TaskShock(TickRule):
+    """Median of 24 losses right after a mark `task` against the untrained model's of the first."""
+
+    name = "task_shock"
+    reads = ("loss",)
+    keep = 32
+    needs = LEVEL_OVER
+    calm = "Loss no longer far above that of an untrained model"
+    OWN = ("untrained", "first", "high")
+
+    def __init__(self, context: Context, scope: str) -> None:
+        self.untrained = self.first = math.nan
+        super().__init__(context, scope)
+
+    def begin(self) -> None:
+        if self.context.mark != "task":
+            self.untrained = math.nan  # another fit may have another loss
+        elif not self.untrained > 0 and self.first > 0:
+            self.untrained = self.first
+        self.first = math.nan
+        """Largest level of the first records of this task."""
+        self.high = 0
+        """Records in a row so far above."""
+
+    def judge(self) -> Verdict:
+        limits = self.limits
+        recent = self.last(LEVEL_OVER)
+        level = middle(recent)
+        if self.count <= FIRST_OVER:
+            # of what learns fast only the first few records show the untrained model
+            known = middle(recent[:TICK]) if math.isnan(self.first) else self.first
+            self.first = max(known, level)
+        if not self.untrained > 0 or self.count > limits["records_after"]:
+            return QUIET
+        if self.context.competes(self.scope) or self.context.learns_policy():
+            return QUIET  # losses of policies and of games say little
+        if level < limits["times"] * self.untrained:
+            self.high = 0
+            return Verdict(KEEP) if level >= 0.5 * limits["times"] * self.untrained else QUIET
+        self.high += TICK
+        if self.high < limits["records"]:
+            return Verdict(KEEP)
+        return Verdict(2, int(self.steps(LEVEL_OVER + self.high)[0]), self._say(level))
+
+    def _say(self, level: float) -> Said:
+        times = short(level / self.untrained)
+        return Said(
+            title=f"New task costs {times}x what the first did untrained: loss {short(level)}",
+            message=(
+                f"Median of the last {LEVEL_OVER} losses is {number(level)} at step {self.step}. "
+                f"The very first task began at {number(self.untrained)}, with weights that had "
+                "learnt nothing."
+            ),
+            evidence=(
+                Evidence(
+                    label=f"Loss, median of {LEVEL_OVER}",
+                    value=number(level),
+                    limit=number(self.limits["times"] * self.untrained),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
+            kind="loss",
+        )
