@@ -128,7 +128,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         lambda case: 0.84 if case.has("unreached") else 0.0,
         ("unreached",),
         "Between these weights and the loss stands an operation that has no gradient (rounding, "
-        "a comparison, `argmax`, an index, `.data` or `.detach()`), or everything that comes into "
+        "a comparison, argmax, an index, .data, .detach()), or everything that comes into "
         "the layer is 0. What else the layer has, its bias mostly, learns; the weights never will.",
         lambda case: ([], []),
         _try_unreached,

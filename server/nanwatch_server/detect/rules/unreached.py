@@ -49,13 +49,13 @@ class Unreached(LayerRule):
         return Verdict(1 if learns else 2, self.begun, self._say(row, float(shares[row, -1])))
 
     def _say(self, row: int, share: float) -> Said:
-        layer, percent = self.names[row], number(100 * share)
+        layer, percent = self.names[row], min(99, round(100 * share))
         return Said(
-            title=f"No gradient reaches {percent} % of the weights of {layer[-40:]}",
+            title=f"No gradient reaches {percent} % of the weights of layer {layer[-40:]}",
             message=(
-                f"The gradient of {percent} % of the weights of {layer} was exactly 0 in each of "
-                f"the last {int(self.limits['records'])} reports up to step {self.step}, while the "
-                "rest of the layer (its bias, often) has one: these weights cannot learn."
+                f"The gradient of {percent} % of the weights of layer {layer} was exactly 0 in "
+                f"each of the last {int(self.limits['records'])} reports up to step {self.step}, "
+                "while the rest of the layer (its bias, often) has one: these weights cannot learn."
             ),
             evidence=(
                 Evidence(
