@@ -129,7 +129,10 @@ def test_losses_below_zero_have_no_multiples(what: str, sign: float) -> None:
 def test_a_warm_restart_that_is_being_healed_is_no_spike() -> None:
     cycle = 0.004 + 0.5 * np.exp(-np.mod(T, 400) / 90)
     loss = np.where(T < 400, falls_far(), cycle * noise(rng(8), N, 0.1))
-    assert not fired(Trace({"loss": loss}), "loss_spike")
+    rate = 0.05 + 0.05 * np.cos(np.pi * np.mod(T, 400) / 400)
+    assert not fired(Trace({"loss": loss, "lr": rate}), "loss_spike")
+    slower = np.where(T < 900, falls_far(), 0.3 * np.exp(-(T - 900) / 400) * noise(rng(8), N, 0.1))
+    assert fired(Trace({"loss": slower, "lr": 0.1 * np.exp(-T / 400)}), "loss_spike")
 
 
 def test_a_state_of_an_older_server_is_taken_over() -> None:

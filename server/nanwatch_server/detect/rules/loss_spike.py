@@ -20,6 +20,8 @@ from nanwatch_server.domain.models import Evidence
 
 MEDIAN_OVER = 24
 """Records of one level: three ticks."""
+RATE_OVER = 32
+"""Records on either side of a rise of the rate."""
 
 
 class LossSpike(TickRule):
@@ -27,6 +29,7 @@ class LossSpike(TickRule):
 
     name = "loss_spike"
     reads = ("loss",)
+    beside = ("lr",)
     keep = 256
     needs = 64
     calm = "Loss back where it was before the spike"
@@ -81,7 +84,9 @@ class LossSpike(TickRule):
         healing = first - last > limits["healing"] * max(first - self.best, 1e-300)
         halves = last < limits["halves"] * first
         gone = lost >= limits["lost"] and not healing
-        healing = halves or self.progress.falling(self.step, records // TICK)
+        # a warm restart throws back as well, and is meant to
+        meant = self._rate_rose() and self.progress.falling(self.step, records // TICK)
+        healing = halves or meant
         if not gone and (healing or self._times(level, self.best) < limits["times"]):
             return Verdict(KEEP)
         worse = 1 if self.context.competes(self.scope) else 2
@@ -101,6 +106,17 @@ class LossSpike(TickRule):
         above = tail > before + 0.5 * rose
         self.since, self.before = int(steps[int(np.argmax(above))]), before
         return Verdict(1, self.since, self._say(level, lost))
+
+    def _rate_rose(self) -> bool:
+        """True if the learning rate rose where the episode began, as far as both are kept."""
+        rates, steps = self.last(self.keep, "lr"), self.steps(self.keep)
+        begun = int(np.searchsorted(steps, self.since))
+        before = rates[max(0, begun - RATE_OVER) : begun]
+        behind = rates[begun : begun + RATE_OVER]
+        before, behind = before[np.isfinite(before)], behind[np.isfinite(behind)]
+        if not len(before) or not len(behind):
+            return False
+        return bool(behind.max() > self.limits["rate_rose"] * before.min())
 
     def _times(self, level: float, before: float) -> float:
         """The level as a multiple of an earlier one; near 0 losses bounce by any multiple, and of
