@@ -50,7 +50,9 @@ CAUSES: dict[str, Cause] = {
     ),
     "logit-growth": _cause(True, "logit-growth", "attention-logit-growth", "weight-growth"),
     "norm-runaway": _cause(True, "weight-growth", "divergence"),
-    "vanishing-gradient": _cause(False, "vanishing-gradient", "not-learning", "posterior-collapse"),
+    "vanishing-gradient": _cause(
+        False, "vanishing-gradient", "not-learning", "posterior-collapse", "no-gradient"
+    ),
     # Units die of large steps: either name is right.
     "dead-relu": _cause(
         False, "dead-units", "vanishing-gradient", "not-learning", "learning-rate-too-high"

@@ -7,7 +7,7 @@ from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, number
-from nanwatch_server.domain.models import Suggestion
+from nanwatch_server.domain.models import Severity, Suggestion
 
 Signs = tuple[list[str], list[str]]
 
@@ -94,6 +94,17 @@ def _score_still(case: Case) -> float:
     return 0.7 if dead else 0.86  # dead units let no gradient through: they are the reason
 
 
+def _behind_dead(case: Case) -> bool:
+    """Units that are 0 for every input leave the weights behind them without a gradient."""
+    return case.has("unreached") and case.has("dead_units", Severity.NOTICE)
+
+
+def _score_dead(case: Case) -> float:
+    if case.has("dead_units", CRITICAL):
+        return 0.82
+    return 0.78 if case.has("dead_units") or _behind_dead(case) else 0.0
+
+
 def _score_plateau(case: Case) -> float:
     small = case.of("update_ratio")
     if small is not None and "too small" in small.title:
@@ -125,7 +136,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "no-gradient",
-        lambda case: 0.84 if case.has("unreached") else 0.0,
+        lambda case: 0.84 if case.has("unreached") and not _behind_dead(case) else 0.0,
         ("unreached",),
         "Between these weights and the loss stands an operation that has no gradient (rounding, "
         "a comparison, argmax, an index, .data, .detach()), or everything that comes into "
@@ -135,10 +146,8 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "dead-units",
-        lambda case: (
-            0.82 if case.has("dead_units", CRITICAL) else 0.78 if case.has("dead_units") else 0.0
-        ),
-        ("dead_units",),
+        _score_dead,
+        ("dead_units", "unreached"),
         "A unit that is zero for every input passes no gradient, so it can never come back. Large "
         "steps, a bad bias or inputs far from 0 kill many at once.",
         _signs_flat,

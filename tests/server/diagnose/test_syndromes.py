@@ -141,6 +141,7 @@ CASES = [
     ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
     ("overfitting", [finding("validation_loss")], {}),
     ("no-gradient", [finding("unreached"), finding("plateau")], {}),
+    ("dead-units", [finding("unreached"), finding("dead_units", Severity.NOTICE)], {}),
     ("stale-evaluation", [finding("stale_evaluation")], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(MOVED,))], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(UNFIT,))], {}),
