@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nanwatch.probes.gradients import unreached
+from nanwatch.probes.registry import layout_of
 from sdk.watched import Watched
 
 Watch = Callable[..., Watched]
@@ -85,3 +87,10 @@ def test_weights_behind_dead_units_are_unreached(watched: Watch) -> None:
         model[0].bias.fill_(-1e6)
     train(model, 5, clips=False)
     assert seen.read().values(KIND, layer="2") == [24 / 27] * 5
+
+
+def test_lazy_parameters_are_given_to_an_optimizer_before_they_have_a_shape() -> None:
+    lazy, plain = nn.LazyLinear(3), nn.Linear(4, 3)
+    layout = layout_of([*lazy.parameters(), *plain.parameters()], {})
+    assert layout.sizes == [0, 0, 12, 3]
+    assert unreached(layout, [0, 1, 2, 3], [0.0, 1.0, 0.0, 1.0]) == {2: 1.0}

@@ -359,5 +359,12 @@ def layout_of(parameters: list[Any], names: dict[int, tuple[str, str]]) -> Layou
     for position, parameter in enumerate(parameters):
         position_of.setdefault(id(parameter), position)
     spread = any(map(sharded.is_sharded, parameters))
-    sizes = [int(parameter.numel()) for parameter in parameters]
+    sizes = [_elements(parameter) for parameter in parameters]
     return Layout(full, layers, layer_index, position_of, sizes=sizes, sharded=spread)
+
+
+def _elements(parameter: Any) -> int:
+    try:
+        return int(parameter.numel())
+    except ValueError:
+        return 0  # a lazy one that has no shape yet
