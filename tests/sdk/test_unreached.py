@@ -94,3 +94,16 @@ def test_lazy_parameters_are_given_to_an_optimizer_before_they_have_a_shape() ->
     layout = layout_of([*lazy.parameters(), *plain.parameters()], {})
     assert layout.sizes == [0, 0, 12, 3]
     assert unreached(layout, [0, 1, 2, 3], [0.0, 1.0, 0.0, 1.0]) == {2: 1.0}
+
+
+def test_an_attempt_that_is_not_finite_says_nothing_of_it(watched: Watch) -> None:
+    seen = watched()
+    seen.run.observer.overhead.cap = 1e9
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    train(model, 3, clips=False, optimizer=optimizer)
+    optimizer.zero_grad()
+    (model(torch.randn(16, 4)).mean() * float("nan")).backward()
+    optimizer.step()
+    train(model, 2, clips=False, optimizer=optimizer)
+    assert [step for step, _ in seen.read().series(KIND, layer="first")] == [1, 2, 3]

@@ -166,9 +166,11 @@ class ClosedAttempt:
         of a layer says it where there are none. 0 where one does again."""
         assert self.norms is not None
         layout = self.norms.layout
-        if layout.sharded:
-            return  # of a parameter this rank may hold nothing
-        shares = gradients.unreached(layout, self.norms.positions, norms)
+        if layout.sharded or not math.isfinite(gradients.total(norms)):
+            return  # of a parameter this rank may hold nothing; NaN is neither 0 nor a way
+        positions = self.norms.positions
+        shares = gradients.unreached(layout, positions, norms)
+        here = {layout.layer_of[position] for position in positions}
         for layer, share in shares.items():
             fresh = share < 1 and layer not in layout.unreached
             if fresh and len(layout.unreached) < LAYERS_REPORTED_MAX:
@@ -176,7 +178,7 @@ class ClosedAttempt:
                 catalog.refused += number < 0
                 layout.unreached[layer] = number
         for layer, number in layout.unreached.items():
-            if number >= 0:
+            if number >= 0 and layer in here:
                 ids.append(number)
                 values.append(shares.get(layer, 0.0))
 

@@ -7,7 +7,7 @@ holes, hysteresis and restarts are dealt with here. Rules live in `rules/`.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,13 @@ class TickRule(SpeakingRule):
         self.rings = Ring(1 + len(self.beside), self.keep)
         self.trail = Ring(1, self.keep, np.int64)
         self.begin()
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `dump` gave; kinds that an older server did not keep beside it are new."""
+        super().load(data)
+        known = len(self.rings.data)
+        if (missing := 1 + len(self.beside) - known) > 0:
+            self.rings.select([*range(known), *[-1] * missing])
 
     def begin(self) -> None:
         """Set the attributes named in `OWN` as they are before the first record."""

@@ -7,7 +7,7 @@ from nanwatch_server.diagnose.case import Case
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import fact, fact_number, number
-from nanwatch_server.domain.models import Severity, Suggestion
+from nanwatch_server.domain.models import Suggestion
 
 Signs = tuple[list[str], list[str]]
 
@@ -95,8 +95,12 @@ def _score_still(case: Case) -> float:
 
 
 def _behind_dead(case: Case) -> bool:
-    """Units that are 0 for every input leave the weights behind them without a gradient."""
-    return case.has("unreached") and case.has("dead_units", Severity.NOTICE)
+    """Units that are 0 for every input leave the weights behind them without a gradient: seen, or
+    told by weights that had one at first. An operation without a gradient never had."""
+    found = case.of("unreached")
+    if found is None:
+        return False
+    return found.onset_step > do.FROM_START or case.has("dead_units")
 
 
 def _score_dead(case: Case) -> float:

@@ -15,7 +15,7 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
                "replay_health", "masked_nan", "surge", "weight_leap", "grad_level")  # fmt: skip
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
-               "posterior_collapse", "above_chance")  # fmt: skip
+               "posterior_collapse", "above_chance", "unreached")  # fmt: skip
 
 FAMILIES = {
     **dict.fromkeys(_DIVERGENCE, "divergence"),

@@ -121,8 +121,9 @@ class LossSpike(TickRule):
     def _times(self, level: float, before: float) -> float:
         """The level as a multiple of an earlier one; near 0 losses bounce by any multiple, and of
         those that reach it there is none: 0."""
-        foot = self.limits["foot"] * self.first
-        return level / max(before, foot) if before > 0 and foot > 0 else 0.0
+        if not (before > 0 and self.first > 0):
+            return 0.0
+        return level / max(before, self.limits["foot"] * self.first)
 
     def _say(self, level: float, lost: float) -> Said:
         share, times = round(100 * min(lost, 99.0)), self._times(level, self.best)

@@ -26,17 +26,24 @@ class TaskShock(TickRule):
     keep = 32
     needs = LEVEL_OVER
     calm = "Loss no longer far above that of an untrained model"
-    OWN = ("untrained", "first", "high")
+    OWN = ("untrained", "first", "high", "virgin")
 
     def __init__(self, context: Context, scope: str) -> None:
-        self.untrained = self.first = math.nan
+        self.untrained = math.nan
+        """Level of the first records of the run; NaN while unknown."""
+        self.virgin = context.mark in ("", "task")
+        """The windows are those of weights that nothing has trained before."""
         super().__init__(context, scope)
 
-    def begin(self) -> None:
-        if self.context.mark != "task":
+    def restart(self) -> None:
+        if self.context.mark == "fit":
             self.untrained = math.nan  # another fit may have another loss
-        elif not self.untrained > 0 and self.first > 0:
+        elif self.virgin and self.first > 0:
             self.untrained = self.first
+        self.virgin = False
+        super().restart()
+
+    def begin(self) -> None:
         self.first = math.nan
         """Largest level of the first records of this task."""
         self.high = 0
@@ -50,7 +57,7 @@ class TaskShock(TickRule):
             # of what learns fast only the first few records show the untrained model
             known = middle(recent[:TICK]) if math.isnan(self.first) else self.first
             self.first = max(known, level)
-        if not self.untrained > 0 or self.count > limits["records_after"]:
+        if not self.untrained > 0:
             return QUIET
         if self.context.competes(self.scope) or self.context.learns_policy():
             return QUIET  # losses of policies and of games say little
@@ -58,7 +65,8 @@ class TaskShock(TickRule):
             self.high = 0
             return Verdict(KEEP) if level >= 0.5 * limits["times"] * self.untrained else QUIET
         self.high += TICK
-        if self.high < limits["records"]:
+        late = self.count > limits["records_after"]  # by then it has other reasons
+        if late or self.high < limits["records"]:
             return Verdict(KEEP)
         return Verdict(2, int(self.steps(LEVEL_OVER + self.high)[0]), self._say(level))
 

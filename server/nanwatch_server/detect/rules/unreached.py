@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
 from nanwatch_server.domain.facts import number
@@ -28,33 +29,38 @@ class Unreached(LayerRule):
 
     def begin(self) -> None:
         self.begun = -1
-        """Step of the first report."""
+        """Step at which the present streak began; -1 outside of one."""
 
     def judge(self) -> Verdict:
         limits = self.limits
-        self.begun = self.step if self.begun < 0 else self.begun
-        records = int(limits["records"])
+        records = min(self.keep, max(1, int(limits["records"])))
         if self.ring.count < records:
             return QUIET
-        shares = self.last(min(records, self.keep))
+        shares = self.last(records)
         # all of it: the layer is out of use for now, which its norm shows
-        stuck = ((shares >= limits["share"]) & (shares < 1)).all(axis=1)
+        told = np.isfinite(shares)
+        stuck = ((shares >= limits["share"]) & (shares < 1) | ~told).all(axis=1)
+        stuck &= 2 * np.count_nonzero(told, axis=1) >= records
         if not stuck.any():
+            self.begun = -1
             return QUIET
+        if self.begun < 0:
+            self.begun = int(self.trail.window(records)[0, 0])
         if self.step - self.begun < limits["patience"]:
             return Verdict(KEEP)
-        row = int(np.argmax(np.where(stuck, shares[:, -1], -1.0)))
+        newest = np.array([_newest(row) for row in shares])
+        row = int(np.argmax(np.where(stuck, newest, -1.0)))
         gained = self.progress.gained(self.step, 16)
         learns = math.isnan(gained) or gained > limits["gained"]
-        return Verdict(1 if learns else 2, self.begun, self._say(row, float(shares[row, -1])))
+        return Verdict(1 if learns else 2, self.begun, self._say(row, float(newest[row]), records))
 
-    def _say(self, row: int, share: float) -> Said:
+    def _say(self, row: int, share: float, records: int) -> Said:
         layer, percent = self.names[row], min(99, round(100 * share))
         return Said(
             title=f"No gradient reaches {percent} % of the weights of layer {layer[-40:]}",
             message=(
                 f"The gradient of {percent} % of the weights of layer {layer} was exactly 0 in "
-                f"each of the last {int(self.limits['records'])} reports up to step {self.step}, "
+                f"each of the last {records} reports up to step {self.step}, "
                 "while the rest of the layer (its bias, often) has one: these weights cannot learn."
             ),
             evidence=(
@@ -70,3 +76,9 @@ class Unreached(LayerRule):
             kind=self.kind,
             layer=layer,
         )
+
+
+def _newest(shares: F64) -> float:
+    """The newest report of a layer, which need not be measured at every attempt; 0 without one."""
+    known = shares[np.isfinite(shares)]
+    return float(known[-1]) if known.size else 0.0
