@@ -109,9 +109,9 @@ class History:
 
     def warm(self) -> None:
         """Open a connection, prepare the statements of a query and go its way once with made-up
-        numbers, before someone waits for it: the first chart took a third longer than the next."""
+        numbers, before someone waits for it."""
         steps = np.arange(WARM_POINTS)
-        part = summary_of(steps, steps / 1.0, np.sin(steps), POINTS_A_BUCKET)
+        part = summary_of(steps, steps.astype(float), np.sin(steps), POINTS_A_BUCKET)
         later = {**part, **{name: part[name] + WARM_POINTS for name in ("first_step", "last_step")}}
         parts = [unpack_summary(pack_summary(one)) for one in (part, later)]
         merged(parts, FAN * POINTS_A_BUCKET)
