@@ -83,38 +83,32 @@ class Plateau(TickRule):
         title = f"Loss has not moved from {number(first)} in {self.count} records"
         if self.guesses:
             title = f"Loss no better than guessing ({number(chance)}) in {self.count} records"
-        return Said(
-            title=title,
-            message=(
-                f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
-                f"{number(first)}. {self._why(level)}, so nothing was learnt."
-            ),
-            evidence=(
-                Evidence(
-                    label="Loss, median of 64",
-                    value=number(level),
-                    limit=number(first),
-                    kind="loss",
-                    scope=self.scope,
-                ),
-            ),
-            kind="loss",
+        return self._said(
+            title,
+            f"it began at {number(first)}. {self._why()}, so nothing was learnt.",
+            level,
+            first,
         )
 
     def _say_above(self, level: float) -> Said:
         first = self.progress.first
+        return self._said(
+            f"Loss has been above its start of {number(first)} for {self.count} records",
+            f"it began at {number(first)}, rose to {number(self.highest)} and was never below "
+            "where it began.",
+            level,
+            self.limits["over_first"] * first,
+        )
+
+    def _said(self, title: str, since: str, level: float, limit: float) -> Said:
         return Said(
-            title=f"Loss has been above its start of {number(first)} for {self.count} records",
-            message=(
-                f"Median of the last 64 losses is {number(level)} at step {self.step}; it began at "
-                f"{number(first)}, rose to {number(self.highest)} and was never below where it "
-                "began."
-            ),
+            title=title,
+            message=f"Median of the last 64 losses is {number(level)} at step {self.step}; {since}",
             evidence=(
                 Evidence(
                     label="Loss, median of 64",
                     value=number(level),
-                    limit=number(self.limits["over_first"] * first),
+                    limit=number(limit),
                     kind="loss",
                     scope=self.scope,
                 ),
@@ -122,7 +116,7 @@ class Plateau(TickRule):
             kind="loss",
         )
 
-    def _why(self, level: float) -> str:
+    def _why(self) -> str:
         chance = self.context.guessing()
         if self.guesses:
             return (
