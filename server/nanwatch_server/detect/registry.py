@@ -20,7 +20,9 @@ from nanwatch_server.detect.rules.flat_validation import FlatValidation
 from nanwatch_server.detect.rules.grad_explosion import GradExplosion
 from nanwatch_server.detect.rules.grad_level import GradLevel
 from nanwatch_server.detect.rules.grad_spike import GradSpike
+from nanwatch_server.detect.rules.hollow_loss import HollowLoss
 from nanwatch_server.detect.rules.idle_weights import IdleWeights
+from nanwatch_server.detect.rules.joint_rise import JointRise
 from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
 from nanwatch_server.detect.rules.loss_divergence import LossDivergence
 from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowth
@@ -59,6 +61,7 @@ RULES: tuple[type[Rule], ...] = (
     QGrowth,
     RewardScale,
     TinyRewards,
+    HollowLoss,
     TargetGap,
     Surge,
     ValidationLoss,
@@ -69,6 +72,7 @@ RULES: tuple[type[Rule], ...] = (
     LossSpike,
     LossDivergence,
     TaskShock,
+    JointRise,
     Plateau,
     AboveChance,
     Oscillation,

@@ -13,7 +13,7 @@ from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Suggestion
 
 OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "task_shock",
-           "surge")  # fmt: skip
+           "joint_rise", "surge")  # fmt: skip
 """Rules on the loss."""
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
@@ -243,7 +243,8 @@ def _score_bootstrap(case: Case) -> float:
         return 0.8
     rules = ("grad_explosion", "grad_level", "clip_saturation", "weight_leap", *OF_LOSS)
     grown = any(case.has(rule) for rule in rules)
-    return 0.76 if case.critics and grown else 0.0
+    bootstraps = case.critics or (case.values and case.has("joint_rise"))
+    return 0.76 if bootstraps and grown else 0.0
 
 
 def _score_replay(case: Case) -> float:
@@ -321,7 +322,7 @@ def _score_loss(spike: bool) -> Callable[[Case], float]:
         sudden = (
             case.has("loss_spike")
             or case.has("task_shock")
-            or any(f.step - f.onset_step <= 60 for f in found)
+            or any(f.step - f.onset_step <= 60 for f in found if f.rule != "joint_rise")
         )
         return 0.55 if sudden == spike else 0.45
 

@@ -137,6 +137,27 @@ def reward_scale(case: Case) -> Suggestion:
     )
 
 
+def fit_targets(case: Case) -> Suggestion:
+    """Targets that the reward moves, for a loss that is gone without it."""
+    most = f"; the largest reward is {number(case.reward)}" if case.reward > 0 else ""
+    return Suggestion(
+        text="Look at the targets: they must move with the reward. A value support (v_min, v_max), "
+        f"a clamp or a clip of rewards that is too narrow makes them all equal{most}.",
+        treats="cause",
+        copy="print(targets.min(), targets.median(), targets.max(), rewards.min(), rewards.max())",
+    )
+
+
+def check_states(case: Case) -> Suggestion:
+    """The policy has to see what the reward depends on, and to act on it."""
+    return Suggestion(
+        text="Check that states in the buffer differ from one another and are stored by value, and "
+        "that the policy which collects data is the one that is trained.",
+        treats="cause",
+        copy="print(len(buffer.states.unique(dim=0)), 'different states of', len(buffer.states))",
+    )
+
+
 def slow_target(case: Case) -> Suggestion:
     """Slower target network."""
     tau = fact_number(case.facts, "tau", "polyak")

@@ -34,6 +34,12 @@ def _signs_plateau(case: Case) -> Signs:
     return [], ["Gradients, units and updates show no reason, as far as they are measured."]
 
 
+def _signs_hollow(case: Case) -> Signs:
+    most = number(case.reward)
+    pro = [f"The largest reward is {most}: far from 1."] if case.large_rewards else []
+    return pro, ["A policy that was good from the start has no more to gain: then all is well."]
+
+
 def _try_still(case: Case) -> list[Suggestion]:
     found = case.of("rate_gone") or case.of("idle_weights")
     kind = found.kind if found is not None else ""
@@ -69,6 +75,12 @@ def _try_plateau(case: Case) -> list[Suggestion]:
 
 def _try_overfit(case: Case) -> list[Suggestion]:
     return [do.regularise(case), do.roll_back(case), do.stop(case), do.checkpoint(case)]
+
+
+def _try_hollow(case: Case) -> list[Suggestion]:
+    tries = [do.fit_targets(case), do.check_states(case)]
+    tries += [do.reward_scale(case)] if case.large_rewards else []
+    return [*tries, do.stop(case), do.checkpoint(case)]
 
 
 def _try_posterior(case: Case) -> list[Suggestion]:
@@ -183,6 +195,15 @@ STANDSTILLS: tuple[Syndrome, ...] = (
         "gives the prior for every input and the decoder learns to do without it.",
         lambda case: ([], []),
         _try_posterior,
+    ),
+    Syndrome(
+        "hollow-loss",
+        lambda case: 0.7 if case.has("hollow_loss") else 0.0,
+        ("hollow_loss",),
+        "The loss measures how well targets are met, not how good the policy is. One that is all "
+        "but gone while rewards stand still has found targets that say nothing of them.",
+        _signs_hollow,
+        _try_hollow,
     ),
     Syndrome(
         "overfitting",

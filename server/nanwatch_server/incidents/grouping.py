@@ -12,10 +12,12 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
                "q_growth", "target_gap", "loss_explosion", "loss_growth", "loss_spike",
                "loss_divergence", "task_shock", "constant_loss", "loss_scale", "logit_growth",
                "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
-               "replay_health", "masked_nan", "surge", "weight_leap", "grad_level")  # fmt: skip
+               "replay_health", "masked_nan", "surge", "weight_leap", "grad_level",
+               "joint_rise")  # fmt: skip
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
-               "posterior_collapse", "above_chance", "unreached")  # fmt: skip
+               "posterior_collapse", "above_chance", "unreached",
+               "hollow_loss")  # fmt: skip
 
 FAMILIES = {
     **dict.fromkeys(_DIVERGENCE, "divergence"),

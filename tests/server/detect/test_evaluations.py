@@ -60,6 +60,13 @@ def test_statistics_that_moved_are_named_also_when_they_are_seen_later() -> None
     assert second.step == 650 and moved.value == "30x" and moved.layer == "norm.running_var"
 
 
+def test_an_evaluation_in_another_unit_is_compared_with_its_own_first() -> None:
+    thousandth = [value / 1000 for value in SPOILT]  # of what the training loss is measured in
+    (found, *_) = trained(thousandth)
+    assert found.step == 750 and "above its best" in found.title
+    assert trained(thousandth[:12]) == [], "not yet three times the first"
+
+
 NEVER_GOOD = [30.0, 25.0, 26.0, 24.0, 28.0, 35.0, 29.0, 31.0]
 
 

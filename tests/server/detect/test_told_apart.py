@@ -265,7 +265,7 @@ def test_entropy_that_is_gone_in_the_first_half_is_excused_by_doubled_rewards_al
 
     assert told(200) and told(200, max_steps=str(2 * N))
     assert not told(600) and told(600, max_steps="4000")
-    assert not told(550, max_steps=str(N))
+    assert told(550, max_steps=str(N)) and not told(650, max_steps=str(N))
     assert not told(200, reward=10 + T / 10)
 
 

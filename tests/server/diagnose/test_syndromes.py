@@ -144,6 +144,10 @@ CASES = [
     ("dead-units", [finding("unreached", onset_step=300)], {}),
     ("dead-units", [finding("unreached", onset_step=8), finding("dead_units")], {}),
     ("stale-evaluation", [finding("stale_evaluation")], {}),
+    ("hollow-loss", [finding("hollow_loss")], {}),
+    ("divergence", [finding("joint_rise")], {}),
+    ("gan-divergence", [finding("joint_rise", scope="generator")], {}),
+    ("bootstrap-divergence", [finding("joint_rise")], {"gamma": "0.97"}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(MOVED,))], {}),
     ("batchnorm-drift", [finding("validation_loss", evidence=(UNFIT,))], {}),
     ("exploding-gradient", [LEAPT], {}),  # no step of an optimizer is that long

@@ -60,11 +60,11 @@ class EntropyCollapse(TickRule):
         return Verdict(1 if excused else 2, self.since, self._say(level, known, gained))
 
     def _gone(self, level: float) -> bool:
-        """True if next to nothing is left while most of the run is still to come. A policy that
-        has found what there is becomes as sure as that at the end, if ever."""
+        """True if next to nothing is left, and it went while most of the run was still to come. A
+        policy that has found what there is becomes as sure as that at the end, if ever."""
         planned = self.context.planned()
         half = planned / 2 if math.isfinite(planned) else self.limits["gone_within"]
-        return self.step <= half and level <= self.limits["gone"] * self.first
+        return self.since <= half and level <= self.limits["gone"] * self.first
 
     def _reward(self) -> float:
         """Median of the rewards kept, where some were logged; else the run's rewards."""

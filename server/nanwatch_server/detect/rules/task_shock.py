@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.robust import TICK, middle
@@ -16,6 +19,8 @@ LEVEL_OVER = 24
 """Records of one level."""
 FIRST_OVER = 64
 """Records that show an untrained model."""
+PEAK_OVER = 4
+"""Records of a peak: more than one batch."""
 
 
 class TaskShock(TickRule):
@@ -61,29 +66,35 @@ class TaskShock(TickRule):
             return QUIET
         if self.context.competes(self.scope) or self.context.learns_policy():
             return QUIET  # losses of policies and of games say little
+        late = self.count > limits["records_after"]  # by then it has other reasons
+        peaks = np.median(sliding_window_view(recent, PEAK_OVER), axis=1)
+        if not late and (peak := float(peaks.max())) >= limits["peak"] * self.untrained:
+            begun = int(self.steps(LEVEL_OVER)[int(peaks.argmax())])
+            return Verdict(2, begun, self._say(peak, PEAK_OVER))
         if level < limits["times"] * self.untrained:
             self.high = 0
             return Verdict(KEEP) if level >= 0.5 * limits["times"] * self.untrained else QUIET
         self.high += TICK
-        late = self.count > limits["records_after"]  # by then it has other reasons
         if late or self.high < limits["records"]:
             return Verdict(KEEP)
-        return Verdict(2, int(self.steps(LEVEL_OVER + self.high)[0]), self._say(level))
+        begun = int(self.steps(LEVEL_OVER + self.high)[0])
+        return Verdict(2, begun, self._say(level, LEVEL_OVER))
 
-    def _say(self, level: float) -> Said:
+    def _say(self, level: float, over: int) -> Said:
         times = short(level / self.untrained)
+        most = "peak" if over == PEAK_OVER else "times"
         return Said(
             title=f"New task costs {times}x what the first did untrained: loss {short(level)}",
             message=(
-                f"Median of the last {LEVEL_OVER} losses is {number(level)} at step {self.step}. "
+                f"Median of {over} losses in a row is {number(level)} by step {self.step}. "
                 f"The very first task began at {number(self.untrained)}, with weights that had "
                 "learnt nothing."
             ),
             evidence=(
                 Evidence(
-                    label=f"Loss, median of {LEVEL_OVER}",
+                    label=f"Loss, median of {over}",
                     value=number(level),
-                    limit=number(self.limits["times"] * self.untrained),
+                    limit=number(self.limits[most] * self.untrained),
                     kind="loss",
                     scope=self.scope,
                 ),

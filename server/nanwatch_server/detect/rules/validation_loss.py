@@ -51,7 +51,9 @@ class ValidationLoss(EvaluationRule):
         untrained = self.progress.first
         untrained = untrained if math.isfinite(untrained) else self.first
         worse = lowest >= self.limits["ratio"] * self.best > 0
-        worse &= lowest >= self.limits["untrained"] * untrained
+        # what is evaluated may be measured in another unit than what is trained
+        far = lowest >= self.limits["times_first"] * self.first > 0
+        worse &= far or lowest >= self.limits["untrained"] * untrained
         apart = self._apart(lowest, untrained, step)
         if len(window) < OVER or not (worse or apart):
             return QUIET
