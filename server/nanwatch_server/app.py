@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import anyio.to_thread
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from starlette.datastructures import MutableHeaders
 from nanwatch.contract.frames import CommandResult, Forensics, Mark, Record, Table
 from nanwatch.contract.limits import FRAME_BYTES_MAX
 from nanwatch_server import logs
+from nanwatch_server.allocator import keep_pages
 from nanwatch_server.api import (
     audit,
     commands,
@@ -60,6 +62,7 @@ from nanwatch_server.live.hub import Hub
 from nanwatch_server.live.presence import PresenceBook
 from nanwatch_server.notify.desk import Notifications
 from nanwatch_server.pipeline import Pipeline, Rulebook
+from nanwatch_server.rehearsal import rehearse
 from nanwatch_server.settings import Settings
 from nanwatch_server.store.history import History
 from nanwatch_server.store.housekeeper import Housekeeper
@@ -217,7 +220,7 @@ class Server:
         self.nightly.start()
         self.notifications.start()
         self.live.start()
-        warming = asyncio.create_task(asyncio.to_thread(self._warm))
+        warming = asyncio.create_task(anyio.to_thread.run_sync(self._warm))
         try:
             # a server that says it is ready is quick; one whose database is not must take points
             await asyncio.wait({warming}, timeout=WARM_MOST_S)
@@ -233,6 +236,7 @@ class Server:
             self.history.warm()
             self.store.run("")
             self.store.series_of("")
+            rehearse(self.store)
         except Exception as error:
             _log.warning("the first query will be slower", error=repr(error)[:300])
 
@@ -448,6 +452,7 @@ def run_server(
 
 def _settle_in() -> None:
     """Settings of the interpreter for many threads and many small batches."""
+    keep_pages()
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # modules and tables are here to stay

@@ -7,11 +7,21 @@ read lets PostgreSQL look into one partition only (decision 0023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, delete, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    select,
+)
 
 from nanwatch_server.store import tables as t
 
@@ -110,6 +120,16 @@ _REF = (
     t.chunks.c.width,
 )
 
+_SPAN = (
+    t.spans.c.n,
+    t.spans.c.series_n,
+    t.spans.c.level,
+    t.spans.c.first,
+    t.spans.c.low,
+    t.spans.c.high,
+    t.spans.c.width,
+)
+
 
 def _ref(row: Row, run_id: str) -> ChunkRef:
     n, series_id, seq, points, low, high, in_order, axis, width = row
@@ -125,14 +145,33 @@ def batches(ids: Sequence[T]) -> list[Sequence[T]]:
     return [ids[i : i + IDS_A_QUERY] for i in range(0, len(ids), IDS_A_QUERY)]
 
 
+@cache
+def _asked(columns: tuple[Any, ...], key: Any, of_run: bool, *order: Any) -> Select:
+    """Rows whose `key` is one of `:asked`, perhaps of a run. Made once: putting a statement
+    together takes as long as running it."""
+    mine = [key.table.c.run_id == bindparam("run_id")] if of_run else []
+    query = select(*columns).where(key.in_(bindparam("asked", expanding=True)), *mine)
+    return query.order_by(*order)
+
+
+def _rows(
+    db: Connection,
+    columns: tuple[Any, ...],
+    key: Any,
+    asked: Sequence[int],
+    run_id: str,
+    *order: Any,
+) -> Iterator[Row]:
+    query = _asked(columns, key, bool(run_id), *order)
+    for some in batches(asked):
+        named: dict[str, Any] = {"asked": list(some)}
+        yield from db.execute(query, named | ({"run_id": run_id} if run_id else {}))
+
+
 def refs_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list[ChunkRef]:
     """Chunks of these series, by series and then in order."""
-    found: list[ChunkRef] = []
-    for ids in batches(series_ids):
-        query = select(*_REF).where(t.chunks.c.series_n.in_(ids), *_of_run(t.chunks, run_id))
-        rows = db.execute(query.order_by(t.chunks.c.series_n, t.chunks.c.seq)).all()
-        found += [_ref(row, run_id) for row in rows]
-    return found
+    series, order = t.chunks.c.series_n, (t.chunks.c.series_n, t.chunks.c.seq)
+    return [_ref(row, run_id) for row in _rows(db, _REF, series, series_ids, run_id, *order)]
 
 
 def last_refs(db: Connection, series_ids: Sequence[int], run_id: str = "") -> dict[int, ChunkRef]:
@@ -154,14 +193,8 @@ def last_refs(db: Connection, series_ids: Sequence[int], run_id: str = "") -> di
 
 def spans_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list[SpanRef]:
     """Spans of these series."""
-    span = t.spans.c
-    found: list[SpanRef] = []
-    for ids in batches(series_ids):
-        query = select(
-            span.n, span.series_n, span.level, span.first, span.low, span.high, span.width
-        ).where(span.series_n.in_(ids), *_of_run(t.spans, run_id))
-        found += [SpanRef._make((*row, run_id)) for row in db.execute(query).all()]
-    return found
+    rows = _rows(db, _SPAN, t.spans.c.series_n, series_ids, run_id)
+    return [SpanRef._make((*row, run_id)) for row in rows]
 
 
 def blobs(
@@ -169,11 +202,7 @@ def blobs(
 ) -> dict[int, bytes]:
     """Row number → blob, of those that still exist. `column` names table and column."""
     key = column.table.c.n
-    found: dict[int, bytes] = {}
-    for some in batches(numbers):
-        query = select(key, column).where(key.in_(some), *_of_run(column.table, run_id))
-        found.update((n, data) for n, data in db.execute(query))
-    return found
+    return {row[0]: row[1] for row in _rows(db, (key, column), key, numbers, run_id)}
 
 
 def replace(

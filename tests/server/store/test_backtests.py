@@ -26,7 +26,7 @@ def test_points_in_chunks_and_in_the_journal_are_judged_by_stored_and_by_tried_l
     steps = np.arange(2_000)
     run.commit([1], steps, [np.linspace(3.0, 1.0, 2_000) + 0.01 * np.sin(steps)])
     run.compact()
-    bad = np.where(np.arange(300) < 250, 1.0, np.nan)
+    bad = np.where(np.arange(300) < 250, 1.0 + 0.01 * np.sin(np.arange(300)), np.nan)
     run.commit([1], np.arange(2_000, 2_300), [bad])
     bench = Bench(place.directory, place.database)
     try:
