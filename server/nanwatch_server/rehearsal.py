@@ -1,5 +1,5 @@
-"""Goes the way of a chart several times before someone waits for one. `app` calls it at the start, on
-a thread of the kind that answers requests.
+"""Goes the way of a chart several times before someone waits for one. `app` calls it at the start,
+on a thread of the kind that answers requests.
 
 What is read is thrown away: caches stay empty, but the interpreter has seen the code (3.11 runs it
 faster from the eighth time on), statements are prepared and the thread's heap has its pages.
