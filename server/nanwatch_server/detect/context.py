@@ -106,6 +106,8 @@ class Context:
     """First step at which each scope had a loss, as far as blocks have come."""
     returns: Progress = field(default_factory=Progress)
     """How the rewards went, over all scopes."""
+    values: defaultdict[str, Progress] = field(default_factory=lambda: defaultdict(Progress))
+    """How the mean Q-value of each scope went."""
     rates: defaultdict[str, Rates] = field(default_factory=lambda: defaultdict(Rates))
     buffers: defaultdict[str, RunningStatistics] = field(
         default_factory=lambda: defaultdict(RunningStatistics)

@@ -175,6 +175,8 @@ class RunDetector:
         if "loss" in block.scalars and not block.late:
             progress = context.progress[block.scope]
             progress.read(block.scalars["loss"], block.steps)
+        if "q_mean" in block.scalars:
+            context.values[block.scope].read(block.scalars["q_mean"], block.steps)
         if BUFFERS in block.layers:
             context.buffers[block.scope].read(*block.layers[BUFFERS])
 
@@ -197,7 +199,7 @@ class RunDetector:
         elif what in RESTARTS:
             context = self.context
             context.mark = what
-            for known in (self._rules, context.progress, context.buffers):
+            for known in (self._rules, context.progress, context.values, context.buffers):
                 for one in known.values():
                     one.restart()
             context.returns.restart()
@@ -262,6 +264,7 @@ class RunDetector:
             "ranks": self.ranks.dump(),
             "stall": self.stall.dump(),
             "progress": {scope: one.dump() for scope, one in self.context.progress.items()},
+            "values": {scope: one.dump() for scope, one in self.context.values.items()},
             "losses_since": dict(self.context.losses_since),
             "returns": self.context.returns.dump(),
             "rates": {scope: one.dump() for scope, one in self.context.rates.items()},
@@ -288,6 +291,8 @@ class RunDetector:
         detector._records = {(rule, scope): count for rule, scope, count in state["records"]}
         for scope, data in state["progress"].items():
             detector.context.progress[scope].load(data)
+        for scope, data in state.get("values", {}).items():
+            detector.context.values[scope].load(data)
         detector.context.returns.load(state["returns"])
         detector.context.losses_since.update(state.get("losses_since", {}))
         seen = set[str]().union(*detector._seen.values())

@@ -41,9 +41,11 @@ from nanwatch_server.detect.rules.replay_health import ReplayHealth
 from nanwatch_server.detect.rules.reward_scale import RewardScale, TinyRewards
 from nanwatch_server.detect.rules.skip_streak import SkipStreak
 from nanwatch_server.detect.rules.stale_evaluation import StaleEvaluation
+from nanwatch_server.detect.rules.stand_in import StandIn
 from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
 from nanwatch_server.detect.rules.task_shock import TaskShock
+from nanwatch_server.detect.rules.twin_gap import TwinGap
 from nanwatch_server.detect.rules.unreached import Unreached
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
 from nanwatch_server.detect.rules.validation_loss import ValidationLoss
@@ -63,6 +65,7 @@ RULES: tuple[type[Rule], ...] = (
     TinyRewards,
     HollowLoss,
     TargetGap,
+    TwinGap,
     Surge,
     ValidationLoss,
     FlatValidation,
@@ -77,6 +80,7 @@ RULES: tuple[type[Rule], ...] = (
     AboveChance,
     Oscillation,
     ConstantLoss,
+    StandIn,
     MaskedNaN,
     Repaired,
     IdleWeights,

@@ -13,7 +13,7 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
                "loss_divergence", "task_shock", "constant_loss", "loss_scale", "logit_growth",
                "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
                "replay_health", "masked_nan", "surge", "weight_leap", "grad_level",
-               "joint_rise")  # fmt: skip
+               "joint_rise", "stand_in", "twin_gap")  # fmt: skip
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
                "posterior_collapse", "above_chance", "unreached",
@@ -27,7 +27,11 @@ FAMILIES = {
 """Rules whose findings feed each other: growth, its hiding, its overflow, its skipped updates; and
 those of a training that runs and learns nothing."""
 
-AFTER_NAN = frozenset({"nonfinite", "skip_streak", "masked_nan"})
+GROWS = frozenset({"grad_explosion", "loss_explosion", "loss_growth", "joint_rise", "q_growth",
+                   "weight_growth", "logit_growth", "attention_growth"})  # fmt: skip
+"""Rules on growth: they need finite values, so what they find later did survive the NaN."""
+
+AFTER_NAN = frozenset({"nonfinite", "skip_streak", "masked_nan"}) | GROWS
 """Rules that still say something new once a value is not finite."""
 
 FORENSICS_BEFORE_STEPS = 50

@@ -78,7 +78,7 @@ def test_loss_that_rises_and_stays() -> None:
 
 
 def test_rising_loss_of_a_critic_is_no_alarm() -> None:
-    loss = np.where(np.arange(1500) < 800, 1.0, 30.0)
+    loss = np.where(np.arange(1500) < 800, 1.0, 30.0) * noise(np.random.default_rng(1), 1500, 0.02)
     found = watch(Trace({"loss": loss}), facts={"gamma": "0.99"})
     assert found and not alarms(found)
 

@@ -160,3 +160,102 @@ def test_a_hollow_loss_is_told_by_three_quarters_of_a_known_length() -> None:
     for steps, most in (("800", 640), ("100000", 1024)):
         (found, *_) = told(table, "hollow_loss", facts={"gamma": "0.99", "max_steps": steps})
         assert most - 64 < found.step + 1 <= most and found.onset_step == 0
+
+
+# --- what only looks like trouble, and what only looks alive --------------------------------------
+
+
+def turns(seed: int) -> Array:
+    """Three tasks in random turn, each with a loss of its own size."""
+    sizes = np.array([120.0, 1.4, 0.6])
+    which = rng(seed).choice(3, N, p=[0.3, 0.4, 0.3])
+    which[:12] = np.tile([0, 1, 2], 4)  # what rises within the first records could be anything
+    return sizes[which] * noise(rng(seed + 50), N, 0.2)
+
+
+def test_tasks_in_turn_with_losses_of_their_own_size_are_no_explosion() -> None:
+    for seed in range(8):
+        assert not told({"": {"loss": turns(seed)}}, "loss_explosion")
+    blown = turns(1)
+    blown[800:806] = [2e3, 2e4, 3e5, 4e6, 1e8, 1e10]
+    assert told({"": {"loss": blown}}, "loss_explosion")[0].step <= 802
+    alone = wobble(1.0, 2)
+    alone[[300, 301]] = [80, 120]
+    assert told({"": {"loss": alone}}, "loss_explosion"), "never seen before"
+
+
+def test_a_score_near_zero_is_no_victory() -> None:
+    errors = wobble(np.minimum(2.0, 0.1 + T / 200), 1, 0.02)  # a discriminator that is fooled
+    for low, heard in ((0.0, True), (-0.3, False)):
+        score = 0.01 + low * np.sin(T / 9)
+        score[:40] = 1.0
+        found = told({"critic": {"loss": errors}, "generator": {"loss": score}}, "adversary")
+        assert bool(found) is heard
+
+
+def test_growth_of_a_critic_has_an_end() -> None:
+    facts = {"gamma": "0.99"}
+    grows = wobble(1e3 * 2.0 ** (np.maximum(0, T - 300) / 20), 1, 0.05)
+    assert told({"": {"loss": grows, "reward": -STANDS}}, "loss_growth", facts=facts)
+    assert not told({"": {"loss": grows, "reward": RISES}}, "loss_growth", facts=facts)
+    some = wobble(1e3 * np.minimum(500.0, 2.0 ** (np.maximum(0, T - 300) / 20)), 1, 0.05)
+    assert not told({"": {"loss": some, "reward": -STANDS}}, "loss_growth", facts=facts)
+
+
+@pytest.mark.parametrize(("every", "heard"), [(3, True), (8, True), (60, False)])
+def test_a_number_that_comes_back_to_the_last_bit(every: int, heard: bool) -> None:
+    loss = wobble(np.exp(-T / 400), 1)
+    loss[600:900:every] = 1e6
+    found = told({"": {"loss": loss}}, "stand_in")
+    assert bool(found) is heard
+    assert all(596 <= f.onset_step <= 600 + every and "1e+06" in f.title for f in found)
+
+
+def test_numbers_that_are_logged_in_few_digits_are_no_stand_in() -> None:
+    rounded = np.round(wobble(0.05, 1), 2)
+    assert not told({"": {"loss": rounded}}, "stand_in")
+    heavy = 0.1 * np.exp(2.0 * rng(3).normal(size=N))
+    assert not told({"": {"loss": heavy}}, "stand_in")
+
+
+def test_a_loss_that_stops_varying_is_told() -> None:
+    loss = wobble(0.35, 1, 0.05)
+    loss[600:900] = 0.35
+    (found, *_) = told({"": {"loss": loss}}, "constant_loss")
+    assert found.onset_step == 600 and found.step == 700
+    smooth = np.maximum(0.3, 2.0 * np.exp(-T / 200))
+    assert not told({"": {"loss": smooth}}, "constant_loss"), "it came to rest"
+    stairs = wobble(0.35, 1, 0.05)[T // 120 * 120]
+    assert not told({"": {"loss": stairs}}, "constant_loss"), "computed now and then"
+
+
+def test_a_gradient_of_which_nobody_says_that_it_was_applied() -> None:
+    norm = wobble(1.0, 1)
+    norm[[200, 500, 501]] = np.inf
+    log = {"loss": wobble(np.exp(-T / 400), 2), "grad_norm": norm}
+    assert not told({"": log}, "nonfinite"), "a scaler skips such steps"
+    norm[900:903] = np.nan
+    (found, *_) = told({"": log}, "nonfinite", size=1)
+    assert found.step == 902 and "Nothing here says" in found.message
+    said = {**log, "update_applied": np.ones(N)}
+    assert told({"": said}, "nonfinite")[0].step == 200
+
+
+@pytest.mark.parametrize("size", [1, 40, 400])
+def test_twin_critics_that_disagree_are_marked(size: int) -> None:
+    def marks(one: str, two: str, far: float) -> list[tuple[int, str, str]]:
+        values = {one: wobble(5.0, 1), two: wobble(np.where(T < 600, 5.0, far), 2)}
+        tables = {scope: {"q_mean": mean, "q_std": mean} for scope, mean in values.items()}
+        detector, found = RunDetector(RUN, {"gamma": "0.99"}), []
+        for start in range(0, 1000, size):
+            part = slice(start, start + size)
+            found += detector.feed([
+                Block(scope, "train", T[part], T[part] * 0.1, {k: v[part] for k, v in all_.items()})
+                for scope, all_ in tables.items()
+            ])  # fmt: skip
+        return [(f.step, f.scope, f.title) for f in found if f.rule == "twin_gap"]
+
+    (mark,) = marks("critic1", "critic2", 25.0)
+    assert mark[0] < 640 and mark[1] == "critic2" and "disagree" in mark[2]
+    assert not marks("critic1", "critic2", 7.0)
+    assert not marks("actor", "critic", 25.0)

@@ -102,6 +102,8 @@ def test_nan_silences_its_consequences() -> None:
     got = one(b.fold([finding("loss_divergence", 600, C, onset_step=550)], 600, 2.0))
     assert got.count == 2
     assert got.diagnosis.title == "nonfinite@500"
+    later = one(b.fold([finding("loss_growth", 610, C, onset_step=560)], 610, 3.0))
+    assert "loss_growth" in later.diagnosis.title, "what grows is finite: it outlived the NaN"
     earlier = one(b.fold([finding("grad_explosion", 620, onset_step=450)], 620, 3.0))
     assert "grad_explosion" in earlier.diagnosis.title, "what began before it may be its cause"
 

@@ -27,7 +27,7 @@ class ConstantLoss(Rule):
     name = "constant_loss"
     reads = ("loss",)
     STATE = ("alarm", "usual", "value", "streak", "begin", "first", "varied",
-             "zeros")  # fmt: skip
+             "zeros", "longest")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -45,6 +45,8 @@ class ConstantLoss(Rule):
         self.varied = 0
         self.zeros = 0
         """Losses that came to 0 from another value."""
+        self.longest = 0
+        """Longest stretch of equal losses that ended."""
 
     def update(self, block: Block) -> list[Finding]:
         loss = block.scalars["loss"]
@@ -52,7 +54,7 @@ class ConstantLoss(Rule):
         if not (repeats.any() or self.alarm.level) and np.isfinite(loss).all():
             self._vary(loss)
             self.alarm.seen += len(loss)
-            self.streak = 0
+            self.longest, self.streak = max(self.longest, self.streak), 0
             self.value, self.begin = float(loss[-1]), int(block.steps[-1])
             return []
         severities = unknown(loss)
@@ -88,6 +90,7 @@ class ConstantLoss(Rule):
     def _record(self, loss: float, step: int) -> int:
         if loss != self.value:
             self._vary(np.array([loss]))
+            self.longest = max(self.longest, self.streak)
             self.value, self.streak, self.begin = loss, 0, step
             return 0
         self.streak += 1
@@ -102,7 +105,18 @@ class ConstantLoss(Rule):
         jumped = abs(usual - loss) >= self.limits["jump"] * size
         learnt = abs(usual) <= self.limits["solved"] * abs(self.first)
         solved = loss == 0 and (learnt or self.zeros > self.limits["zeros"])
-        return 2 if jumped and not solved else 0
+        jumped &= not solved
+        return 2 if jumped or self._stopped(loss, usual) else 0
+
+    def _stopped(self, loss: float, usual: float) -> bool:
+        """True for a loss that varied by noise and stays where it was: not one that converges to
+        rest, nor one that is only computed now and then."""
+        limits = self.limits
+        if loss == 0 or self.streak < max(limits["near"], limits["longest"] * self.longest):
+            return False
+        moves = np.diff(self.usual.window(USUAL)[0])
+        noisy = np.count_nonzero(moves[1:] * moves[:-1] < 0) >= limits["turns"] * len(moves)
+        return noisy and middle(np.abs(moves)) >= limits["varied_by"] * abs(usual) > 0
 
     def _say(self, loss: float, count: int, begin: int) -> Said:
         usual = middle(self.usual.window(USUAL)[0])

@@ -20,6 +20,8 @@ from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
+VISITS = 8
+"""Climbs that are remembered."""
 LATER_TASK = 2.0
 """A later task may begin so many times above the level of the untrained model."""
 
@@ -32,7 +34,7 @@ class LossExplosion(SpeakingRule):
     reads = ("loss",)
     calm = "Loss no longer explodes"
     STATE = ("alarm", "losses", "usual", "first", "before", "begin", "untrained",
-             "fell", "newest")  # fmt: skip
+             "fell", "newest", "visits")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
@@ -51,6 +53,8 @@ class LossExplosion(SpeakingRule):
         """Whether any of the first records was below the one before it, and the newest of them."""
         self.begin = -1
         """Step at which the present climb began."""
+        self.visits: list[float] = []
+        """Where the last climbs ended from which the loss came back by itself."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
@@ -70,6 +74,8 @@ class LossExplosion(SpeakingRule):
                 self.usual = middle(window)
                 if self.losses.count == TICK:  # a level rather than one record
                     self.first = self._at_most(self.usual)
+                    high = window >= self.limits["times"] * self.usual
+                    self.visits = window[:-1][high[:-1] & ~high[1:]].tolist()
                     if math.isnan(self.untrained):
                         self.untrained = self.usual
         if self.alarm.rests(len(block), levels.values()):
@@ -101,12 +107,14 @@ class LossExplosion(SpeakingRule):
             return
         for at, value in zip(part.tolist(), losses.tolist(), strict=True):
             if value < least:
+                if not math.isnan(self.before):
+                    self.visits = [*self.visits, self.before][-VISITS:]
                 self.before = math.nan
                 levels[at] = KEEP if value >= least / 4 else 0
                 continue
             if math.isnan(self.before):
                 self.begin = int(block.steps[at])
-            climbs = value > self.before
+            climbs = value > self.before and not self._usual_height(value)
             self.before = value
             if not climbs:
                 levels[at] = KEEP
@@ -115,6 +123,12 @@ class LossExplosion(SpeakingRule):
             severity = 1 if self.context.competes(self.scope) else 3 if far_out else 2
             levels[at] = severity
             verdicts[at] = Verdict(severity, self.begin, self._say(value, int(block.steps[at])))
+
+    def _usual_height(self, value: float) -> bool:
+        """True if the loss has been up there before and come back each time: tasks that take turns,
+        each with a loss of its own size."""
+        known = len(self.visits) >= self.limits["visits"]
+        return known and value < self.limits["over_visits"] * max(self.visits)
 
     def _at_most(self, level: float) -> float:
         """The first level of a task: it may be the explosion itself."""
@@ -165,5 +179,10 @@ class LossGrowth(GrowthRule):
         return "-" if self.negative else ""
 
     def pardoned(self, step: int) -> bool:
-        """Losses of competitors and critics may rise in good health."""
-        return self.context.competes(self.scope)
+        """Losses of competitors and critics may rise in good health, though not by anything."""
+        if not self.context.competes(self.scope):
+            return False
+        level, limits = float(self.bank.level()[0]), self.limits
+        far = level - float(self.start[0]) >= math.log(limits["times_competes"])
+        far &= level >= math.log(limits["critical"])
+        return not far or bool(self.context.pays(step))

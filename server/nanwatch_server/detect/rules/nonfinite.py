@@ -30,11 +30,13 @@ class NonFinite(Rule):
 
     name = "nonfinite"
     any_of = tuple(WATCHED)
-    STATE = ("alarms", "attempts")
+    STATE = ("alarms", "attempts", "streak")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
         self.attempts = 0
+        self.streak = 0
+        """Gradient norms in a row that are not finite, where nobody says if they were applied."""
         self.alarms = [Alarm() for _ in WATCHED]
 
     def update(self, block: Block) -> list[Finding]:
@@ -59,6 +61,8 @@ class NonFinite(Rule):
     def _severities(self, kind: str, bad: NDArray[np.bool_], block: Block) -> NDArray[np.int8]:
         result = np.where(bad, 2 if kind in OUTSIDE else 3, 0).astype(np.int8)
         applied = block.scalars.get("update_applied")
+        if applied is None and kind == "grad_norm":
+            return self._unknown(bad, result)
         if applied is None or kind in OUTSIDE or kind == "param_norm":
             return result
         skipped = bad & (applied == 0)
@@ -70,6 +74,15 @@ class NonFinite(Rule):
             result[skipped & early & (reason == 1)] = 0
         return result
 
+    def _unknown(self, bad: NDArray[np.bool_], result: NDArray[np.int8]) -> NDArray[np.int8]:
+        """A log without a word of updates: a scaler may have skipped this one, as it does now and
+        then in good health. Several in a row are trouble either way."""
+        for at in range(len(bad)):
+            self.streak = self.streak + 1 if bad[at] else 0
+            if 0 < self.streak < self.limits["unknown"]:
+                result[at] = 1
+        return result
+
     def _say(self, alarm: Alarm, kind: str, values: F64, block: Block, event: Event) -> Said:
         label = WATCHED[kind]
         if event.what == "clear":
@@ -79,11 +92,11 @@ class NonFinite(Rule):
         applied = block.scalars.get("update_applied")
         held = applied is not None and applied[event.at] == 0
         count = f", {event.hits} records so far" if event.hits > 1 else ""
-        after = (
-            "The update was skipped, so the weights are unchanged."
-            if held
-            else "The update was applied: whatever it touched is now damaged."
-        )
+        after = "The update was applied: whatever it touched is now damaged."
+        if held:
+            after = "The update was skipped, so the weights are unchanged."
+        elif applied is None and kind == "grad_norm":
+            after = "Nothing here says whether the update was applied or skipped."
         if kind in OUTSIDE:
             after = "Everything computed from it will be non-finite too."
         evidence = [Evidence(label=label, value=word, limit="finite", kind=kind, scope=self.scope)]

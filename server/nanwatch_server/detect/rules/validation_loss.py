@@ -54,6 +54,7 @@ class ValidationLoss(EvaluationRule):
         # what is evaluated may be measured in another unit than what is trained
         far = lowest >= self.limits["times_first"] * self.first > 0
         worse &= far or lowest >= self.limits["untrained"] * untrained
+        worse |= self._left(lowest, untrained, step)
         apart = self._apart(lowest, untrained, step)
         if len(window) < OVER or not (worse or apart):
             return QUIET
@@ -88,6 +89,14 @@ class ValidationLoss(EvaluationRule):
         untrained model makes: there may have been no good one to compare with, as of a new task."""
         apart = lowest >= self.limits["apart"] * self._trained(step) > 0
         return apart and lowest >= self.limits["apart_untrained"] * untrained > 0
+
+    def _left(self, lowest: float, untrained: float, step: int) -> bool:
+        """True if evaluations are clearly worse than the best while the training loss went far
+        below them, though an untrained model is worse still."""
+        limits = self.limits
+        left = lowest >= limits["left"] * self.best > 0
+        left &= lowest >= limits["left_untrained"] * untrained > 0
+        return left and lowest >= limits["apart"] * self._trained(step) > 0
 
     def _drift(self) -> tuple[float, str]:
         """How far the running statistics of this model have moved, and which moved most."""

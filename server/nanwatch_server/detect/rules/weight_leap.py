@@ -65,7 +65,8 @@ class WeightLeap(LayerRule):
             np.copyto(self.begun, np.fmax(self.begun, now), where=both)
         self.moves.push(np.array([[abs(move)], [float(gap)]]))
         row = int(np.argmax(np.where(both, now - before, -np.inf)))
-        if limit := self._leaps(move, usual):
+        tiny = new < self.limits["tiny"]  # an intercept that finds its first value
+        if not tiny and (limit := self._leaps(move, usual)):
             said = self._say_leap(row, old, new, gap, math.exp(usual), limit)
             return Verdict(2, int(since[both].max()), said)
         first = _norm(self.begun[both])
