@@ -14,8 +14,19 @@ from nanwatch_server.domain.models import Evidence, Finding, Severity
 LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "rollout_steps",
                 "rollout_length", "unroll", "horizon")  # fmt: skip
 WINDOW_NAMES = ("bptt_window", "bptt", "tbptt", "tbptt_steps", "truncated_bptt_steps", "bptt_len")
-CLIP_NAMES = ("clip_grad", "clip", "max_grad_norm", "gradient_clip_val", "grad_clip", "clip_norm",
-              "max_norm", "clip_grad_norm")  # fmt: skip
+CLIP_NAMES = ("clip_grad", "max_grad_norm", "max_gradient_norm", "gradient_clip_val",
+              "gradient_clip", "gradient_clipping", "grad_clip", "grad_clip_norm", "clip_gradient",
+              "clip_gradients", "clip_grad_norm", "clip_grad_norm_", "clip_norm", "max_norm",
+              "clip")  # fmt: skip
+"""Names of a limit on the gradient norm; the last is as often one of something else."""
+RATIO_NAMES = ("clip_range", "clip_coef", "clip_ratio", "gae_lambda", "ppo_epochs", "kl_coef")
+"""Settings of trainings whose `clip` limits a ratio of probabilities, as PPO's does."""
+SDK = "nanwatch"
+"""The fact (a version) that our own SDK sends; imported logs have none."""
+TRAINER_NAMES = ("is_world_process_zero", "is_hyper_param_search")
+"""What only transformers' `trainer_state.json` says."""
+TRAINER_CLIP = 1.0
+"""`TrainingArguments.max_grad_norm` where nobody set it; `trainer_state.json` does not tell it."""
 LR_NAMES = ("lr", "learning_rate", "max_lr", "peak_lr", "base_lr")
 LR_MOST = {"adam": 0.01, "adamw": 0.01, "lion": 0.003, "rmsprop": 0.05, "sgd": 1.0}
 """UMLAUT (CHI'21) allows 1e-7 to 0.01, which fits Adam; SGD with momentum trains at up to 1."""
@@ -33,6 +44,10 @@ _FORMAT = re.compile(r"dtype|precision|(^|[._])wire")
 """Settings that name a number format."""
 _TIME = re.compile(r"lstm|mamba|recurrent|(?<![a-z0-9])(gru|rnn|ssm|s4|hh)(?![a-z])")
 """Names of modules that carry a state through time; short ones only as whole words."""
+_CELL = re.compile(r"lstm|(?<![a-z0-9])(gru|rnn|hh)(?![a-z])")
+"""Of those the ones with a matrix from hidden state to hidden state."""
+_SCAN = re.compile(r"mamba|a_log|dt_proj|(?<![a-z0-9])(ssm|s[456]d?)(?![a-z0-9])")
+"""And the ones that scan a state space."""
 
 
 def parse(text: str) -> float:
@@ -41,6 +56,11 @@ def parse(text: str) -> float:
         return float(text.split()[0].rstrip("x%"))
     except (ValueError, IndexError):
         return math.nan
+
+
+def _leaf(key: str) -> str:
+    """The last part of a name in the configuration, as `fact` compares it."""
+    return re.split(r"[./:\\]", key)[-1].lower().replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -88,32 +108,79 @@ class Case:
     @property
     def values(self) -> bool:
         """Reinforcement learning with value functions."""
-        return fact_number(self.facts, "gamma", "discount") is not None or any(
-            f.rule == "q_growth" for f in self.findings
-        )
+        if fact_number(self.facts, "gamma", "discount") is not None:
+            return True
+        # a log without a configuration: rewards, and a loss that is called after a critic
+        named = self.reward > 0 and any(_CRITIC.search(f.scope.lower()) for f in self.findings)
+        return named or any(f.rule == "q_growth" for f in self.findings)
 
     @property
     def clip(self) -> float:
         """Clip in use, from the data or else the configuration; NaN for none."""
+        return self._clip[0]
+
+    @property
+    def clip_source(self) -> str:
+        """Who says so: `data`, `configuration`, `default` of a trainer; empty for none."""
+        return self._clip[1]
+
+    @property
+    def unclipped(self) -> bool:
+        """No clip, and somebody would know: the configuration says none, or our own SDK, which
+        sees every call that clips, saw none. A log alone may leave it out."""
+        if math.isfinite(self.clip):
+            return False
+        leaves = {_leaf(key) for key in self.facts}
+        return SDK in leaves or bool(leaves & set(self.clip_names))
+
+    @property
+    def clip_unseen(self) -> bool:
+        """Gradient norms came from our own SDK, and a clip did not."""
+        item = self.evidence("grad_norm", "Gradient norm")
+        return SDK in self.facts and item is not None and item.limit == "no clip"
+
+    @property
+    def clip_names(self) -> tuple[str, ...]:
+        """Settings that limit the gradient norm in a training of this kind."""
+        other = self.values or self.adversarial or fact(self.facts, *RATIO_NAMES) is not None
+        return CLIP_NAMES[:-1] if other else CLIP_NAMES
+
+    @property
+    def _clip(self) -> tuple[float, str]:
         for found in reversed(self.findings):
             for item in found.evidence:
+                # "no clip" says only that none was sent: logs rarely hold one
                 if item.label == "Norm before clipping, median":
-                    return parse(item.limit)
+                    return parse(item.limit), "data"
                 if item.label == "Gradient norm" and item.limit.startswith("clip "):
-                    return parse(item.limit[5:])
-                if item.label == "Gradient norm" and item.limit == "no clip":
-                    return math.nan
-        value = fact_number(self.facts, *CLIP_NAMES)
-        return value if value is not None and value > 0 else math.nan
+                    return parse(item.limit[5:]), "data"
+        value = fact_number(self.facts, *self.clip_names)
+        if value is not None:
+            return (value, "configuration") if value > 0 else (math.nan, "")
+        if any(fact(self.facts, name) is not None for name in TRAINER_NAMES):
+            return TRAINER_CLIP, "default"
+        return math.nan, ""
 
     @property
     def recurrent(self) -> bool:
         """A recurrent module or a state-space scan carries gradients through time."""
-        if is_on(self.facts, "recurrent"):
-            return True
-        names = [item.layer.lower() for f in self.findings for item in f.evidence]
+        return is_on(self.facts, "recurrent") or self._named(_TIME)
+
+    @property
+    def scans(self) -> bool:
+        """A state-space model, by its names: it has no matrix from state to state."""
+        return self._named(_SCAN) and not self._named(_CELL)
+
+    @property
+    def cells(self) -> bool:
+        """A recurrent net with such a matrix, by its names."""
+        return self._named(_CELL)
+
+    def _named(self, pattern: re.Pattern[str]) -> bool:
+        """A layer in the evidence or the model of the configuration is named so."""
+        names = [item.layer.lower() for f in self.findings for item in (f, *f.evidence)]
         names.append((fact(self.facts, "model", "arch", "layers") or "").lower())
-        return any(_TIME.search(name) for name in names)
+        return any(pattern.search(name) for name in names)
 
     @property
     def length(self) -> int:
@@ -186,6 +253,13 @@ class Case:
     def optimizer(self) -> str:
         """Its name in small letters; empty if unknown."""
         return (fact(self.facts, "optimizer", "optim", "opt") or "").lower()
+
+    @property
+    def blind_quasi_newton(self) -> bool:
+        """L-BFGS without a line search, which is how torch makes it: each step is as long as its
+        picture of the curvature says, right or wrong."""
+        searched = fact(self.facts, "line_search_fn", "line_search") is not None
+        return self.optimizer.replace("-", "").startswith("lbfgs") and not searched
 
     @property
     def rate_most(self) -> float:

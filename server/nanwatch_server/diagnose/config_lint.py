@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nanwatch_server.diagnose.case import CLIP_NAMES, LR_NAMES, Case
-from nanwatch_server.diagnose.remedies import clip, full_precision, truncate
+from nanwatch_server.diagnose.case import LR_NAMES, Case
+from nanwatch_server.diagnose.remedies import FROM_START, clip, full_precision, truncate
 from nanwatch_server.domain.facts import fact, fact_number, is_on, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
@@ -28,7 +28,12 @@ class Remark(NamedTuple):
 
 
 def lint(run_id: str, facts: Mapping[str, str], step: int, time: float) -> list[Finding]:
-    """Notices on the configuration `facts`, in the order of `CHECKS`."""
+    """Notices on the configuration `facts`, in the order of `CHECKS`.
+
+    What the SDK tells of model and optimizer with the first steps was so before them: an export of
+    the run knows it from its first line, and must be told the same.
+    """
+    step = 0 if step <= FROM_START else step
     case = Case((), facts)
     found = [remark for check in CHECKS if (remark := check(case)) is not None]
     return [
@@ -60,12 +65,12 @@ def _long_unroll(case: Case) -> Remark | None:
 
 
 def _recurrent_without_clip(case: Case) -> Remark | None:
-    known = fact(case.facts, *CLIP_NAMES)
+    known = fact(case.facts, *case.clip_names)
     if not case.recurrent or (
-        known is not None and (fact_number(case.facts, *CLIP_NAMES) or 0) > 0
+        known is not None and (fact_number(case.facts, *case.clip_names) or 0) > 0
     ):
         return None
-    if known is None and not any(name in _leaves(case.facts) for name in CLIP_NAMES):
+    if known is None and not any(name in _leaves(case.facts) for name in case.clip_names):
         return None  # the configuration says nothing of clipping: the data will
     return Remark("clip_grad", "Recurrent network without gradient clipping", clip(case).text)
 

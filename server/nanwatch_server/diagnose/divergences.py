@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from nanwatch_server.diagnose import remedies as do
+from nanwatch_server.diagnose import divergence_tries as tries
 from nanwatch_server.diagnose.case import Case, parse
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number
-from nanwatch_server.domain.models import Suggestion
+from nanwatch_server.domain.models import Finding, Severity
 
 OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "task_shock",
            "joint_rise", "surge")  # fmt: skip
 """Rules on the loss."""
+RISES = (*OF_LOSS, "grad_explosion", "grad_level", "grad_spike", "clip_saturation", "weight_leap",
+         "weight_growth", "adam_rms")  # fmt: skip
+"""Rules on what grows before it overflows, also as notices."""
 EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
-
 ALL_SKIPPED = 100
 """Skips in a row after which whatever began it is over: nothing is learnt any more."""
 SUDDEN = 4
@@ -27,16 +29,28 @@ SUDDEN = 4
 
 
 def _signs_gradient(case: Case) -> tuple[list[str], list[str]]:
-    pro, contra = [], []
-    if math.isfinite(case.clip):
-        contra.append(f"A clip of {number(case.clip)} bounds the size of each update.")
-    else:
-        pro.append("Gradients are not clipped.")
+    pro, contra = _clipping(case)
     if case.untruncated:
         pro.append(f"Gradients flow through {case.length} time steps without truncation.")
     elif case.recurrent:
         pro.append("The model is recurrent: each time step multiplies the gradient.")
     return pro, contra
+
+
+def _clipping(case: Case) -> tuple[list[str], list[str]]:
+    """What is known of a clip, and from where."""
+    bounds = f"clip of {number(case.clip)}, which bounds the size of each update."
+    if case.unclipped:
+        return ["Gradients are not clipped."], []
+    if case.clip_source == "data":
+        return [], [f"There is a {bounds}"]
+    if case.clip_source == "configuration":
+        # our own SDK sees torch's clips at work
+        check = " None was seen at work: check that it is called." if case.clip_unseen else ""
+        return [], [f"The configuration asks for a {bounds}{check}"]
+    if case.clip_source == "default":
+        return [], [f"Unless told otherwise, the Trainer of transformers has a {bounds}"]
+    return [], []
 
 
 def _signs_hidden(case: Case) -> tuple[list[str], list[str]]:
@@ -75,8 +89,7 @@ def _signs_replay(case: Case) -> tuple[list[str], list[str]]:
     pro = ["Stored outputs are replayed into the loss, so a bad row comes back again and again."]
     if case.half_precision:
         pro.append("Mixed precision: rounding of stored outputs compounds.")
-    if not math.isfinite(case.clip):
-        pro.append("Gradients are not clipped.")
+    pro += _clipping(case)[0]
     return pro, ["The buffer's content is not sent, so this rests on the configuration."]
 
 
@@ -88,9 +101,9 @@ def _signs_rate(case: Case) -> tuple[list[str], list[str]]:
         pro.append(f"A learning rate of {number(case.rate_large)} is rarely stable.")
     if case.onset <= EARLY_STEPS:
         pro.append(f"It began at step {case.onset}, before anything could be learnt.")
-    if math.isfinite(case.clip):
-        contra.append(f"A clip of {number(case.clip)} bounds the size of each update.")
-    return pro, contra
+    if case.blind_quasi_newton:
+        pro.append("The optimizer is L-BFGS without a line search.")
+    return pro, contra + _clipping(case)[1]
 
 
 def _signs_none(case: Case) -> tuple[list[str], list[str]]:
@@ -98,83 +111,12 @@ def _signs_none(case: Case) -> tuple[list[str], list[str]]:
     return [], ["No growth was seen before it."] if early else []
 
 
-# --- what to try, best first ---------------------------------------------------------------------
-
-
-def _try_gradient(case: Case) -> list[Suggestion]:
-    tries = [do.truncate(case)] if case.untruncated else []
-    tries.append(do.clip(case))
-    if case.recurrent:
-        tries += [do.orthogonal(case), do.normalise_layers(case)]
-    tries += [do.warm_up(case), do.lower_lr(case), do.find_operation(case)]
-    return [*tries, do.scale_lr(case), do.checkpoint(case)]
-
-
-def _try_rate(case: Case) -> list[Suggestion]:
-    tries = [do.lower_lr(case), do.warm_up(case)]
-    if not math.isfinite(case.clip):
-        tries.append(do.clip(case))
-    return [*tries, do.scale_lr(case), do.roll_back(case), do.checkpoint(case)]
-
-
-def _try_hidden(case: Case) -> list[Suggestion]:
-    through_time = case.untruncated or case.recurrent or not case.values
-    tries = [do.truncate(case)] if through_time else [do.steadier_critic(case)]
-    return [*tries, do.scale_lr(case), do.checkpoint(case)]
-
-
-def _try_reward(case: Case) -> list[Suggestion]:
-    if case.has("tiny_rewards"):
-        return [do.reward_scale(case), do.scale_lr(case), do.checkpoint(case)]
-    tries = [do.reward_scale(case), do.slow_target(case), do.clip(case), do.lower_lr(case)]
-    return [*tries, do.scale_lr(case), do.checkpoint(case)]
-
-
-def _try_bootstrap(case: Case) -> list[Suggestion]:
-    return [do.steadier_critic(case), do.slow_target(case), do.clip(case), do.scale_lr(case),
-            do.checkpoint(case)]  # fmt: skip
-
-
-def _try_skipped(case: Case) -> list[Suggestion]:
-    tries = [do.truncate(case)] if case.untruncated or case.recurrent else []
-    if case.half_precision:
-        tries.append(do.full_precision(case))
-    if case.values and case.large_rewards:
-        tries.append(do.reward_scale(case))
-    if not tries:
-        tries.append(do.find_operation(case))
-    return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case)]
-
-
-def _try_replay(case: Case) -> list[Suggestion]:
-    tries = [do.finite_rows(case), do.clip(case)]
-    if case.half_precision:
-        tries.append(do.full_precision(case))
-    tries += [do.lower_lr(case, 0.5), do.freeze_batchnorm(case), do.detach_hooks(case)]
-    return [*tries, do.replay_weight(case), do.scale_lr(case), do.checkpoint(case)]
-
-
-def _try_nonfinite(case: Case) -> list[Suggestion]:
-    tries = [do.find_operation(case)]
-    if case.half_precision:
-        tries.append(do.full_precision(case))
-    if not math.isfinite(case.clip):
-        tries.append(do.clip(case))
-    return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case), do.mask_warning(case)]
-
-
-def _try_loss(case: Case) -> list[Suggestion]:
-    return [do.skip_batches(case), do.warm_up(case), do.lower_beta2(case), do.scale_lr(case, 0.5),
-            do.scale_lr(case), do.roll_back(case), do.checkpoint(case)]  # fmt: skip
-
-
 # --- scores --------------------------------------------------------------------------------------
 
 
 def _trouble_with_values(case: Case) -> bool:
-    return case.values and any(
-        case.has(rule) for rule in ("q_growth", "clip_saturation", "grad_explosion", "nonfinite")
-    )
+    rules = ("q_growth", "clip_saturation", "grad_explosion", "nonfinite", "loss_growth")
+    return case.values and any(map(case.has, rules))
 
 
 def _score_skipped(case: Case) -> float:
@@ -205,9 +147,34 @@ def _score_gradient(case: Case) -> float:
     # Through time a gradient can overflow within one backward pass, with nothing to see before.
     through_time = case.recurrent or case.untruncated
     sudden = case.has("nonfinite") and not math.isfinite(case.clip) and not case.half_precision
+    sudden = sudden and not _bad_forward_pass(case)
     # leaps of the norm say the same, before there is a jump
     sudden = sudden or (case.has("surge") and not math.isfinite(case.clip))
     return 0.62 if through_time and sudden and not case.values else 0.0
+
+
+def _first_nonfinite(case: Case) -> Finding | None:
+    """Where it began. Within one attempt the loss comes before its gradient, that before the
+    weights, whichever was heard of first. What a scaler skipped long before is no beginning."""
+    bad = [f for f in case.findings if f.rule == "nonfinite" and not f.cleared]
+    told = min((f.onset_step for f in bad if f.severity >= Severity.WARNING), default=0)
+    bad = [f for f in bad if f.onset_step >= told - SUDDEN]
+    place = {"grad_norm": 1, "param_norm": 2}
+    return min(bad, key=lambda f: (f.onset_step, place.get(f.kind, 0)), default=None)
+
+
+def _bad_forward_pass(case: Case) -> bool:
+    """A NaN loss before any gradient of a net whose state is bounded, with nothing risen before:
+    what the batch holds made it (labels that are all ignored, a bad row). Bounded states cannot
+    overflow on the way forward, those of rollouts and scans can; an overflow would be infinite
+    first; and one step of a huge gradient is seen before the loss it spoils."""
+    first = _first_nonfinite(case)
+    bounded = case.recurrent and not case.scans
+    if first is None or first.kind != "loss" or not bounded or first.onset_step <= EARLY_STEPS:
+        return False
+    infinite = any("inf" in item.value.lower() for item in first.evidence[:1])
+    rose = any(f.rule in RISES and f.onset_step <= first.onset_step for f in case.findings)
+    return not (infinite or rose)
 
 
 def _climbed(case: Case) -> bool:
@@ -259,6 +226,8 @@ def _score_rate(case: Case) -> float:
     grown = any(case.has(rule) for rule in ("grad_explosion", *OF_LOSS))
     large = case.of("update_ratio")
     thrown = large is not None and "too large" in large.title
+    if case.blind_quasi_newton and (grown or thrown or case.thrown or case.has("nonfinite")):
+        return 0.85
     through_time = case.recurrent or case.untruncated or case.values
     if through_time and not case.rate_rise:
         return 0.5 if case.thrown else 0.0
@@ -285,7 +254,7 @@ def _killed_by_rate(case: Case) -> bool:
 def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
     def score(case: Case) -> float:
         found = case.of("nonfinite")
-        first = next((f for f in case.findings if f.rule == "nonfinite"), found)
+        first = _first_nonfinite(case)
         if found is None or first is None:
             return 0.0
         told = [f.onset_step for rule in OF_LOSS if (f := case.of(rule)) is not None]
@@ -346,7 +315,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "Every batch is refused because its gradients are not finite, so the weights that produce "
         "them never change. The loss may go on printing; nothing is learnt.",
         _signs_skipped,
-        _try_skipped,
+        tries.skipped,
     ),
     Syndrome(
         "reward-scale",
@@ -356,7 +325,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "make gradients that no clip can make useful and targets that no step reaches, tiny ones "
         "drown in the noise and the entropy bonus.",
         _signs_values,
-        _try_reward,
+        tries.reward,
     ),
     Syndrome(
         "bootstrap-divergence",
@@ -365,7 +334,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "Q-values exceed what the rewards can ever pay, so the critic is learning from its own "
         "errors: each target is built on an overestimate and the next one is larger.",
         _signs_bootstrap,
-        _try_bootstrap,
+        tries.bootstrap,
     ),
     Syndrome(
         "explosion-hidden-by-clipping",
@@ -374,7 +343,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "Clipping keeps each update small, so loss and post-clip norm look calm while the real "
         "gradient grows. At this ratio its direction is noise; the next stop is overflow.",
         _signs_hidden,
-        _try_hidden,
+        tries.hidden,
     ),
     Syndrome(
         "replay-corruption",
@@ -383,7 +352,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "Outputs stored in the buffer come back as targets. Once some are huge or not finite, "
         "every later batch that draws them is hurt, also after the weights have recovered.",
         _signs_replay,
-        _try_replay,
+        tries.replay,
     ),
     Syndrome(
         "exploding-gradient",
@@ -392,7 +361,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         "Each step makes the next gradient larger, and an update of this size throws the weights "
         "far away. The loss usually follows the norm by a few steps, then overflow.",
         _signs_gradient,
-        _try_gradient,
+        tries.gradient,
     ),
     Syndrome(
         "nonfinite-loss",
@@ -400,7 +369,7 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         ("nonfinite",),
         _NONFINITE,
         _signs_none,
-        _try_nonfinite,
+        tries.nonfinite,
     ),
     Syndrome(
         "nonfinite-gradient",
@@ -408,10 +377,10 @@ DIVERGENCES: tuple[Syndrome, ...] = (
         ("nonfinite",),
         _NONFINITE,
         _signs_none,
-        _try_nonfinite,
+        tries.nonfinite,
     ),
-    Syndrome("loss-spike", _score_loss(True), OF_LOSS, _LOSS, _signs_none, _try_loss),
-    Syndrome("divergence", _score_loss(False), OF_LOSS, _LOSS, _signs_none, _try_loss),
+    Syndrome("loss-spike", _score_loss(True), OF_LOSS, _LOSS, _signs_none, tries.loss),
+    Syndrome("divergence", _score_loss(False), OF_LOSS, _LOSS, _signs_none, tries.loss),
     Syndrome(
         "learning-rate-too-high",
         _score_rate,
@@ -422,10 +391,11 @@ DIVERGENCES: tuple[Syndrome, ...] = (
             "weight_leap",
             "vanishing_gradient",
             "dead_units",
+            "nonfinite",
         ),
         "The steps are longer than the valley of the loss is wide: each lands higher on the other "
         "side than it began, so loss and gradients grow with every step.",
         _signs_rate,
-        _try_rate,
+        tries.rate,
     ),
 )

@@ -33,11 +33,11 @@ def _signs_logits(case: Case) -> Signs:
 
 def _try_scale(case: Case) -> list[Suggestion]:
     tries = [do.full_precision(case), do.lower_lr(case), do.clip(case)]
-    return [*tries, do.scale_lr(case), do.checkpoint(case)]
+    return [*tries, do.scale_lr(case), do.checkpoint(case), do.sanitise(case)]
 
 
 def _try_stand_in(case: Case) -> list[Suggestion]:
-    tries = [do.unmask(case), do.find_operation(case)]
+    tries = [do.unmask(case), do.find_operation(case), do.finite_batches(case)]
     return [*tries, do.stop(case), do.scale_lr(case), do.checkpoint(case)]
 
 
@@ -60,7 +60,7 @@ def _try_weights(case: Case) -> list[Suggestion]:
 
 
 def _score_stand_in(case: Case) -> float:
-    if case.has("constant_loss") or case.has("masked_nan"):
+    if any(map(case.has, ("constant_loss", "stand_in", "masked_nan"))):
         return 0.87
     return 0.6 if case.has("repaired") else 0.0
 
@@ -94,7 +94,7 @@ PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "sanitised-numbers",
         _score_stand_in,
-        ("constant_loss", "masked_nan", "repaired"),
+        ("constant_loss", "stand_in", "masked_nan", "repaired"),
         "The loss on the chart stands in for one that is not finite. Nothing is learnt from it, "
         "and the trouble it hides goes on.",
         _signs_stand_in,

@@ -169,8 +169,10 @@ def _incident(lines: _Lines, news: News, link: Link, now: float) -> None:
         lines.say("Numbers", "; ".join(_numbers(incident)))
         lines.say("Left", cause.forecast)
         for i, one in enumerate(cause.suggestions[:SUGGESTIONS_MAX]):
-            exact = f" ({one.copy})" if one.copy else ""
-            lines.say("Try" if i == 0 else "Or", f"{one.text}{exact}, {TREATS[one.treats]}")
+            # code of several lines is no code in one
+            exact = f" ({one.copy})" if one.copy and "\n" not in one.copy else ""
+            text = f"{one.text.rstrip('.')}{exact}, {TREATS[one.treats]}"
+            lines.say("Try" if i == 0 else "Or", text)
         if incident.state is IncidentState.ACKNOWLEDGED:
             lines.say("Acknowledged", f"by {incident.acknowledged_by}")
     lines.link("Open", link(f"/a/{incident.id}"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from families import RUN, Array, alarms, noise
+from families import RUN, Array, Trace, alarms, noise
 
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.engine import RunDetector
@@ -259,3 +259,18 @@ def test_twin_critics_that_disagree_are_marked(size: int) -> None:
     assert mark[0] < 640 and mark[1] == "critic2" and "disagree" in mark[2]
     assert not marks("critic1", "critic2", 7.0)
     assert not marks("actor", "critic", 25.0)
+
+
+@pytest.mark.parametrize("size", [1, 40, 400])
+def test_a_spike_names_the_layer_that_makes_it(size: int) -> None:
+    names = ("embed", "block", "head")
+    layers = np.stack([wobble(1.0, seed, 0.2) for seed in (1, 2, 3)])
+    layers[0, [500, 501]] *= 100
+    layers[2, 900] = np.nan
+    layers[:, 1100] = 50
+    total = np.sqrt(np.nansum(layers**2, axis=0))
+    trace = Trace({"grad_norm": total}, layers={"grad_norm_layer": (names, layers)})
+    detector = RunDetector(RUN, {})
+    found = [f for block in trace.blocks(range(size, N, size)) for f in detector.update(block)]
+    spikes = [(f.onset_step, f.layer) for f in found if f.rule == "grad_spike"]
+    assert spikes == [(500, "embed"), (1100, "")]

@@ -51,6 +51,12 @@ def q(reward: str = "") -> Finding:
     return finding("q_growth", evidence=tuple(evidence), doubling_steps=900.0)
 
 
+def went(kind: str, value: str = "NaN", step: int = 300, layer: str = "") -> Finding:
+    """A value that is not finite, with nothing told of what came before."""
+    evidence = (Evidence(label=kind, value=value, limit="finite", kind=kind, layer=layer),)
+    return finding("nonfinite", C, step=step, onset_step=step, kind=kind, evidence=evidence)
+
+
 def climb(onset: int) -> Finding:
     return finding("loss_explosion", C, onset_step=onset)
 
@@ -63,6 +69,7 @@ def commands(diagnosis: Diagnosis) -> dict[str, Suggestion]:
     return {s.command: s for s in diagnosis.suggestions if s.command}
 
 
+LSTM = {"recurrent": "1", "lr": "0.001", "seq_len": "64"}
 LONG = {"train.timesteps": "256", "bptt_window": "None", "lr": "0.0003"}
 ROSE = Evidence(label=labels.RATE_ROSE, value="1e-05 → 0.003", kind="lr")
 LEAPT = growth(evidence=(Evidence(label=labels.LEAP, value="1e+09x", kind="grad_norm"), ROSE))
@@ -172,6 +179,27 @@ CASES = [
     ("exploding-gradient", [growth()], {"gradient_penalty": "True", "n_critic": "0"}),
     ("replay-corruption", [growth()], {"rehearsed": "64"}),
     ("exploding-gradient", [finding("surge")], {"timesteps": "60"}),
+    ("learning-rate-too-high", [finding("nonfinite", C, kind="loss")], {"optimizer": "LBFGS"}),
+    ("learning-rate-too-high", [LEAPT], {"optimizer": "LBFGS", "line_search_fn": "None"}),
+    (
+        "nonfinite-loss",
+        [finding("nonfinite", C, kind="loss")],
+        {"optimizer": "LBFGS", "line_search_fn": "strong_wolfe"},
+    ),
+    # labels that are all ignored; the gradient has no more to say than the loss before it
+    ("nonfinite-loss", [went("param_norm"), went("loss"), went("grad_norm")], LSTM),
+    ("exploding-gradient", [went("loss", step=301), went("grad_norm", "Infinity")], LSTM),
+    ("exploding-gradient", [went("loss", "Infinity"), went("grad_norm")], LSTM),
+    ("exploding-gradient", [finding("surge", onset_step=290), went("loss")], LSTM),
+    ("exploding-gradient", [finding("grad_spike", Severity.NOTICE), went("loss")], LSTM),
+    (
+        "nonfinite-loss",  # a scaler skipped one update long before
+        [finding("nonfinite", Severity.NOTICE, kind="grad_norm", onset_step=90), went("loss")],
+        LSTM,
+    ),
+    ("exploding-gradient", [went("loss", step=12)], LSTM),  # nothing could be seen before it
+    ("exploding-gradient", [went("loss")], {"horizon": "40"}),  # states without a bound
+    ("exploding-gradient", [went("loss", layer="mixer.dt_proj.weight")], {"recurrent": "1"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),
 ]
 
@@ -235,7 +263,8 @@ def test_reward_scale_multiplies_what_is_already_set() -> None:
 
 
 def test_unclipped_recurrent_net_is_told_to_clip_and_start_orthogonal() -> None:
-    found = diagnose([growth(layer="gru.weight_hh_l0")], {"recurrent": "1", "lr": "1e-3"})
+    facts = {"nanwatch": "0.1.0", "recurrent": "1", "lr": "1e-3"}
+    found = diagnose([growth(layer="gru.weight_hh_l0")], facts)
     assert found.suggestions[0].copy.endswith("clip_grad_norm_(model.parameters(), 1)")
     assert any("orthogonal_" in copy for copy in copies(found))
     assert "0.001 → 0.0001" in commands(found)["scale_lr"].text

@@ -17,6 +17,8 @@ from nanwatch_server.domain.models import Evidence, Finding
 
 SQUARE_OVERFLOW = 1.8e19
 """The squared error of a larger Q is not finite in fp32."""
+NEAR_BOUND = 0.5
+"""A share of what rewards allow below which the bound says nothing against the values."""
 
 
 class QGrowth(Rule):
@@ -199,6 +201,11 @@ class QGrowth(Rule):
                 f"With rewards up to {number(self.reward)} and gamma {gamma}, |Q| cannot exceed "
                 f"{number(bound / 2)}: it is at {short(times)}x of that."
             )
+            if times < NEAR_BOUND:
+                against = (
+                    f"Rewards reach {number(self.reward)}, and the error of values of this size "
+                    "makes gradients that no step fits."
+                )
             limit = number(bound)
             if self._against(step):
                 sign = "below" if self.context.sign(step) < 0 else "above"
