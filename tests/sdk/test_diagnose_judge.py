@@ -297,6 +297,17 @@ def test_what_changed_since_an_earlier_one(tmp_path: Path) -> None:
     assert changes["model: 3.weight"].relative > 0 == changes["model: 0.weight"].relative
 
 
+@pytest.mark.parametrize("bare_first", [True, False])
+def test_weights_alone_are_compared_with_a_whole_checkpoint(
+    tmp_path: Path, bare_first: bool
+) -> None:
+    model, optimizer = train(steps=50)
+    whole, bare = save(tmp_path / "whole.pt", model, optimizer, step=50), tmp_path / "bare.pt"
+    torch.save(model.state_dict(), bare)
+    facts = facts_of(*((bare, whole) if bare_first else (whole, bare)))
+    assert facts.comparison.changes and all(not c.relative for c in facts.comparison.changes)
+
+
 def test_weights_that_grew_or_froze(tmp_path: Path) -> None:
     model, optimizer = train(steps=50)
     earlier = save(tmp_path / "early.pt", model, optimizer, step=50)

@@ -274,7 +274,9 @@ def test_a_gradient_that_is_not_finite_has_a_place(tmp_path: Path) -> None:
     facts = run(path, script)
     bad = [g.name for g in facts.gradients if g.bad]
     assert bad == ["a.weight", "a.bias"] and facts.first_backward == "a"
-    assert "2 of 4 gradients are not finite" in findings(facts)["exploding-gradient"].message
+    found = findings(facts)["nonfinite-gradient"]
+    assert "2 of 4 gradients are not finite" in found.message
+    assert found.advice[0].treats == "cause" and "sqrt" in found.advice[0].copy
 
 
 def test_rewards_that_are_not_scaled(tmp_path: Path) -> None:

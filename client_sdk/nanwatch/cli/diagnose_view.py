@@ -314,7 +314,8 @@ def _backward(found: BackwardFacts, top: int) -> Iterator[RenderableType]:
     table = _table("Largest gradients", "parameter", "norm", "not finite", "weights' norm")
     for g in sorted(got, key=lambda g: (-g.bad / max(g.elements, 1), -g.norm))[:top]:
         bad = f"{g.bad:,} of {g.elements:,}" if g.bad else ""
-        table.add_row(g.name, number(g.norm), bad, number(g.weight_norm))
+        norm = "not finite" if g.bad and g.bad == g.elements else number(g.norm)
+        table.add_row(g.name, norm, bad, number(g.weight_norm))
     yield table
 
 

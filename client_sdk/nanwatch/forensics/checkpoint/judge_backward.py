@@ -153,6 +153,7 @@ def _exploded(
     total: float,
 ) -> Finding:
     finite = [g.norm for g in got if not g.bad]
+    name = "exploding-gradient"
     if bad and len(bad) == len(got):
         text = f"All {len(got)} gradients are not finite"
     elif bad:
@@ -173,12 +174,32 @@ def _exploded(
         text += " Clipping cannot help: it keeps the direction, and that is noise."
     elif found.recurrent:
         fixes = [_clip(), _orthogonal(), _scale_lr(file)]
+    elif bad and "NaN" in found.text:
+        name, fixes = "nonfinite-gradient", [_eps(), _no_clip_helps()]
     else:
         fixes = list(_value_fixes(found, file, total))
         if found.half_precision:
             fixes.append(Advice("Train in bf16 or fp32: fp16 ends at 65,504.", "cause"))
         fixes += [_clip(), _scale_lr(file)]
-    return Finding("exploding-gradient", "critical", text, [g.name for g in bad], fixes)
+    return Finding(name, "critical", text, [g.name for g in bad], fixes)
+
+
+def _eps() -> Advice:
+    return Advice(
+        "Keep what stands under a square root, a norm, a logarithm or a division away from 0, "
+        "where its slope is infinite.",
+        "cause",
+        "torch.sqrt(x.clamp_min(1e-12))",
+    )
+
+
+def _no_clip_helps() -> Advice:
+    return Advice(
+        "Clipping and a lower rate cure nothing here: NaN times anything is NaN. Until it is "
+        "mended, skip such updates.",
+        "symptom",
+        "nanwatch.guards.skip_nonfinite(optimizer)",
+    )
 
 
 def through_time(found: BackwardFacts) -> TimeFacts | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nanwatch.forensics.checkpoint import numbers, optimizers
 from nanwatch.forensics.checkpoint.facts import (
@@ -21,6 +21,7 @@ from nanwatch.forensics.checkpoint.formats import Parts, Unusable, trainer_state
 from nanwatch.forensics.checkpoint.layout import Layout, Leaf, explore, states_of
 from nanwatch.forensics.checkpoint.opening import open_file
 
+T = TypeVar("T")
 Say = Callable[[str, int, int], None]
 """Progress: what is being done, bytes done, bytes in all."""
 
@@ -222,8 +223,9 @@ def _difference(a: Any, b: Any) -> tuple[float, bool]:
 
 
 def _compare(layout: Layout, earlier: Checkpoint, did: Callable[[int, str], None]) -> Comparison:
-    before = {leaf.key: leaf for leaf in earlier.layout.leaves if leaf.floating}
     after = {leaf.key: leaf for leaf in layout.leaves if leaf.floating and not leaf.is_data}
+    old_leaves = {leaf.key: leaf for leaf in earlier.layout.leaves if leaf.floating}
+    before = _renamed(old_leaves, list(after))
     found = Comparison(str(earlier.path), dict(earlier.layout.counters))
     states = [s for o in earlier.layout.optimizers.values() for _, s in states_of(o)]
     steps = [float(s["step"]) for s in states if "step" in s]
@@ -244,6 +246,22 @@ def _compare(layout: Layout, earlier: Checkpoint, did: Callable[[int, str], None
             "checkpoint of the same training"
         )
     return found
+
+
+def _renamed(leaves: dict[str, T], wanted: list[str]) -> dict[str, T]:
+    """`leaves` under the names that are `wanted`, where only what they are kept in differs: weights
+    alone, or under `model.` beside the optimizer."""
+    if not leaves or any(key in leaves for key in wanted):
+        return leaves
+    pairs = ((old, new) for new in wanted for old in leaves)
+    for old, new in pairs:
+        if old.endswith((f".{new}", f": {new}")):
+            prefix = old.removesuffix(new)
+            return {key.removeprefix(prefix): leaf for key, leaf in leaves.items()}
+        if new.endswith((f".{old}", f": {old}")):
+            prefix = new.removesuffix(old)
+            return {prefix + key: leaf for key, leaf in leaves.items()}
+    return leaves
 
 
 def _change(key: str, old: Any, new: Any) -> ChangeFacts:
