@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
@@ -22,7 +23,8 @@ from nanwatch.cli.output import byte_bar, console, fail, server_part_missing
 if TYPE_CHECKING:
     from nanwatch_server.backtest.logs import Reading
     from nanwatch_server.backtest.trial import Verdict
-    from nanwatch_server.importers.source import Source
+    from nanwatch_server.importers.discover import Found
+    from nanwatch_server.importers.source import Options, Source
 
 UNUSABLE = 2
 CRITICAL = 1
@@ -114,7 +116,7 @@ def check(
     if not targets:
         fail("expected a file, a folder or the id of a run; or --last N", UNUSABLE)
     readings = _readings(targets, told, facts, thresholds, follow)
-    _judge(readings, follow, quiet=output == "json")
+    readings = _judge(readings, follow, quiet=output == "json")
     reports = [_finished(one) for one in readings]
     reports = _of_use(reports, readings)
     _print(out, reports, output)
@@ -161,66 +163,102 @@ def _facts(said: list[str]) -> dict[str, str]:
 
 def _readings(targets: list[str], told: Any, facts: Any, thresholds: Any, follow: bool) -> list:
     from nanwatch_server.backtest.logs import Reading
-    from nanwatch_server.importers.discover import find
-    from nanwatch_server.importers.source import Options, UnusableError
+    from nanwatch_server.importers.source import Options
 
     options = Options(told=told, follow=follow)
     sources: list[Source] = []
     for target in targets:
-        try:
-            found = find(Path(target).expanduser(), options)
-        except (UnusableError, OSError) as error:
-            _unusable(str(error))
+        found = _found(Path(target).expanduser(), options)
         sources += found.sources
         for why in found.passed_over:
             _note(f"passed over: {why}")
     return [Reading(source, facts, thresholds) for source in sources]
 
 
+def _found(path: Path, options: Options) -> Found:
+    """The logs under a path; of one that is followed, as soon as there is the first."""
+    from nanwatch_server.importers.discover import find
+    from nanwatch_server.importers.source import NothingYetError, UnusableError
+
+    waiting = False
+    try:
+        while True:
+            try:
+                return find(path, options)
+            except NothingYetError as error:
+                if not waiting:
+                    _note(f"waiting for the first log: {error}; Ctrl-C ends it")
+                waiting = True
+                time.sleep(FOLLOW_S)
+            except (UnusableError, OSError) as error:
+                _unusable(str(error))
+    except KeyboardInterrupt:
+        _unusable(f"stopped before there was a log in {path}")
+
+
 def _unusable(message: str) -> NoReturn:
     fail(message, UNUSABLE)
 
 
-def _judge(readings: list[Reading], follow: bool, quiet: bool) -> None:
-    from nanwatch_server.importers.source import UnusableError
-
+def _judge(readings: list[Reading], follow: bool, quiet: bool) -> list[Reading]:
+    """Read and judge; those that could be read."""
     total = sum(one.source.size for one in readings)
+    good: list[Reading] = []
     with byte_bar("checking", total, total >= BAR_BYTES and not follow) as advance:
         before = 0
         for one in readings:
-            try:
-                for items in one.source.read():
-                    one.take(items)
-                    advance(before + one.source.done)
-            except UnusableError as error:
-                if len(readings) == 1:
-                    _unusable(str(error))
-                _note(f"passed over: {error}")
+            if why := _judged(one, lambda done, before=before: advance(before + done)):
+                _note(f"passed over: {why}") if len(readings) > 1 else _unusable(why)
+            else:
+                good.append(one)
             before += one.source.size
+    if not good:
+        _unusable("nothing could be read")
     if follow:
-        _stay(readings, quiet)
+        _stay(good, quiet)
+    return good
+
+
+def _judged(one: Reading, advance: Callable[[int], object]) -> str:
+    """Judge what there is of one log; why it cannot be read, empty if it can."""
+    from nanwatch_server.importers.source import UnusableError
+
+    try:
+        for items in one.source.read():
+            one.take(items)
+            advance(one.source.done)
+    except (UnusableError, OSError) as error:
+        return str(error)
+    except Exception as error:  # must not end in Python's exit code 1, which says "critical"
+        what = f"{type(error).__name__}: {error}"
+        return f"{one.source.path}: an error of nanwatch's own, please report it: {what}"
+    return ""
 
 
 def _stay(readings: list[Reading], quiet: bool) -> None:
     """Read on until Ctrl-C, or until every log has said its end."""
     _note("following; Ctrl-C ends it with the report")
     for one in [] if quiet else readings:
+        news = _News(one.source.name)
         for incident in one.trial.verdict().incidents:
-            _news(one, incident)
-        one.trial.told = lambda incident, one=one: _news(one, incident)
+            news.tell(incident)
+        one.trial.told = news.tell
     idle = dict.fromkeys(map(id, readings), 0.0)
+    troubles: set[str] = set()
     try:
         while not all(getattr(one.source, "end", None) for one in readings):
             for one in readings:
-                _poll(one, idle)
+                _poll(one, idle, troubles)
             time.sleep(FOLLOW_S)
     except KeyboardInterrupt:
         _note("stopped following")
 
 
-def _poll(one: Reading, idle: dict[int, float]) -> None:
+def _poll(one: Reading, idle: dict[int, float], troubles: set[str]) -> None:
     before = one.source.done
-    one.read()
+    if (why := _judged(one, lambda done: None)) and why not in troubles:
+        troubles.add(why)
+        _note(f"{one.source.name} cannot be read just now: {why}")
     idle[id(one)] = idle[id(one)] + FOLLOW_S if one.source.done == before else 0.0
     one.take(one.source.release() if idle[id(one)] >= IDLE_S else (), whole=True)
     now = time.time()
@@ -228,16 +266,35 @@ def _poll(one: Reading, idle: dict[int, float]) -> None:
         one.trial.quiet_until(now)
 
 
-def _news(one: Reading, incident: Any) -> None:
-    word = incident.severity.word
-    state = "resolved" if incident.resolved_step is not None else word
-    console.print(
-        Text.assemble(
-            (f"{state:<9}", "bold"),
-            f"{one.source.name}: {incident.diagnosis.title} (since step {incident.onset_step})",
-        ),
-        soft_wrap=True,
-    )
+class _News:
+    """What is said of one log while it is followed: every trouble once, again when it is worse, has
+    another cause, is over or is back; not for every finding that joins it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: dict[str, set[tuple[str, str]]] = {}
+        """Incident → (state, cause) that were said."""
+
+    def tell(self, incident: Any) -> None:
+        """Say it unless it was said."""
+        over = incident.resolved_step is not None
+        state = "resolved" if over else incident.severity.word
+        said = self._said.setdefault(incident.id, set())
+        line = (state, "" if over else incident.diagnosis.syndrome)
+        if line in said:
+            return
+        if over:
+            said.clear()
+        else:
+            said.discard(("resolved", ""))
+        said.add(line)
+        console.print(
+            Text.assemble(
+                (f"{state:<9}", "bold"),
+                f"{self._name}: {incident.diagnosis.title} (since step {incident.onset_step})",
+            ),
+            soft_wrap=True,
+        )
 
 
 def _finished(one: Reading) -> Report:
@@ -246,20 +303,41 @@ def _finished(one: Reading) -> Report:
     _say_mapping(source)
     steps = f"steps {verdict.first_step} to {verdict.last_step}" if verdict.points else "no points"
     about = f"{source.path} · {source.format} · {steps} · {verdict.points:,} points"
+    for lost in source.problems.lost:
+        about += f" · LOST: {lost}"
     return Report(source.name, str(source.path), about, verdict, one.trial.traces)
 
 
 def _of_use(reports: list[Report], readings: list[Reading]) -> list[Report]:
-    """Without the tables of a folder that are no logs; leaves if nothing is left."""
-    useful = [r for r, one in zip(reports, readings, strict=True) if one.source.known]
+    """Without the files that are no logs or hold no number; leaves if nothing is left."""
+    useful: list[Report] = []
+    for report, one in zip(reports, readings, strict=True):
+        found = report.verdict
+        died = (found.worst or 0) >= 3  # an exception may be all that was logged
+        if died or (found.points and one.source.known):
+            useful.append(report)
+        elif len(readings) > 1:
+            _note(f"passed over: {_why_not(one.source)}")
     if not useful:
-        first = readings[0].source
-        names = ", ".join(list(first.mapper.places)[:COLUMNS_SHOWN]) or "none"
-        _unusable(
-            f"no column of {first.path} is known (found: {names}); say what they are with "
-            "--map NAME=KIND, for example --map 'my loss=loss'"
-        )
+        _unusable(_why_not(readings[0].source))
     return useful
+
+
+def _why_not(source: Source) -> str:
+    """Why nothing in a file could be judged, and what to do."""
+    path, places = source.path, source.mapper.places
+    first = f": {source.problems.shown[0]}" if source.problems.shown else ""
+    if source.known:
+        kinds = list(dict.fromkeys(one.kind for one in source.rows.series if one.kind != "custom"))
+        said = ", ".join(kinds[:COLUMNS_SHOWN])
+        return f"expected numbers in {path}, found none for {said}{first}"
+    if not places:
+        return f"nothing in {path} could be read{first or ': it holds no numbers'}"
+    names = ", ".join(list(places)[:COLUMNS_SHOWN])
+    return (
+        f"no column of {path} is known (found: {names}); say what they are with "
+        "--map NAME=KIND, for example --map 'my loss=loss'"
+    )
 
 
 # --- saying --------------------------------------------------------------------------------------
@@ -271,6 +349,8 @@ def _note(text: str) -> None:
 
 def _say_mapping(source: Source) -> None:
     """Which column was taken for what: on standard error, for one to look at."""
+    from nanwatch_server.importers.rows import is_read
+
     places = source.mapper.places
     if places:
         _note(f"columns of {source.name}:")
@@ -280,7 +360,9 @@ def _say_mapping(source: Source) -> None:
             meaning = said or "left out"
         else:
             kept = place.kind == "custom"
-            meaning = "no known kind, no rule reads it" if kept else str(place)
+            meaning = str(place) if not kept else "no known kind, no rule reads it"
+            if kept and place.stage == "train" and is_read(place.kind, place.layer):
+                meaning = "no known kind; taken for a loss on replayed samples by its name"
             meaning += f" ({said})" if said else ""
         console.print(Text(f"  {name} → {meaning}"), soft_wrap=True)
     if len(places) > COLUMNS_SHOWN:

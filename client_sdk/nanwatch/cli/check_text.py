@@ -27,7 +27,9 @@ def show_verdict(out: Console, title: str, about: str, verdict: Verdict, traces:
         out.print()
         _incident(out, incident, traces)
     _notices(out, verdict)
-    if not verdict.incidents:
+    if not verdict.points:
+        out.print(Text("There was no number to judge.", style="bold yellow"))
+    elif not verdict.incidents:
         out.print(Text("No trouble found.", style="bold green"))
     _coverage(out, verdict.coverage)
     for failure in verdict.failures:

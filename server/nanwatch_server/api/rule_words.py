@@ -75,6 +75,8 @@ WORDS = {
         "A cross-entropy that was never near what guessing among the classes costs."),
     "idle_weights": Words(STANDSTILL, "Weights do not move",
         "Steps are taken, but learning rate, gradient or update is exactly zero."),
+    "undone": Words(STANDSTILL, "Updates undone",
+        "Weights stand where they stood before, bit for bit, though steps are taken."),
     "unreached": Words(STANDSTILL, "Weights without a gradient",
         "The gradient of a layer's weights is exactly zero, while the rest of the layer has one."),
     "rate_gone": Words(STANDSTILL, "Learning rate gone",

@@ -15,6 +15,7 @@ from nanwatch_server.backtest.trial import Trial, Verdict
 from nanwatch_server.detect.registry import STAGES
 from nanwatch_server.domain.models import Incident, Run, RunMark, Series, Severity
 from nanwatch_server.domain.points import Points
+from nanwatch_server.importers.rows import is_read
 from nanwatch_server.store.ordered import Moment, OrderedRun
 from nanwatch_server.store.pieces import Pieces
 from nanwatch_server.store.weave import weave
@@ -136,9 +137,12 @@ def _lane(series: Series) -> tuple[int, str, str]:
 
 
 def _judged(points: Points) -> Points | None:
-    """What rules read: no names of the user's own, and no stage that no rule reads."""
+    """What rules read: names of the user's own only where they may be a loss that a rule looks
+    for, and no stage that no rule reads."""
     rows = [
-        row for row, one in enumerate(points.series) if one.kind != "custom" and one.stage in STAGES
+        row
+        for row, one in enumerate(points.series)
+        if one.stage in STAGES and is_read(one.kind, one.layer)
     ]
     if len(rows) == len(points.series):
         return points

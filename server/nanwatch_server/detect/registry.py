@@ -46,6 +46,7 @@ from nanwatch_server.detect.rules.surge import Surge
 from nanwatch_server.detect.rules.target_gap import TargetGap
 from nanwatch_server.detect.rules.task_shock import TaskShock
 from nanwatch_server.detect.rules.twin_gap import TwinGap
+from nanwatch_server.detect.rules.undone import Undone
 from nanwatch_server.detect.rules.unreached import Unreached
 from nanwatch_server.detect.rules.update_ratio import UpdateRatio
 from nanwatch_server.detect.rules.validation_loss import ValidationLoss
@@ -85,6 +86,7 @@ RULES: tuple[type[Rule], ...] = (
     Repaired,
     IdleWeights,
     RateGone,
+    Undone,
     Unreached,
     PosteriorCollapse,
     VanishingGradient,

@@ -46,6 +46,8 @@ def _try_still(case: Case) -> list[Suggestion]:
     first = do.restore_lr(case) if kind == "lr" else do.check_graph(case)
     if case.evidence("update_norm", labels.CLEARED_EARLY):
         first = do.clear_later(case)
+    if case.has("undone"):
+        first = do.keep_updates(case)
     return [first, do.stop(case), do.checkpoint(case)]
 
 
@@ -97,7 +99,7 @@ def _try_stall(case: Case) -> list[Suggestion]:
 
 
 def _score_still(case: Case) -> float:
-    if case.has("rate_gone"):
+    if case.has("rate_gone") or case.has("undone"):
         return 0.84
     if not case.has("idle_weights"):
         return 0.0
@@ -135,7 +137,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "frozen-weights",
         _score_still,
-        ("idle_weights", "rate_gone"),
+        ("idle_weights", "undone", "rate_gone"),
         "Steps are taken and the loss prints, but the weights do not change, or by next to "
         "nothing: nothing can be learnt, however long it runs.",
         _signs_still,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +53,17 @@ MILLISECONDS = 1e11
 """A clock beyond this counts milliseconds."""
 
 _WORDS = {"true": 1.0, "false": 0.0}
+_NAN = r"nan(?:\([^()]*\)|[qs])?|1[.,]#(?:[qs]nan|ind)0*"
+_INF = r"inf(?:inity)?|1[.,]#inf0*|∞"
+_SPELT = re.compile(rf"(?P<sign>[+-]?)(?:(?P<nan>{_NAN})|{_INF})")
+"""What C libraries print: Python itself reads `nan` and `inf` only."""
+_BARE = re.compile(
+    rf'"(?:[^"\\]|\\.)*"|(?<![\w.#])[+\-−]?(?:{_NAN}|{_INF})(?![\w.#(])', re.IGNORECASE
+)
+_COMMA = re.compile(
+    r"[+-]?(?:\d+|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+)?,\d*(?:e[+-]?\d+)?", re.IGNORECASE
+)
+_GROUPS = str.maketrans(dict.fromkeys(". '\xa0\u202f", "") | {",": "."})
 
 
 def number(cell: Any) -> float | None:
@@ -66,7 +78,39 @@ def number(cell: Any) -> float | None:
     try:
         return float(cell)
     except ValueError:
-        return _WORDS.get(cell.strip().lower())
+        return _spelt(cell)
+
+
+def _spelt(cell: str) -> float | None:
+    """A number that Python does not read as one."""
+    text = cell.strip().lower().replace("−", "-")
+    if text in _WORDS:
+        return _WORDS[text]
+    if found := _SPELT.fullmatch(text):
+        value = math.nan if found["nan"] else math.inf
+        return math.copysign(value, -1.0) if found["sign"] == "-" else value
+    try:
+        return float(text)  # with a minus that is no hyphen
+    except ValueError:
+        return None
+
+
+def comma_number(cell: Any) -> float | None:
+    """The same of a table whose cells are not parted by commas: `2,5` and `1.234,5` too."""
+    value = number(cell)
+    if value is None and isinstance(cell, str) and _COMMA.fullmatch(text := cell.strip()):
+        return number(text.translate(_GROUPS))
+    return value
+
+
+def quoted(text: str) -> str:
+    """JSON in which `nan`, `-inf`, `1.#QNAN` and the like stand bare, with quotes around them."""
+
+    def quote(found: re.Match[str]) -> str:
+        said = found[0]
+        return said if said.startswith('"') else f'"{said}"'
+
+    return _BARE.sub(quote, text)
 
 
 def whole(value: float | None) -> int | None:

@@ -17,6 +17,7 @@ from nanwatch_server.importers.rows import Item
 from nanwatch_server.importers.source import (
     LineReader,
     LineSource,
+    NothingYetError,
     Options,
     Source,
     UnusableError,
@@ -27,6 +28,8 @@ LONG = ("stage", "scope", "kind", "layer", "rank", "step", "time", "value")
 
 _NAME_COLUMNS = ("metric", "key", "tag", "name", "variable", "series")
 _MISSING = frozenset({"", "null", "none", "na", "n/a", "-", "--", "<na>"})
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
+"""How such a file begins, read as UTF-8."""
 FIELD_CHARS_MAX = 1 << 20
 
 
@@ -34,9 +37,16 @@ def sources(path: Path, name: str, options: Options) -> list[Source]:
     """The runs in a file: one, or as many as a W&B panel shows. Raises `UnusableError`."""
     reader = LineReader(path)
     try:
-        first = next((line for line in reader.lines(last=True) if _says(line)), "")
+        last = not options.follow  # half a header would be other names
+        rows = (part for line in reader.lines(last=last) for part in _parts(line))
+        first = next((part for part in rows if _says(part)), "")
     finally:
         reader.close()
+    if not first:
+        if reader.broken:
+            raise UnusableError(reader.broken)
+        if options.follow:
+            raise NothingYetError(f"{path.name} has no first line yet")
     header, delimiter = _header(first, path)
     if tuple(header) == LONG:
         return [LongTable(path, name, options, delimiter)]
@@ -50,19 +60,30 @@ def sources(path: Path, name: str, options: Options) -> list[Source]:
     return [WideTable(path, name, options, delimiter, header, {})]
 
 
+def _parts(line: str) -> list[str]:
+    """The rows of a line: an old Mac's line ends may stand between others, where no quotes do."""
+    return line.split("\r") if "\r" in line and '"' not in line else [line]
+
+
 def _says(line: str) -> bool:
     """False for blank lines and comments, which may stand before the header."""
     return bool(line.strip()) and not line.startswith("#")
 
 
 def _header(first: str, path: Path) -> tuple[list[str], str]:
+    what = f"{path.name}: expected a first line with names of columns"
+    if first.startswith(_UTF16):
+        raise UnusableError(f"{what} in UTF-8, got UTF-16: save it as UTF-8")
+    if not first.replace("\t", "").isprintable():
+        raise UnusableError(f"{what}, got binary data: {ascii(first)[:80]}")
     counts = Counter({mark: first.count(mark) for mark in (",", ";", "\t")})
     delimiter = counts.most_common(1)[0][0]
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
-    named = [cell for cell in header if cell and columns.number(cell) is None]
-    if not named or not first.replace("\t", "").isprintable():
-        what = "expected a first line with names of columns"
-        raise UnusableError(f"{path.name}: {what}, got {ascii(first)[:80]}")
+    try:
+        header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise UnusableError(f"{what}, got {ascii(first)[:80]}: {error}") from None
+    if all(not cell or columns.number(cell) is not None for cell in header):
+        raise UnusableError(f"{what}, got {ascii(first)[:80]}")
     return header, delimiter
 
 
@@ -94,6 +115,7 @@ class _Table(LineSource):
     ) -> None:
         super().__init__(path, name, options, exact=exact)
         self._delimiter = delimiter
+        self._number = columns.comma_number if delimiter == ";" else columns.number
         self._header: list[str] | None = None
 
     def _pull(self, *, last: bool) -> Iterator[None]:
@@ -117,7 +139,7 @@ class _Table(LineSource):
 
     def _kept(self, last: bool) -> Iterator[str]:
         for line in self.lines.lines(last=last):
-            yield line.replace("\0", "") if "\0" in line else line
+            yield from _parts(line.replace("\0", "") if "\0" in line else line)
 
     def _one(self, cells: list[str]) -> None:
         if self._header is None:
@@ -227,7 +249,7 @@ class WideTable(_Table):
 
     def _word(self, column: int, cell: str) -> float | None:
         """A cell that is no plain number: a word for one, nothing, or a text."""
-        value = columns.number(cell)
+        value = self._number(cell)
         if value is None and cell.strip().lower() not in _MISSING:
             self._texts[column] += 1
         return value
@@ -239,7 +261,7 @@ class WideTable(_Table):
         first = {
             name: value
             for name, cell in zip(header, cells, strict=False)
-            if name and (value := columns.number(cell)) is not None
+            if name and (value := self._number(cell)) is not None
         }
         step = columns.step_name(first)
         if self._keep and step is None and header[0] in first:
@@ -277,7 +299,7 @@ class WideTable(_Table):
         if self._step < 0:
             return self._count - 1
         cell = cells[self._step] if self._step < len(cells) else ""
-        step = columns.whole(columns.number(cell))
+        step = columns.whole(self._number(cell))
         if step is None and cell.strip().lower() not in _MISSING:
             self.problems.bad(f"line {number}: expected a step from 0, got {cell[:40]!r}")
         elif step is None:
@@ -290,7 +312,7 @@ class WideTable(_Table):
         cell = cells[self._clock_at]
         if self._dates:
             return columns.moment(cell)
-        return self._clock.time(columns.number(cell)) if self._clock else None
+        return self._clock.time(self._number(cell)) if self._clock else None
 
     def finish(self) -> list[Item]:
         """The rest; columns that held nothing but texts are said to be left out."""
@@ -334,12 +356,12 @@ class TidyTable(_Table):
         def cell(column: int) -> str:
             return cells[column] if 0 <= column < len(cells) else ""
 
-        step = columns.whole(columns.number(cell(self._stepped)))
-        value = columns.number(cell(self._value))
+        step = columns.whole(self._number(cell(self._stepped)))
+        value = self._number(cell(self._value))
         if step is None or value is None:
             self.problems.bad(f"line {number}: expected a step and a value, got {cells[:6]}"[:200])
             return
-        clock = columns.number(cell(self._timed))
+        clock = self._number(cell(self._timed))
         if self._clock is None and clock is not None:
             self._clock = self.clock_of({"time": clock}) or columns.Clock("", math.nan)
         time = self._clock.time(clock) if self._clock else None

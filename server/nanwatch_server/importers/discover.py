@@ -11,7 +11,13 @@ from pathlib import Path
 from nanwatch_server.importers import csv
 from nanwatch_server.importers.jsonl import JsonLines, is_export
 from nanwatch_server.importers.parquet import LongParquet
-from nanwatch_server.importers.source import LineReader, Options, Source, UnusableError
+from nanwatch_server.importers.source import (
+    LineReader,
+    NothingYetError,
+    Options,
+    Source,
+    UnusableError,
+)
 from nanwatch_server.importers.tensorboard import NAME_PART, EventFolder, event_files
 from nanwatch_server.importers.trainer_state import LogHistory
 
@@ -39,7 +45,8 @@ class Found:
 
 
 def find(path: Path, options: Options | None = None) -> Found:
-    """The runs under a path. Raises `UnusableError` if there is none."""
+    """The runs under a path. Raises `UnusableError` if there is none, `NothingYetError` if one
+    that is followed may still come."""
     options = options or Options()
     if not path.exists():
         raise UnusableError(f"expected a file or folder, found nothing at {path}")
@@ -55,7 +62,8 @@ def find(path: Path, options: Options | None = None) -> Found:
             found.passed_over.append(str(error))
     if not found.sources:
         why = f": {found.passed_over[0]}" if found.passed_over else ""
-        raise UnusableError(
+        error = NothingYetError if options.follow else UnusableError
+        raise error(
             f"expected logs in {path} (*.jsonl, *.csv, event files of TensorBoard, "
             f"trainer_state.json), found none{why}"
         )

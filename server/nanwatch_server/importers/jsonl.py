@@ -61,7 +61,7 @@ class JsonLines(LineSource):
         if not text.strip():
             return
         try:
-            found = lines.load(text, number, LINE_CHARS_MAX)
+            found = _load(text, number)
             if "event" in found and isinstance(found["event"], str):
                 self._event(found, number)
             elif self._step_name is None and not isinstance(found.get("step", ""), str):
@@ -75,7 +75,10 @@ class JsonLines(LineSource):
 
     def _event(self, found: dict[str, Any], number: int) -> None:
         if self.rows.exact and ("format" in found or "mark" in found):
-            self._own_event(found)
+            try:
+                self._own_event(found)
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                raise lines.LineError(number, f"expected a mark of an export: {error}") from None
             return
         event = lines.event_of(found, number)
         if event.event == "config":
@@ -223,6 +226,21 @@ class JsonLines(LineSource):
             raise lines.LineError(number, "expected at least one number, got none")
         self.mapper.declare(names)
         self.add_named(step, time, names, [flat[name] for name in names])
+
+
+def _load(text: str, number: int) -> dict[str, Any]:
+    """The object of a line, also where its NaN are spelt as no JSON spells them."""
+    try:
+        return lines.load(text, number, LINE_CHARS_MAX)
+    except lines.LineError:
+        said = columns.quoted(text) if len(text) <= LINE_CHARS_MAX else text
+        if said == text:
+            raise
+        try:
+            return lines.load(said, number, LINE_CHARS_MAX)
+        except lines.LineError:
+            pass
+        raise
 
 
 def _number(value: float) -> float:

@@ -45,8 +45,18 @@ class LongParquet(Source):
         """All of it; a Parquet file does not grow."""
         rows = max(self._file.metadata.num_rows, 1)
         done = 0
-        for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=list(LONG)):
-            self._batch([column.to_pylist() for column in batch.columns])
+        batches = self._file.iter_batches(ROWS_AT_ONCE, columns=list(LONG))
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                self._batch([column.to_pylist() for column in batch.columns])
+            except (OSError, ValueError, TypeError) as error:
+                self.problems.gone(
+                    f"{self.path.name} is damaged behind row {done} of {rows}: {error}"
+                )
+                return
             done += batch.num_rows
             self.done = self.size * done // rows
             yield self.rows.take()

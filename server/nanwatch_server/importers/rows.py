@@ -7,6 +7,7 @@ earlier step; `Windows` turns rows into the columns that rules read. Pure.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,15 @@ from nanwatch.contract.frames import Mark
 from nanwatch.contract.limits import SERIES_PER_RUN_MAX, STEP_MAX
 from nanwatch_server.domain.models import Series
 from nanwatch_server.domain.points import Points
+
+OF_REPLAY = re.compile(
+    r"(replay|buffer|memory|distill|(?<![a-z])der)[a-z_]*loss|loss[a-z_./]*(replay|buffer)"
+)
+"""Names that the rule `replay_health` looks for; a test holds them together, for a reader of files
+may not know the rules."""
+
+STAGES = ("train", "val")
+"""Stages that rules read."""
 
 WINDOW_ROWS = 256
 """Rows that the rules see at a time. What they find does not depend on it."""
@@ -224,10 +234,19 @@ class _Cut(NamedTuple):
     """None: all of them."""
 
 
+def is_read(kind: str, layer: str) -> bool:
+    """False for a name of the user's own that no rule may look for.
+
+    `replay_health` compares a loss on replayed samples with the loss, and finds it by its name.
+    Every other name would only cut the tables: a series that comes now and then parts the rows.
+    """
+    return kind != "custom" or OF_REPLAY.search(layer.lower()) is not None
+
+
 class Windows:
     """Rows as the rules want them: per scope, in columns, a bounded number at a time.
 
-    What no rule reads (custom names, other stages than train) is left out.
+    What no rule reads (most custom names, other stages than train) is left out.
     """
 
     def __init__(self, series: list[Series]) -> None:
@@ -275,7 +294,7 @@ class Windows:
         parts: dict[tuple[int, str, str], list[int]] = {}
         for at, one in enumerate(ids):
             series = self._series[one]
-            if series.kind != "custom" and series.stage == "train":
+            if series.stage in STAGES and is_read(series.kind, series.layer):
                 parts.setdefault((series.rank, series.stage, series.scope), []).append(at)
         cuts: list[_Cut] = []
         for key, positions in parts.items():

@@ -23,18 +23,30 @@ class UnusableError(ValueError):
     """A file is no log that can be read; the text says what was expected and what came."""
 
 
+class NothingYetError(UnusableError):
+    """There is nothing to read so far, and something may come: only where a log is followed."""
+
+
 @dataclass
 class Problems:
     """What could not be read: counted, the first few in words."""
 
     count: int = 0
     shown: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Parts of the log that nothing could be read of: said in the report itself."""
 
     def bad(self, what: str) -> None:
         """One line or value was left out."""
         self.count += 1
         if len(self.shown) < PROBLEMS_SHOWN:
             self.shown.append(what)
+
+    def gone(self, what: str) -> None:
+        """A part of the log is lost, so that what happened in it is not known."""
+        self.bad(what)
+        if len(self.lost) < PROBLEMS_SHOWN:
+            self.lost.append(what)
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ class LineSource(Source):
                 yield self.rows.take()
         self.done = self.lines.done
         if self.lines.broken:
-            self.problems.bad(self.lines.broken)
+            self.problems.gone(f"{self.lines.broken}; read up to step {self.rows.step}")
             self.lines.broken = ""
         yield self.rows.take()
 
@@ -154,6 +166,8 @@ class LineReader:
         self._raw: IO[bytes] = open(path, "rb")  # noqa: SIM115 (lives as long as its source)
         self._file: Any = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw
         self._rest = b""
+        self._end = b""
+        """What ends a line, as soon as the file has told."""
         self._path = path
         self.number = 0
         """Lines given so far."""
@@ -168,7 +182,9 @@ class LineReader:
     def lines(self, *, last: bool = False) -> Iterator[str]:
         """Lines there are now; `last`: also one without its end."""
         while block := self._block():
-            whole = (self._rest + block).split(b"\n")
+            data = self._rest + block
+            self._end = self._end or _end_of(data)
+            whole = data.split(self._end or b"\n")
             self._rest = whole.pop()
             for line in whole:
                 yield self._text(line)
@@ -192,4 +208,11 @@ class LineReader:
         if self.number == 1 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]
         # What is no UTF-8 becomes half surrogates, which the parsers tell apart from text.
-        return line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        return line.rstrip(b"\r").decode("utf-8", "surrogateescape")
+
+
+def _end_of(data: bytes) -> bytes:
+    """What ends the lines of a file that begins so; empty as long as nobody knows."""
+    if b"\n" in data:
+        return b"\n"
+    return b"\r" if b"\r" in data[:-1] else b""  # an old Mac's; the last may be half of \r\n

@@ -1,7 +1,7 @@
 """TensorBoard event files of one folder: scalars, and the configuration in texts and hparams.
 
-Records are cut out of the files here (the library checks sums in Python, at a tenth of the speed);
-what is in them is read by tensorboard's own classes.
+Records are cut out of the files by `records` (the library checks sums in Python, at a tenth of the
+speed); what is in them is read by tensorboard's own classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +17,14 @@ from typing import Any
 import numpy as np
 
 from nanwatch.contract.frames import Mark
+from nanwatch_server.importers.records import Gap, RecordReader
 from nanwatch_server.importers.rows import Item, usable_step
 from nanwatch_server.importers.source import Options, Source, UnusableError
 
 NAME_PART = "tfevents"
-RECORD_BYTES_MAX = 1 << 30
 HPARAMS_BYTES_MAX = 1 << 20
 """Larger event files in a folder below hold more than the configuration of a session."""
 
-_HEAD = struct.Struct("<QI")
-_FOOT_BYTES = 4
-_READ_BYTES = 4 << 20
 _CELL = re.compile(r"^\|\s*([^|]+?)\s*\|\s*([^|]*?)\s*\|\s*$", re.MULTILINE)
 _CONFIG_TAGS = ("hyperparameters", "hparams", "args", "config", "params")
 
@@ -47,40 +43,6 @@ def _event_class() -> Any:
             "pip install tensorboard"
         ) from None
     return Event
-
-
-class _Reader:
-    """Records of one file that may grow."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.at = 0
-        """Bytes taken."""
-
-    def records(self) -> Iterator[bytes]:
-        """Complete records from where the last call ended."""
-        with open(self.path, "rb") as file:
-            file.seek(self.at)
-            rest = b""
-            while block := file.read(_READ_BYTES):
-                data = rest + block
-                at = 0
-                while at + _HEAD.size <= len(data):
-                    size = _HEAD.unpack_from(data, at)[0]
-                    if size > RECORD_BYTES_MAX:
-                        return
-                    end = at + _HEAD.size + size + _FOOT_BYTES
-                    if end > len(data):
-                        break
-                    self.at += end - at
-                    yield data[at + _HEAD.size : end - _FOOT_BYTES]
-                    at = end
-                rest = data[at:]
-
-    @property
-    def left(self) -> int:
-        """Bytes behind the last complete record."""
-        return self.path.stat().st_size - self.at
 
 
 class _Points:
@@ -112,7 +74,11 @@ class EventFolder(Source):
     def __init__(self, path: Path, name: str, options: Options) -> None:
         super().__init__(path, name, options)
         self._event = _event_class()
-        self._readers: dict[Path, _Reader] = {}
+        self._readers: dict[Path, RecordReader] = {}
+        self._newest: dict[Path, int] = {}
+        """Step of the newest number of a file."""
+        self._gaps: dict[Path, list[str]] = {}
+        """What was lost of a file since its newest number, in words."""
         self._points = _Points()
         self._life = 0
         """Counts how often steps went back: the training was resumed."""
@@ -133,14 +99,18 @@ class EventFolder(Source):
         """What there is now. Points come in the order of their steps, not of their tags: at the
         end, or, when following, as soon as a later step is there."""
         for path in self._files():
-            reader = self._readers.setdefault(path, _Reader(path))
-            for record in reader.records():
+            reader = self._readers.setdefault(path, RecordReader(path))
+            for record in reader.records(last=not self.options.follow):
+                if isinstance(record, Gap):
+                    self._gaps.setdefault(path, []).append(f"{record.size:,} damaged bytes")
+                    self.done += record.size
+                    continue
                 self._record(record, path)
                 self.done += len(record)
                 if not len(self._points.steps) % 4_096:
                     yield []
-            if reader.left and not self.options.follow:
-                self.problems.bad(f"{path.name}: {reader.left} bytes at its end are no record")
+            if not self.options.follow:
+                self._ended(reader)
         if self.options.follow:
             yield from self._emit(whole=False)
 
@@ -151,7 +121,33 @@ class EventFolder(Source):
 
     def finish(self) -> list[Item]:
         """The rest."""
+        if self.options.follow:
+            for reader in self._readers.values():
+                self._ended(reader)
         return self.release()
+
+    # --- damage -------------------------------------------------------------------------------
+
+    def _arrived(self, path: Path, step: int) -> None:
+        """A number could be read again: between which steps there is a gap is known."""
+        if gaps := self._gaps.pop(path, None):
+            since = self._newest.get(path)
+            where = f"before step {step}" if since is None else f"between steps {since} and {step}"
+            self.problems.gone(f"{path.name}: {' and '.join(gaps)} left out {where}")
+        self._newest[path] = step
+
+    def _ended(self, reader: RecordReader) -> None:
+        """Nothing more comes: what could not be read at the end of a file."""
+        path, gaps = reader.path, self._gaps.pop(reader.path, [])
+        if left := reader.left:
+            gaps.append(f"{left:,} bytes at its end are no record")
+        if gaps:
+            since = self._newest.get(path)
+            what = "nothing" if since is None else f"nothing behind step {since}"
+            size = f"{reader.at + left:,}"
+            self.problems.gone(
+                f"{path.name}: {' and '.join(gaps)}: {what} could be read (of {size} bytes)"
+            )
 
     # --- records ------------------------------------------------------------------------------
 
@@ -162,6 +158,8 @@ class EventFolder(Source):
             self.problems.bad(f"{path.name}: a record cannot be read: {error}")
             return
         step = usable_step(event.step)
+        if step is not None and event.summary.value:
+            self._arrived(path, step)
         for value in event.summary.value:
             which = value.WhichOneof("value")
             if which == "simple_value":
@@ -220,7 +218,11 @@ class EventFolder(Source):
         from google.protobuf.json_format import MessageToDict
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore
 
-        data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        try:
+            data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        except Exception as error:  # protobuf's own class differs between its versions
+            self.problems.bad(f"{self.path.name}: hparams cannot be read: {error}")
+            return
         if data.HasField("session_start_info"):
             told = MessageToDict(data.session_start_info).get("hparams", {})
             self._learn(told)
@@ -240,8 +242,8 @@ class EventFolder(Source):
         for folder in sorted(one for one in self.path.iterdir() if one.is_dir()):
             for file in event_files(folder):
                 if file.stat().st_size <= HPARAMS_BYTES_MAX:
-                    for record in _Reader(file).records():
-                        if b"_hparams_/" in record:
+                    for record in RecordReader(file).records(last=True):
+                        if isinstance(record, bytes) and b"_hparams_/" in record:
                             self._record(record, file)
 
     # --- rows ---------------------------------------------------------------------------------

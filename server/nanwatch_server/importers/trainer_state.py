@@ -16,6 +16,19 @@ _SUMMARY = "train_runtime"
 """Only the last entry of a training has it: means over all steps, not values of one."""
 
 
+def _parsed(data: bytes) -> Any:
+    """JSON, also where its NaN are spelt as no JSON spells them."""
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        text = data.decode("utf-8")
+        if (said := columns.quoted(text)) == text:
+            raise
+        return json.loads(said)
+
+
 def history_of(data: Any) -> list[Any] | None:
     """The entries of a file; None if it is something else."""
     if isinstance(data, dict):
@@ -35,6 +48,8 @@ class LogHistory(Source):
         self._entries = 0
         self._step = ""
         self._clock: columns.Clock | None = None
+        self._broken = ""
+        """Why the file could not be read the last time, where it is followed."""
 
     def read(self) -> Iterator[list[Item]]:
         """What there is now; a file that was written anew is read again behind what is known."""
@@ -63,12 +78,20 @@ class LogHistory(Source):
     def _load(self, size: int) -> Any:
         if size > BYTES_MAX:
             raise UnusableError(f"{self.path.name}: expected at most 2 GiB of JSON, got {size}")
+        data = self.path.read_bytes()
         try:
-            return json.loads(self.path.read_bytes())
+            return _parsed(data)
         except (ValueError, RecursionError) as error:
-            if self.options.follow and self._entries:
+            self._broken = f"{self.path.name}: expected JSON: {error}"
+            if self.options.follow:
                 return None  # caught while it is written
-            raise UnusableError(f"{self.path.name}: expected JSON: {error}") from None
+            raise UnusableError(self._broken) from None
+
+    def finish(self) -> list[Item]:
+        """The rest."""
+        if self._broken and not self._entries:
+            self.problems.bad(self._broken)
+        return super().finish()
 
     def _entry(self, entry: dict[str, Any], number: int) -> None:
         flat = {

@@ -17,7 +17,7 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
                "posterior_collapse", "above_chance", "unreached",
-               "hollow_loss")  # fmt: skip
+               "hollow_loss", "undone")  # fmt: skip
 
 FAMILIES = {
     **dict.fromkeys(_DIVERGENCE, "divergence"),

@@ -76,7 +76,9 @@ def _run(run: Judged, number: int, named: bool) -> str:
     parts = [f"{head}<p class=soft>{escape(run.about)}</p>"]
     for count, incident in enumerate(verdict.incidents):
         parts.append(_incident(incident, traces, f"c{number}-{count}"))
-    if not verdict.incidents:
+    if not verdict.points:
+        parts.append("<p><b>There was no number to judge.</b></p>")
+    elif not verdict.incidents:
         parts.append("<p><b>No trouble found.</b></p>")
         shown = [one for one in traces.series() if one.kind in OVERVIEW and not one.layer]
         parts.append(_charts(shown[:SERIES_SHOWN], traces, None, f"c{number}"))

@@ -274,3 +274,31 @@ def test_a_spike_names_the_layer_that_makes_it(size: int) -> None:
     found = [f for block in trace.blocks(range(size, N, size)) for f in detector.update(block)]
     spikes = [(f.onset_step, f.layer) for f in found if f.rule == "grad_spike"]
     assert spikes == [(500, "embed"), (1100, "")]
+
+
+# --- updates that are taken back -----------------------------------------------------------------
+
+
+def moved(every: int, ratio: float = 0.01, layers: int = 3, size: int = 200) -> list[Finding]:
+    """Weights that walk and are put back to where they began after `every` steps."""
+    walk = np.cumsum(1e-3 * rng(4).normal(size=(layers, N)), axis=1)
+    last = np.floor(T / every).astype(int) * every
+    norms = 2.0 + np.where(T == 0, 0, walk - walk[:, last])
+    sizes = np.full((layers, N), ratio)
+    names = tuple(f"block{i}" for i in range(layers))
+    table = {"param_norm_layer": (names, norms), "update_ratio_layer": (names, sizes)}
+    trace = Trace({"loss": wobble(1.0, 5)}, layers=table)
+    detector, found = RunDetector(RUN, {}), []
+    for block in trace.blocks(range(size, N, size)):
+        found += detector.update(block)
+        detector = RunDetector.restore(RUN, {}, detector.state())
+    return [f for f in alarms(found) if f.rule == "undone"]
+
+
+def test_weights_that_come_back_to_the_last_bit_are_told() -> None:
+    (found, *_) = moved(50)
+    assert found.onset_step == 0 and found.step == 150 and "are those of step 0" in found.title
+    assert moved(50, size=7)[0].step == moved(50)[0].step
+    assert not moved(N), "they never come back"
+    assert not moved(50, ratio=1e-5), "steps of that size may leave a norm as it is"
+    assert not moved(50, layers=1), "one norm may come back by chance"

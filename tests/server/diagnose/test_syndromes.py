@@ -152,6 +152,7 @@ CASES = [
     ("dead-units", [finding("unreached", onset_step=8), finding("dead_units")], {}),
     ("stale-evaluation", [finding("stale_evaluation")], {}),
     ("hollow-loss", [finding("hollow_loss")], {}),
+    ("frozen-weights", [finding("undone")], {}),
     ("divergence", [finding("joint_rise")], {}),
     ("gan-divergence", [finding("joint_rise", scope="generator")], {}),
     ("bootstrap-divergence", [finding("joint_rise")], {"gamma": "0.97"}),

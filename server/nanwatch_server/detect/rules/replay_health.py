@@ -18,7 +18,9 @@ from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
-_REPLAY = re.compile(r"(replay|buffer|memory|distill|der)[a-z_]*loss|loss[a-z_./]*(replay|buffer)")
+_REPLAY = re.compile(
+    r"(replay|buffer|memory|distill|(?<![a-z])der)[a-z_]*loss|loss[a-z_./]*(replay|buffer)"
+)
 
 
 class ReplayHealth(TickRule):

@@ -111,6 +111,17 @@ def straight_through(case: Case) -> Suggestion:
     )
 
 
+def keep_updates(case: Case) -> Suggestion:
+    """What is written over the weights takes the steps back."""
+    return Suggestion(
+        text="Find what writes to the weights between two steps: a target network copied the wrong "
+        "way round, averaged weights that are not taken out again, a state that is loaded each "
+        "epoch, a grid the weights are rounded to (keep full-precision ones and round a copy).",
+        treats="cause",
+        copy="target.load_state_dict(online.state_dict())  # not the other way round",
+    )
+
+
 def check_graph(case: Case) -> Suggestion:
     """Loss and optimizer speak of different weights."""
     return Suggestion(
