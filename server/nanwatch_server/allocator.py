@@ -10,10 +10,13 @@ from __future__ import annotations
 import ctypes
 
 KEPT_BYTES = 32 << 20
-"""Free memory at the top of a heap (there is one for every few threads) that is kept, and the size
-from which on an array has pages of its own (the most that glibc itself would come to)."""
+"""Free memory at the top of a heap that is kept, and the size from which on an array has pages of
+its own (the most that glibc itself would come to)."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+ARENAS = 4
+"""Heaps at most: glibc would make eight for every core, and each keeps its own."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of `mallopt(3)`."""
 
 
@@ -23,5 +26,6 @@ def keep_pages() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # musl, macOS; Windows has no library of that name
         return False
+    mallopt(_ARENA_MAX, ARENAS)
     kept = mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
     return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES) and kept)

@@ -17,18 +17,20 @@ from nanwatch_server.store.sql import SqlStore
 CHARTS = 8
 """Charts that are rehearsed."""
 RUNS = 4
-"""Newest runs whose charts they are."""
+"""Newest runs that are looked at for one."""
 BUCKETS = 2_000
 # the journal is left alone: after a crash it may hold minutes of points
 _NOTHING = Newest(Columns(np.empty(0, np.int64), np.empty(0), np.empty(0)), True)
 
 
 def rehearse(store: SqlStore) -> None:
-    """Draw `CHARTS` charts of the newest runs from their chunks, as far as there are any."""
-    runs = [run.id for run in store.runs(limit=RUNS)[0]]
-    first = [(run, series[0].id) for run in runs if (series := store.series_of(run))]
-    for number in range(CHARTS if first else 0):
-        run, one = first[number % len(first)]
+    """Draw a chart of the newest run that has series `CHARTS` times from its chunks."""
+    runs = (run.id for run in store.runs(limit=RUNS)[0])
+    first = next(((run, found[0].id) for run in runs if (found := store.series_of(run))), None)
+    if first is None:
+        return
+    run, one = first
+    for _ in range(CHARTS):
         history = History(store.readers)
         history.upto(run)
         index = history.index([one], run)[one]

@@ -202,16 +202,17 @@ def _unusable(message: str) -> NoReturn:
 
 def _judge(readings: list[Reading], follow: bool, quiet: bool) -> list[Reading]:
     """Read and judge; those that could be read."""
-    total = sum(one.source.size for one in readings)
+    sizes = [_size(one) for one in readings]
+    total = sum(sizes)
     good: list[Reading] = []
     with byte_bar("checking", total, total >= BAR_BYTES and not follow) as advance:
         before = 0
-        for one in readings:
+        for one, size in zip(readings, sizes, strict=True):
             if why := _judged(one, lambda done, before=before: advance(before + done)):
                 _note(f"passed over: {why}") if len(readings) > 1 else _unusable(why)
             else:
                 good.append(one)
-            before += one.source.size
+            before += size
     if not good:
         _unusable("nothing could be read")
     if follow:
@@ -219,14 +220,31 @@ def _judge(readings: list[Reading], follow: bool, quiet: bool) -> list[Reading]:
     return good
 
 
+def _size(one: Reading) -> int:
+    """Bytes of one log; 0 of one that was deleted meanwhile, for reading it says so."""
+    try:
+        return one.source.size
+    except OSError:
+        return 0
+
+
 def _judged(one: Reading, advance: Callable[[int], object]) -> str:
     """Judge what there is of one log; why it cannot be read, empty if it can."""
-    from nanwatch_server.importers.source import UnusableError
 
-    try:
+    def work() -> None:
         for items in one.source.read():
             one.take(items)
             advance(one.source.done)
+
+    return _trouble(one, work)
+
+
+def _trouble(one: Reading, work: Callable[[], object]) -> str:
+    """Do some work on one log; why it failed, empty if it did not."""
+    from nanwatch_server.importers.source import UnusableError
+
+    try:
+        work()
     except (UnusableError, OSError) as error:
         return str(error)
     except Exception as error:  # must not end in Python's exit code 1, which says "critical"
@@ -256,14 +274,20 @@ def _stay(readings: list[Reading], quiet: bool) -> None:
 
 def _poll(one: Reading, idle: dict[int, float], troubles: set[str]) -> None:
     before = one.source.done
-    if (why := _judged(one, lambda done: None)) and why not in troubles:
-        troubles.add(why)
-        _note(f"{one.source.name} cannot be read just now: {why}")
+    whys = [_judged(one, lambda done: None)]
     idle[id(one)] = idle[id(one)] + FOLLOW_S if one.source.done == before else 0.0
-    one.take(one.source.release() if idle[id(one)] >= IDLE_S else (), whole=True)
-    now = time.time()
-    if one.trial.clock and 0 <= now - one.trial.time < CLOCK_S:
-        one.trial.quiet_until(now)
+
+    def settle() -> None:
+        one.take(one.source.release() if idle[id(one)] >= IDLE_S else (), whole=True)
+        now = time.time()
+        if one.trial.clock and 0 <= now - one.trial.time < CLOCK_S:
+            one.trial.quiet_until(now)
+
+    whys.append(_trouble(one, settle))
+    for why in whys:
+        if why and why not in troubles:
+            troubles.add(why)
+            _note(f"{one.source.name} cannot be read just now: {why}")
 
 
 class _News:

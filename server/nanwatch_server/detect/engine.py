@@ -165,6 +165,8 @@ class RunDetector:
             known = self.context.losses_since.setdefault(block.scope, first)
             self.context.losses_since[block.scope] = min(known, first)
         self.context.rewards.learn(block)
+        if "q_mean" in block.scalars and not block.late:
+            self.context.values[block.scope].read(block.scalars["q_mean"], block.steps)
         if "reward" in block.scalars:
             self.context.returns.read(block.scalars["reward"], block.steps)
 
@@ -175,8 +177,6 @@ class RunDetector:
         if "loss" in block.scalars and not block.late:
             progress = context.progress[block.scope]
             progress.read(block.scalars["loss"], block.steps)
-        if "q_mean" in block.scalars:
-            context.values[block.scope].read(block.scalars["q_mean"], block.steps)
         if BUFFERS in block.layers:
             context.buffers[block.scope].read(*block.layers[BUFFERS])
 

@@ -102,7 +102,7 @@ def _signs_rate(case: Case) -> tuple[list[str], list[str]]:
     if case.onset <= EARLY_STEPS:
         pro.append(f"It began at step {case.onset}, before anything could be learnt.")
     if case.blind_quasi_newton:
-        pro.append("The optimizer is L-BFGS without a line search.")
+        pro.append("The optimizer is L-BFGS, and no line search is configured.")
     return pro, contra + _clipping(case)[1]
 
 

@@ -58,8 +58,11 @@ _INF = r"inf(?:inity)?|1[.,]#inf0*|∞"
 _SPELT = re.compile(rf"(?P<sign>[+-]?)(?:(?P<nan>{_NAN})|{_INF})")
 """What C libraries print: Python itself reads `nan` and `inf` only."""
 _BARE = re.compile(
-    rf'"(?:[^"\\]|\\.)*"|(?<![\w.#])[+\-−]?(?:{_NAN}|{_INF})(?![\w.#(])', re.IGNORECASE
+    rf'"(?:[^"\\]|\\.)*"?|(?<![\w.#])[+\-−]?(?:{_NAN}|{_INF})(?![\w.#(])',
+    re.IGNORECASE | re.DOTALL,
 )
+"""A string or a bare word. One that is never closed is a string to the end of the text: else its
+rest would be searched again from each quote in it."""
 _COMMA = re.compile(
     r"[+-]?(?:\d+|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+)?,\d*(?:e[+-]?\d+)?", re.IGNORECASE
 )

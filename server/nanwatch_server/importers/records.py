@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-RECORD_BYTES_MAX = 1 << 30
+RECORD_BYTES_MAX = 256 << 20
 
 _HEAD = struct.Struct("<QI")
 _FOOT_BYTES = 4
 _READ_BYTES = 4 << 20
 _HEADS_MAX = 10_000
+_WINDOW_BYTES = 4 << 10
+"""So many bytes behind damage are searched first, then twice as many, and so on."""
 _CHECKED_BYTES = 256
 """Longer records hold no single number."""
 _FEW = 24
@@ -74,7 +76,8 @@ class RecordReader:
             file.seek(self.at)
             data, ended, looked = b"", False, 1
             while not ended:
-                block = file.read(_READ_BYTES)
+                # Twice as many each time, or a long record is copied for every block.
+                block = file.read(max(_READ_BYTES, len(data)))
                 ended, data, at = not block, data + block, 0
                 while True:
                     spans, behind = self._spans(data, at, ended)
@@ -192,11 +195,17 @@ def _is_sound(data: bytes, at: int, end: int) -> bool:
     return _sum_of(data[at + _HEAD.size : end - _FOOT_BYTES]) == told
 
 
-def _heads(data: bytes, start: int) -> list[int]:
-    """Places from `start` on where a length stands before its sum."""
-    count = len(data) - start - _HEAD.size + 1
-    if count <= 0:
-        return []
+def _heads(data: bytes, start: int) -> Iterator[int]:
+    """Places from `start` on where a length stands before its sum, no further than asked for."""
+    stop, window = len(data) - _HEAD.size + 1, _WINDOW_BYTES
+    while start < stop:
+        count = min(window, stop - start)
+        yield from _heads_in(data, start, count)
+        start, window = start + count, window * 2
+
+
+def _heads_in(data: bytes, start: int, count: int) -> list[int]:
+    """Those among `count` places; all of a head must lie in `data`."""
     seen = np.frombuffer(data, np.uint8, offset=start)
     could = seen[3 : 3 + count] < RECORD_BYTES_MAX >> 24
     for byte in range(4, 8):

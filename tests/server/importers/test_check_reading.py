@@ -158,3 +158,19 @@ def test_evaluations_of_a_log_are_judged(tmp_path: Path, rises: bool) -> None:
     assert told == ({"validation_loss"} if rises else set())
     (ran,) = [one for one in report["coverage"] if one["rule"] == "validation_loss"]
     assert ran["ran"] and ran["records"] == 20
+
+
+@pytest.mark.parametrize("name", ["a.csv", "events.out.tfevents.1"])
+def test_a_log_that_is_deleted_before_it_is_read_is_no_finding(tmp_path: Path, name: str) -> None:
+    """What was opened can be read still; what was not, ends with the code for it."""
+    (tmp_path / name).write_bytes(ROWS.encode())
+    script = (
+        "import sys; from pathlib import Path; from nanwatch.cli import check; one = sys.argv[1]\n"
+        "readings = check._readings([one], (), {}, None, False); Path(one).unlink()\n"
+        "good = check._judge(readings, False, True); assert good[0].source.rows.step == 2\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, name], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == (0 if name == "a.csv" else 2), done.stderr
+    assert "Traceback" not in done.stderr and ("No such file" in done.stderr) == (name != "a.csv")

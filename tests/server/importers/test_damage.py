@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,40 @@ def test_what_stands_behind_damage_is_read(
         where = f"left out between steps {missing[0] - 1} and "
         assert "damaged bytes" in got.source.problems.lost[0]
         assert where in got.source.problems.lost[0] and not got.marks
+
+
+def _record(body: bytes, *, damaged: bool = False) -> bytes:
+    head = struct.pack("<Q", len(body))
+    sums = [struct.pack("<I", records._sum_of(part)) for part in (head, body)]
+    return bytes([head[0] ^ damaged]) + head[1:] + sums[0] + body + sums[1]
+
+
+def test_much_damage_is_searched_no_further_than_the_next_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[int] = []
+    heads_in = records._heads_in
+
+    def counted(data: bytes, start: int, count: int) -> list[int]:
+        places.append(count)
+        return heads_in(data, start, count)
+
+    monkeypatch.setattr(records, "_heads_in", counted)
+    pair = _record(b"a" * 44) + _record(b"b" * 44, damaged=True)
+    (tmp_path / "events").write_bytes(pair * 1_000)
+    found = list(records.RecordReader(tmp_path / "events").records(last=True))
+    assert found.count(b"a" * 44) == 1_000 and found.count(records.Gap(60)) == 999
+    assert sum(places) <= 1_000 * records._WINDOW_BYTES, "not all of the rest each time"
+
+
+def test_a_record_behind_long_damage_and_one_of_many_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_READ_BYTES", 100)
+    noise, long = random.Random(3).randbytes(50_000), random.Random(4).randbytes(70_000)
+    (tmp_path / "events").write_bytes(_record(b"a") + noise + _record(long) + _record(b"b"))
+    found = list(records.RecordReader(tmp_path / "events").records(last=True))
+    assert found == [b"a", records.Gap(50_000), long, b"b"]
 
 
 def test_how_much_was_lost_at_the_end_is_said(events: Path) -> None:

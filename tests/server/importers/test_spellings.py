@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,19 @@ def test_what_is_no_number_stays_a_text() -> None:
     assert math.copysign(1, columns.number("-nan(ind)") or 0) == -1
     broken = '{"step":1,"loss":nan,"said":"nan and -inf \\" 1.#QNAN","x":banana}'
     assert columns.quoted(broken) == broken.replace(":nan,", ':"nan",')
+
+
+def test_a_string_that_is_never_closed_is_looked_through_once() -> None:
+    for end in ("", "\\", "\\\n", "\n", " nan", "\\\nnan"):
+        assert columns.quoted('[nan, "a' + end) == '["nan", "a' + end
+    script = (
+        "from nanwatch_server.importers.columns import quoted\n"
+        "for end in ('', chr(92), chr(92) + chr(10)):\n"
+        "    text = '\"' + 'a' + chr(92) + '\"'\n"
+        "    text = text[:1] + text[1:] * 400_000 + end\n"
+        "    assert quoted(text) == text\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,10 @@ class ConstantLoss(Rule):
         limits = self.limits
         if loss == 0 or self.streak < max(limits["near"], limits["longest"] * self.longest):
             return False
-        moves = np.diff(self.usual.window(USUAL)[0])
+        window = self.usual.window(USUAL)[0]
+        if len(np.unique(window)) < len(window) / 2:
+            return False  # written in few digits
+        moves = np.diff(window)
         noisy = np.count_nonzero(moves[1:] * moves[:-1] < 0) >= limits["turns"] * len(moves)
         return noisy and middle(np.abs(moves)) >= limits["varied_by"] * abs(usual) > 0
 

@@ -44,7 +44,7 @@ class GradSpike(TickRule):
         """Findings of these attempts. Which layer was the loudest is kept beside each norm."""
         if LAYERS in block.layers and len(block.layers[LAYERS][0]):
             names, norms = block.layers[LAYERS]
-            rows = norms.argmax(axis=0)  # NaN is the largest of all: then no layer is named
+            rows = np.where(np.isnan(norms), -np.inf, norms).argmax(axis=0)
             loudest = {
                 "loudest": self._numbers(names)[rows],
                 "loudest_norm": norms[rows, np.arange(len(rows))],

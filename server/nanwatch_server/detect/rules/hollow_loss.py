@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import TICK, middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
@@ -49,12 +51,15 @@ class HollowLoss(TickRule):
             REWARD_TICKS
         ):
             return QUIET
-        if len(context.losses_since) > 1:
+        if not context.learns_values() or len(context.losses_since) > 1:
             return QUIET  # a critic may know all there is to know of a policy that does not learn
         level = middle(losses)
         if not 0 < level <= limits["left"] * self.first or context.pays(self.step) is not False:
             return QUIET
-        return Verdict(2, self.begun, self._say(level))
+        rewards = context.returns.upto(self.step, context.returns.medians.capacity)
+        # rewards that never differ: none was found yet, or there is no more to earn
+        varies = float(rewards.max() - rewards.min()) > 1e-3 * float(np.abs(rewards).max())
+        return Verdict(2 if varies else 1, self.begun, self._say(level))
 
     def _say(self, level: float) -> Said:
         earned = self.context.earned(self.step)

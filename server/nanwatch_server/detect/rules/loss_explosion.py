@@ -20,6 +20,8 @@ from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
 
+CAME_BACK = 0.1
+"""Below this share of its peak a climb is over by itself; else what is usual has risen to it."""
 VISITS = 8
 """Climbs that are remembered."""
 LATER_TASK = 2.0
@@ -107,7 +109,7 @@ class LossExplosion(SpeakingRule):
             return
         for at, value in zip(part.tolist(), losses.tolist(), strict=True):
             if value < least:
-                if not math.isnan(self.before):
+                if not math.isnan(self.before) and value < CAME_BACK * self.before:
                     self.visits = [*self.visits, self.before][-VISITS:]
                 self.before = math.nan
                 levels[at] = KEEP if value >= least / 4 else 0

@@ -3,6 +3,8 @@ one of them may run away for long before the loss shows it."""
 
 from __future__ import annotations
 
+import re
+
 from nanwatch_server.detect.block import Block
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import TICK, middle
@@ -11,6 +13,7 @@ from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
 RECENT = 32
+_TWIN = re.compile(r"(.*(?:critic|qf|q|q_net|qnet|value))_?[0-9]+", re.IGNORECASE)
 
 
 class TwinGap(TickRule):
@@ -70,4 +73,6 @@ class TwinGap(TickRule):
 
 
 def _family(scope: str) -> str:
-    return scope.removesuffix(".acting").rstrip("0123456789")
+    """The name without the number of a twin; the scope itself if it is none."""
+    found = _TWIN.fullmatch(scope)
+    return found[1] if found else scope

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
-from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
 from nanwatch_server.domain import labels
@@ -15,6 +15,10 @@ from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence, Finding
 
 RATIOS = "update_ratio_layer"
+DISTINCT = 0.5
+"""Share of the records of a layer that must differ, ..."""
+STANDS = 0.9
+"""... unless so many are one and the same."""
 
 
 class Undone(LayerRule):
@@ -24,7 +28,7 @@ class Undone(LayerRule):
     kind = "param_norm_layer"
     keep = 256
     calm = "Weights move on"
-    OWN = ("ratio", "returns", "since")
+    OWN = ("ratio", "returns", "since", "newest")
 
     def begin(self) -> None:
         self.ratio = 0.0
@@ -33,14 +37,24 @@ class Undone(LayerRule):
         """Records that stood where an earlier one stood."""
         self.since = -1
         """Step of the earliest of those they came back to."""
+        self.newest = -1
+        """Step of the newest of those records."""
 
     def update(self, block: Block) -> list[Finding]:
-        """Findings of these attempts."""
-        if RATIOS in block.layers:
-            newest = block.layers[RATIOS][1][:, -1]
-            newest = newest[np.isfinite(newest)]
-            self.ratio = float(np.median(newest)) if newest.size else self.ratio
-        return super().update(block)
+        """Findings of these attempts; each is judged with the updates of its own time."""
+        sizes = block.layers[RATIOS][1] if RATIOS in block.layers else None
+        if sizes is None or len(block) == 1:
+            self._size(sizes)
+            return super().update(block)
+        found: list[Finding] = []
+        for at in range(len(block)):
+            self._size(sizes[:, at : at + 1])
+            found += super().update(block.part(at, at + 1))
+        return found
+
+    def _size(self, sizes: F64 | None) -> None:
+        known = sizes[np.isfinite(sizes)] if sizes is not None else ()
+        self.ratio = float(np.median(known)) if len(known) else self.ratio
 
     def judge(self) -> Verdict:
         limits = self.limits
@@ -53,8 +67,10 @@ class Undone(LayerRule):
         likely = np.flatnonzero((norms[row] == now[row]) & (steps <= self.step - limits["steps"]))
         same = (norms[:, likely][measured] == now[measured]).all(axis=0)
         if not same.any():
-            return Verdict(KEEP) if self.returns >= limits["returns"] else QUIET
-        self.returns += 1
+            return self._moves(norms[measured])
+        if not self._told_apart(norms[measured], likely[same]):
+            return QUIET
+        self.returns, self.newest = self.returns + 1, self.step
         back = int(steps[likely[int(np.argmax(same))]])
         self.since = back if self.since < 0 else min(self.since, back)
         if self.returns < limits["returns"]:
@@ -63,6 +79,21 @@ class Undone(LayerRule):
         if self.context.learns_policy():
             learns = bool(self.context.pays(self.step))
         return Verdict(1 if learns else 2, self.since, self._say(back))
+
+    def _moves(self, norms: F64) -> Verdict:
+        """No return: those before count for as long as the records that are kept."""
+        if self.newest < int(self.trail.window(self.keep)[0][0]):
+            self.returns, self.since = 0, -1
+        return Verdict(KEEP) if self.returns >= self.limits["returns"] else QUIET
+
+    def _told_apart(self, norms: F64, back: I64) -> bool:
+        """False for norms in so few digits that weights which move may show the same numbers: then
+        there are few of them, and most records repeat one. Weights that stand for good show one
+        number as well, but as large as steps are they would not be rounded to it."""
+        numbers = [len(np.unique(row[np.isfinite(row)])) for row in norms]
+        records = norms.shape[1]
+        stands = bool((norms == norms[:, -1:]).all(axis=0)[1:].mean() > STANDS)
+        return stands or min(numbers) > DISTINCT * records
 
     def _say(self, back: int) -> Said:
         return Said(

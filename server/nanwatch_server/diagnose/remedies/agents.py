@@ -23,7 +23,7 @@ def reward_scale(case: Case) -> Suggestion:
             copy="reward = reward / largest_reward",
         )
     old = fact_number(case.facts, "reward_scale") or 1.0
-    value = 10.0 ** -math.floor(math.log10(reward))
+    value = 10.0 ** -min(300, max(-300, math.floor(math.log10(reward))))
     return Suggestion(
         text=f"Scale rewards by {number(value)} so that the largest, {number(reward)}, "
         f"comes to about {number(float(f'{reward * value:.1g}'))}.",
