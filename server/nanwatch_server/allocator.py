@@ -10,8 +10,11 @@ from __future__ import annotations
 import ctypes
 
 KEPT_BYTES = 64 << 20
-"""Free memory at the top of a heap that is kept, and the size from which on an array has pages of
-its own (the most that glibc itself would come to)."""
+"""Free memory at the top of the heap that is kept."""
+
+OWN_PAGES_BYTES = 32 << 20
+"""Size from which on an array has pages of its own: the most that every glibc takes, and would come
+to by itself."""
 
 ARENAS = 1
 """Heaps. glibc would make eight for every core, each with free memory of its own, and of all but
@@ -29,5 +32,5 @@ def keep_pages() -> bool:
     except (OSError, AttributeError, TypeError):  # musl, macOS; Windows has no library of that name
         return False
     mallopt(_ARENA_MAX, ARENAS)
-    kept = mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
+    kept = mallopt(_MMAP_THRESHOLD, OWN_PAGES_BYTES)
     return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES) and kept)

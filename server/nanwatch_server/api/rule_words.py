@@ -114,7 +114,7 @@ WORDS = {
     "hollow_loss": Words(POLICIES, "Loss gone, rewards not",
         "The loss is all but gone while rewards never rose: its targets say nothing of them."),
     "target_gap": Words(POLICIES, "Critic against its target",
-        "A critic runs away from its target network, or twins disagree. Only a mark."),
+        "A critic runs away from its target network. Only a mark."),
     "twin_gap": Words(POLICIES, "Twin critics disagree",
         "Two critics of the same states differ by as much as their values. Only a mark."),
     "entropy_collapse": Words(POLICIES, "Entropy collapse",

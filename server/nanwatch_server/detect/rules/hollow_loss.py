@@ -45,18 +45,17 @@ class HollowLoss(TickRule):
             self.first = max(middle(early), middle(early[:TICK]))
             self.begun = int(self.steps(LEVEL_OVER)[0])
         context = self.context
-        share = limits["share"] * context.planned()
-        patience = min(limits["patience"], max(limits["least"], share))
-        if self.count < patience or context.returns.upto(self.step, REWARD_TICKS).size < (
-            REWARD_TICKS
-        ):
-            return QUIET
         if not context.learns_values() or len(context.losses_since) > 1:
             return QUIET  # a critic may know all there is to know of a policy that does not learn
+        patience = min(
+            limits["patience"], max(limits["least"], limits["share"] * context.planned())
+        )
+        rewards = context.returns.upto(self.step, context.returns.medians.capacity)
+        if self.count < patience or len(rewards) < REWARD_TICKS:
+            return QUIET
         level = middle(losses)
         if not 0 < level <= limits["left"] * self.first or context.pays(self.step) is not False:
             return QUIET
-        rewards = context.returns.upto(self.step, context.returns.medians.capacity)
         # rewards that never differ: none was found yet, or there is no more to earn
         varies = float(rewards.max() - rewards.min()) > 1e-3 * float(np.abs(rewards).max())
         return Verdict(2 if varies else 1, self.begun, self._say(level))

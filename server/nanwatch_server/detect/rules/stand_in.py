@@ -29,19 +29,17 @@ class StandIn(TickRule):
         high = losses[losses >= self.limits["far"] * usual]
         if not usual > 0 or len(high) < self.limits["times"]:
             return QUIET
-        # a value that is written again until the next comes, or in few digits, is no stand-in
-        if np.count_nonzero(losses[1:] == losses[:-1]) > self.limits["repeated"] * len(losses):
-            low = losses[losses < self.limits["far"] * usual]
-            if np.count_nonzero(low[1:] == low[:-1]) > self.limits["repeated"] * len(low):
-                return QUIET
         values, counts = np.unique(high, return_counts=True)
         most = int(np.argmax(counts))
-        if counts[most] < self.limits["times"] or len(np.unique(losses)) < len(losses) / 4:
+        stands = losses == values[most]
+        visits = np.count_nonzero(stands[1:] & ~stands[:-1])
+        if counts[most] < self.limits["times"] or visits < self.limits["visits"]:
             return QUIET
-        visits = np.flatnonzero(losses == values[most])
-        if np.count_nonzero(np.diff(visits) > 1) < self.limits["visits"] - 1:
+        # what is written again until the next comes, or in few digits, repeats the others as well
+        others = losses[~stands]
+        if len(np.unique(others)) < self.limits["distinct"] * len(others):
             return QUIET
-        first = int(self.steps(WINDOW)[int(np.argmax(losses == values[most]))])
+        first = int(self.steps(WINDOW)[int(np.argmax(stands))])
         return Verdict(2, first, self._say(float(values[most]), int(counts[most]), usual))
 
     def _say(self, value: float, count: int, usual: float) -> Said:

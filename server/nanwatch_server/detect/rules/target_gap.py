@@ -1,4 +1,4 @@
-"""RL pack: a critic that runs away from its target network, or twins that disagree. Marks."""
+"""RL pack: a critic that runs away from its target network. A mark."""
 
 from __future__ import annotations
 

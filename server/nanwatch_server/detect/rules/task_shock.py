@@ -67,10 +67,11 @@ class TaskShock(TickRule):
         if self.context.competes(self.scope) or self.context.learns_policy():
             return QUIET  # losses of policies and of games say little
         late = self.count > limits["records_after"]  # by then it has other reasons
-        peaks = np.median(sliding_window_view(recent, PEAK_OVER), axis=1)
-        if not late and (peak := float(peaks.max())) >= limits["peak"] * self.untrained:
-            begun = int(self.steps(LEVEL_OVER)[int(peaks.argmax())])
-            return Verdict(2, begun, self._say(peak, PEAK_OVER))
+        if not late:
+            peaks = np.median(sliding_window_view(recent, PEAK_OVER), axis=1)
+            if (peak := float(peaks.max())) >= limits["peak"] * self.untrained:
+                begun = int(self.steps(LEVEL_OVER)[int(peaks.argmax())])
+                return Verdict(2, begun, self._say(peak, PEAK_OVER))
         if level < limits["times"] * self.untrained:
             self.high = 0
             return Verdict(KEEP) if level >= 0.5 * limits["times"] * self.untrained else QUIET

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from nanwatch_server.detect.alarm import KEEP
-from nanwatch_server.detect.block import F64, I64, Block
+from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import hold_last
 from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import short
@@ -42,33 +43,32 @@ class Undone(LayerRule):
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts; each is judged with the updates of its own time."""
-        sizes = block.layers[RATIOS][1] if RATIOS in block.layers else None
-        if sizes is None or len(block) == 1:
-            self._size(sizes)
-            return super().update(block)
-        found: list[Finding] = []
-        for at in range(len(block)):
-            self._size(sizes[:, at : at + 1])
-            found += super().update(block.part(at, at + 1))
+        self._before, self._ratios = self.ring.count, np.full(len(block), self.ratio)
+        if RATIOS in block.layers:
+            sizes = block.layers[RATIOS][1]
+            known = np.isfinite(sizes).any(axis=0)
+            middles = np.full((1, len(block)), np.nan)
+            middles[0, known] = np.nanmedian(sizes[:, known], axis=0)
+            self._ratios = hold_last(middles, np.array([self.ratio]))[0]
+        found = super().update(block)
+        self.ratio = float(self._ratios[-1])
         return found
-
-    def _size(self, sizes: F64 | None) -> None:
-        known = sizes[np.isfinite(sizes)] if sizes is not None else ()
-        self.ratio = float(np.median(known)) if len(known) else self.ratio
 
     def judge(self) -> Verdict:
         limits = self.limits
         norms, steps = self.last(self.keep), self.trail.window(self.keep)[0]
         now = norms[:, -1:]
         measured = np.isfinite(now[:, 0])
-        if np.count_nonzero(measured) < limits["layers"] or self.ratio < limits["ratio"]:
+        ratio = float(self._ratios[self.ring.count - self._before - 1])
+        large = ratio >= limits["ratio"]
+        if np.count_nonzero(measured) < limits["layers"] or not large:
             return QUIET  # steps so small that a norm may stand still, or one of many weights
         row = int(np.argmax(measured))
         likely = np.flatnonzero((norms[row] == now[row]) & (steps <= self.step - limits["steps"]))
         same = (norms[:, likely][measured] == now[measured]).all(axis=0)
         if not same.any():
             return self._moves(norms[measured])
-        if not self._told_apart(norms[measured], likely[same]):
+        if not self._told_apart(norms[measured]):
             return QUIET
         self.returns, self.newest = self.returns + 1, self.step
         back = int(steps[likely[int(np.argmax(same))]])
@@ -78,7 +78,7 @@ class Undone(LayerRule):
         learns = self.progress.gained(self.step) > limits["gained"]
         if self.context.learns_policy():
             learns = bool(self.context.pays(self.step))
-        return Verdict(1 if learns else 2, self.since, self._say(back))
+        return Verdict(1 if learns else 2, self.since, self._say(back, ratio))
 
     def _moves(self, norms: F64) -> Verdict:
         """No return: those before count for as long as the records that are kept."""
@@ -86,7 +86,7 @@ class Undone(LayerRule):
             self.returns, self.since = 0, -1
         return Verdict(KEEP) if self.returns >= self.limits["returns"] else QUIET
 
-    def _told_apart(self, norms: F64, back: I64) -> bool:
+    def _told_apart(self, norms: F64) -> bool:
         """False for norms in so few digits that weights which move may show the same numbers: then
         there are few of them, and most records repeat one. Weights that stand for good show one
         number as well, but as large as steps are they would not be rounded to it."""
@@ -95,13 +95,13 @@ class Undone(LayerRule):
         stands = bool((norms == norms[:, -1:]).all(axis=0)[1:].mean() > STANDS)
         return stands or min(numbers) > DISTINCT * records
 
-    def _say(self, back: int) -> Said:
+    def _say(self, back: int, ratio: float) -> Said:
         return Said(
             title=f"Updates are undone: weights of step {self.step} are those of step {back}",
             message=(
                 f"The norms of all measured layers at step {self.step} are to the last bit what "
                 f"they were at step {back}, for the {self.returns}. time, though each update moves "
-                f"the weights by {short(100 * self.ratio)} %. Something writes old weights back."
+                f"the weights by {short(100 * ratio)} %. Something writes old weights back."
             ),
             evidence=(
                 Evidence(
