@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanwatch_server.domain import labels
-from nanwatch_server.domain.facts import fact, fact_number, is_on
+from nanwatch_server.domain.facts import fact, fact_number, is_on, plain
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "rollout_steps",
@@ -56,11 +56,6 @@ def parse(text: str) -> float:
         return float(text.split()[0].rstrip("x%"))
     except (ValueError, IndexError):
         return math.nan
-
-
-def _leaf(key: str) -> str:
-    """The last part of a name in the configuration, as `fact` compares it."""
-    return re.split(r"[./:\\]", key)[-1].lower().replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -130,8 +125,12 @@ class Case:
         sees every call that clips, saw none. A log alone may leave it out."""
         if math.isfinite(self.clip):
             return False
-        leaves = {_leaf(key) for key in self.facts}
-        return SDK in leaves or bool(leaves & set(self.clip_names))
+        return SDK in self.facts or self.speaks_of_clips
+
+    @property
+    def speaks_of_clips(self) -> bool:
+        """The configuration has a setting for a clip, whatever it is set to."""
+        return not {plain(key) for key in self.facts}.isdisjoint(self.clip_names)
 
     @property
     def clip_unseen(self) -> bool:

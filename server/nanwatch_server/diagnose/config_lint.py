@@ -65,13 +65,9 @@ def _long_unroll(case: Case) -> Remark | None:
 
 
 def _recurrent_without_clip(case: Case) -> Remark | None:
-    known = fact(case.facts, *case.clip_names)
-    if not case.recurrent or (
-        known is not None and (fact_number(case.facts, *case.clip_names) or 0) > 0
-    ):
-        return None
-    if known is None and not any(name in _leaves(case.facts) for name in case.clip_names):
-        return None  # the configuration says nothing of clipping: the data will
+    clips = (fact_number(case.facts, *case.clip_names) or 0) > 0
+    if not case.recurrent or clips or not case.speaks_of_clips:
+        return None  # where the configuration says nothing of clipping, the data will
     return Remark("clip_grad", "Recurrent network without gradient clipping", clip(case).text)
 
 
@@ -138,10 +134,6 @@ def _swapped_betas(case: Case) -> Remark | None:
         "The momentum remembers longer than the second moment, so steps grow after every rare "
         "gradient. Usual are (0.9, 0.999); beta1 must be below the root of beta2.",
     )
-
-
-def _leaves(facts: Mapping[str, str]) -> set[str]:
-    return {key.rsplit(".", 1)[-1].lower().replace("-", "_") for key in facts}
 
 
 CHECKS: tuple[Callable[[Case], Remark | None], ...] = (

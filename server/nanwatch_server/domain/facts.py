@@ -9,6 +9,16 @@ from collections.abc import Mapping
 _PATH = re.compile(r"[./:\\]")
 
 
+def leaf(key: str) -> str:
+    """The last part of a name in a configuration, as it is spelt there."""
+    return _PATH.split(key)[-1]
+
+
+def plain(key: str) -> str:
+    """That part as names are compared: in small letters, `_` for `-`."""
+    return leaf(key).lower().replace("-", "_")
+
+
 def fact(facts: Mapping[str, str], *names: str) -> str | None:
     """The first of `names` among the facts, ignoring case, `-` against `_` and any path before it.
 
@@ -16,9 +26,8 @@ def fact(facts: Mapping[str, str], *names: str) -> str | None:
     """
     leaves: dict[str, str] = {}
     for key, value in facts.items():
-        leaf = _PATH.split(key)[-1].lower().replace("-", "_")
         if value.strip().lower() not in ("", "none", "null"):
-            leaves.setdefault(leaf, value.strip())
+            leaves.setdefault(plain(key), value.strip())
     for name in names:
         if (found := leaves.get(name.lower())) is not None:
             return found

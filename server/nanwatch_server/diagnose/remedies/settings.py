@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from nanwatch_server.diagnose.case import Case
-from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.facts import leaf, number, plain
 
 
 def fact_key(case: Case, names: tuple[str, ...]) -> str | None:
     """The name under which the configuration knows one of `names`."""
     for name in names:
         for key in case.facts:
-            leaf = key.replace("/", ".").rsplit(".", 1)[-1]
-            if leaf.lower().replace("-", "_") == name.lower():
-                return leaf
+            if plain(key) == name.lower():
+                return leaf(key)
     return None
 
 
