@@ -7,7 +7,7 @@ read lets PostgreSQL look into one partition only (decision 0023).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -161,11 +161,13 @@ def _rows(
     asked: Sequence[int],
     run_id: str,
     *order: Any,
-) -> Iterator[Row]:
+) -> list[Row]:
     query = _asked(columns, key, bool(run_id), *order)
+    mine = {"run_id": run_id} if run_id else {}
+    rows: list[Row] = []
     for some in batches(asked):
-        named: dict[str, Any] = {"asked": list(some)}
-        yield from db.execute(query, named | ({"run_id": run_id} if run_id else {}))
+        rows += db.execute(query, {"asked": list(some), **mine}).all()
+    return rows
 
 
 def refs_of(db: Connection, series_ids: Sequence[int], run_id: str = "") -> list[ChunkRef]:

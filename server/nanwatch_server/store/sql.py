@@ -35,7 +35,7 @@ __all__ = [
     "reading_database",
 ]
 
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 """The newest migration; when the database has it, alembic (450 ms) is not imported."""
 
 UNFINISHED = "unfinished_move"

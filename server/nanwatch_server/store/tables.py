@@ -159,6 +159,8 @@ axes = Table(
 )
 """Steps and times of chunks; series that were measured together share one."""
 
+_GLANCE = ("points", "low", "high", "in_order", "axis_n", "width")
+
 chunks = Table(
     "chunks",
     metadata,
@@ -177,6 +179,8 @@ chunks = Table(
     _blob("data"),
     Index("chunks_place", "series_n", "seq", "run_id", unique=True),
     Index("chunks_axis", "axis_n"),
+    # All of a reference: the chunks themselves, each on a page of its own, need not be read.
+    Index("chunks_glance", "series_n", "run_id", "seq", *_GLANCE),
     **_NEVER_AGAIN,
 )
 """Up to 4,096 points of one series. Never changed: a chunk that was not full is replaced.

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 
 from nanwatch.contract import frames as f
 from nanwatch_server.domain.models import Stream
 from nanwatch_server.store import tables as t
 from nanwatch_server.store.buckets import COLUMNS, bucketed, width_for
-from nanwatch_server.store.chunks import CHUNK_POINTS
+from nanwatch_server.store.chunks import CHUNK_POINTS, refs_of
 from nanwatch_server.store.compactor import compact
 from nanwatch_server.store.history import History
 from nanwatch_server.store.replay import points_of
@@ -260,3 +260,17 @@ def test_what_is_remembered_of_a_chart_is_what_it_would_be(store):
     check()
     run.compact()
     check()
+
+
+def test_where_chunks_lie_is_answered_by_an_index_alone(tmp_path):
+    store, said = SqlStore(tmp_path), []
+    with store.readers.connect() as db:
+        raw = db.connection.dbapi_connection
+        raw.set_trace_callback(said.append)  # type: ignore[union-attr]
+        refs_of(db, [1, 2], RUN)
+        raw.set_trace_callback(None)  # type: ignore[union-attr]
+        (asked,) = [one for one in said if "FROM chunks" in one]
+        plan = db.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all()
+    store.close()
+    assert [row for row in plan if "COVERING INDEX chunks_glance" in row[3]]
+    assert not [row for row in plan if "TEMP B-TREE" in row[3]], "in order as it is"

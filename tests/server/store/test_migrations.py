@@ -22,7 +22,7 @@ STORED = sorted((Path(__file__).parent / "databases").glob("*.sqlite.gz"))
 
 
 def test_there_is_one_of_every_released_schema():
-    assert [path.name[:4] for path in STORED] == ["0001", "0002", "0004"]
+    assert [path.name[:4] for path in STORED] == ["0001", "0002", "0004", "0009"]
 
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda path: path.name[:4])
