@@ -7,7 +7,8 @@ at least twice the first, above everything seen before it. Used by the rules on 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,17 @@ class Level(Stateful):
         self.slopes = np.where(keep >= 0, self.slopes[:, keep], 0.0)
 
 
+class Stretch(NamedTuple):
+    """Records in which no window can have grown, for all that one may see at a glance."""
+
+    records: int
+    """A multiple of `TICK`."""
+    means: F64
+    """f64[rows, ticks]: mean of every cell."""
+    low: F64
+    """Least mean per row, of these cells and of all that the windows hold."""
+
+
 class GrowthBank(Stateful):
     """Growth of `rows` series of logarithms, fed cell by cell."""
 
@@ -88,6 +100,63 @@ class GrowthBank(Stateful):
         self._climb(0)
         return True
 
+    def parts(
+        self, logs: F64, calm: Callable[[F64, Stretch], bool]
+    ) -> Iterator[tuple[int, int, Stretch | None]]:
+        """Cut new records at the ticks: start, stop, and None, where `push` takes them. Where nothing
+        grows, and `calm` agrees for all else that its rule would see, several cells come as one with
+        a stretch, and `take` takes them."""
+        at, alone = 0, 0
+        while at < logs.shape[1]:
+            stretch = self._stretch(logs[:, at:]) if at >= alone else None
+            if stretch is not None and not calm(logs[:, at : at + stretch.records], stretch):
+                alone, stretch = at + stretch.records, None
+            left = TICK - self.count % TICK
+            stop = min(logs.shape[1], at + (left if stretch is None else stretch.records))
+            yield at, stop, stretch
+            at = stop
+
+    def _stretch(self, logs: F64) -> Stretch | None:
+        """The cells up to the next entry two levels up, if they are calm together.
+
+        The last quarter of no window reaches as far above the lowest as every window must: here of
+        all cells at once, so that eight ticks cost about as much as one.
+        """
+        level, above = self.levels[0], self.levels[1]
+        ticks = min(logs.shape[1] // TICK, TICK - 1 - above.values.count % TICK)
+        if ticks < 2 or level.values.count % TICK or np.count_nonzero(self.window):
+            return None
+        if any(np.count_nonzero(one.runs) for one in self.levels):
+            return None
+        # laid out as in a ring: numpy then adds in the same order, and the means are the same bits
+        cells = np.asfortranarray(logs[:, : ticks * TICK]).reshape(self.rows, ticks, TICK)
+        means = np.add.reduce(cells, axis=2) / TICK
+        known = np.concatenate([above.values.window(BLOCKS), means], axis=1)
+        low = np.minimum.reduce(known, axis=1)
+        high = np.maximum.reduce(known[:, 1 - ticks - BLOCKS // 4 :], axis=1)
+        # NaN is no answer: such a row has to be looked at cell by cell
+        if np.count_nonzero(high - low <= self._gate()) < self.rows:
+            return None
+        return Stretch(ticks * TICK, means, low)
+
+    def take(self, logs: F64, steps: I64, stretch: Stretch) -> None:
+        """Append records of a stretch."""
+        level, above = self.levels[0], self.levels[1]
+        level.values.push(logs)
+        level.steps.push(steps[None, :])
+        highs = np.fmax.accumulate(
+            np.concatenate([above.high[:, None], stretch.means], axis=1), axis=1
+        )
+        above.prior.push(highs[:, :-1])
+        above.values.push(stretch.means)
+        above.steps.push(steps[None, ::TICK])
+        above.high = highs[:, -1].copy()
+
+    def _gate(self) -> float:
+        """How far the mean logarithm of a window's last quarter lies above that of its first, at least,
+        if it grew by the factor."""
+        return 0.6 * math.log(self.limits["factor"])
+
     def _climb(self, depth: int) -> None:
         level, above = self.levels[depth], self.levels[depth + 1]
         cell = level.values.window(TICK)
@@ -101,7 +170,7 @@ class GrowthBank(Stateful):
     def _test(self, depth: int) -> None:
         level, above = self.levels[depth], self.levels[depth + 1]
         blocks, prior = above.values.window(BLOCKS), above.prior.window(BLOCKS)
-        gate = 0.6 * math.log(self.limits["factor"])
+        gate = self._gate()
         # cheaper still, and necessary for every window: the last quarter of the longest reaches so
         # far above the lowest of all
         top = np.fmax.reduce(blocks[:, -(BLOCKS // 4) :], axis=1)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nanwatch_server.detect.alarm import KEEP, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Said
-from nanwatch_server.detect.growth import GrowthBank
-from nanwatch_server.detect.robust import TICK, cells, hold_last, log_or_nan
+from nanwatch_server.detect.growth import GrowthBank, Stretch
+from nanwatch_server.detect.robust import TICK, hold_last, log_or_nan, middles
 from nanwatch_server.detect.tick import QUIET, SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -61,9 +61,12 @@ class GrowthRule(SpeakingRule):
         verdicts: dict[int, Verdict] = {}
         filled = hold_last(logs[:, known], self.last)
         steps = block.steps[known]
-        for start, stop, _ in cells(self.bank.count, len(known)):
-            if self.bank.push(filled[:, start:stop], steps[start:stop]):
-                verdicts[int(known[stop - 1])] = self._judge(steps[start:stop])
+        for start, stop, stretch in self.bank.parts(filled, self._calm):
+            part, when = filled[:, start:stop], steps[start:stop]
+            if stretch is not None:
+                self.bank.take(part, when, stretch)
+            elif self.bank.push(part, when):
+                verdicts[int(known[stop - 1])] = self._judge(when)
         levels = {at: verdict.severity for at, verdict in verdicts.items()}
         beyond = self._may_be_beyond(filled)
         if not beyond and self.alarm.rests(len(block), levels.values()):
@@ -136,6 +139,17 @@ class GrowthRule(SpeakingRule):
         self.start = np.concatenate([self.start, np.full(more, np.nan)])
         self.top = np.concatenate([self.top, np.full(more, -np.inf)])
         self.names = (*self.names, *fresh)
+
+    def _calm(self, logs: F64, stretch: Stretch) -> bool:
+        """True if `_judge` would say nothing at any tick of the stretch; then what it remembers is
+        remembered."""
+        if self.bank.count < START_TICKS * TICK:
+            return False
+        levels = middles(logs.reshape(-1, TICK)).reshape(len(logs), -1)
+        if not (levels < math.log(self.limits["critical"])).all():
+            return False
+        self.top = np.fmax(self.top, levels.max(axis=1))
+        return True
 
     def _judge(self, steps: I64) -> Verdict:
         limits = self.limits

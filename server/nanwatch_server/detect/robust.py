@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanwatch_server.detect.block import F64
-from nanwatch_server.detect.state import Stateful
+from nanwatch_server.detect.state import Stateful, array_of, plain
 
 TICK = 8
 """Records between two evaluations of a window. Every 8: see the detection reference, section 6."""
@@ -29,62 +29,97 @@ def cells(seen: int, n: int, size: int = TICK) -> Iterator[tuple[int, int, bool]
 
 
 class Ring(Stateful):
-    """The last `capacity` columns of `rows` series; every window is one contiguous view."""
+    """The last `capacity` columns of `rows` series; every window is one contiguous view.
 
-    STATE = ("data", "count")
+    Columns follow each other in memory as they come; when the end is reached, those that are still
+    wanted move to the front. `ahead`: columns that can be placed at once before they count.
+    """
 
-    def __init__(self, rows: int, capacity: int, dtype: Any = np.float64) -> None:
-        # each column is written twice, `capacity` apart, so that no window ever wraps
-        fill = 0 if np.dtype(dtype).kind == "i" else np.nan
-        # and columns lie one after the other: they are what is written, and summed over
-        self.data: NDArray[Any] = np.full((rows, 2 * capacity), fill, dtype, order="F")
+    def __init__(self, rows: int, capacity: int, dtype: Any = np.float64, ahead: int = 0) -> None:
         self.capacity = capacity
         self.count = 0
+        """Columns there have ever been."""
+        self._held = 0
+        self._end = 0
+        # columns one after the other: they are what is written, and summed over
+        size = capacity + max(capacity, ahead)
+        self._data: NDArray[Any] = np.zeros((rows, size), dtype, order="F")
+
+    @property
+    def rows(self) -> int:
+        """Series."""
+        return len(self._data)
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain values."""
+        return {"columns": plain(self.window(self.capacity)), "count": self.count}
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take over what `dump` gave."""
-        super().load(data)
-        self.data = np.asfortranarray(self.data)
-        self.capacity = self.data.shape[1] // 2
+        """Take over what `dump` gave, here or in a server that wrote every column twice."""
+        count = data["count"]
+        if "columns" in data:
+            columns = array_of(data["columns"])
+        else:
+            columns = array_of(data["data"])
+            half = columns.shape[1] // 2
+            end = (count - 1) % half + 1 + half
+            columns = columns[:, end - min(count, half) : end]
+        columns = columns[:, -self.capacity :]
+        self._held = self._end = columns.shape[1]
+        self._data = np.zeros((len(columns), self._data.shape[1]), columns.dtype, order="F")
+        self._data[:, : self._end] = columns
+        self.count = count
+
+    def place(self, values: NDArray[Any]) -> int:
+        """Write columns behind the newest, as many as there is room for, and say how many.
+        They do not count before `advance`."""
+        data, n = self._data, values.shape[1]
+        if self._end + n > data.shape[1]:
+            self._to_front()
+            n = min(n, data.shape[1] - self._end)
+        data[:, self._end : self._end + n] = values[:, :n]
+        return n
+
+    def advance(self, n: int) -> None:
+        """Take in the next `n` of the columns that were placed."""
+        self._end += n
+        self.count += n
+        if self._held < self.capacity:
+            self._held = min(self._held + n, self.capacity)
+
+    def _to_front(self) -> None:
+        held = self._data[:, self._end - self._held : self._end]
+        self._data[:, : self._held] = held  # numpy sees to it where they overlap
+        self._end = self._held
 
     def push(self, values: NDArray[Any]) -> None:
         """Append columns."""
-        data, capacity, n = self.data, self.capacity, values.shape[1]
-        if n > capacity:  # of the first nothing would be left
-            self.count += n - capacity
-            values, n = values[:, n - capacity :], capacity
-        at = self.count % capacity
-        self.count += n
-        head = capacity - at
-        if n <= head:
-            data[:, at : at + n] = values
-            data[:, at + capacity : at + capacity + n] = values
-            return
-        data[:, at:capacity] = data[:, at + capacity :] = values[:, :head]
-        data[:, : n - head] = data[:, capacity : capacity + n - head] = values[:, head:]
+        n = values.shape[1]
+        if n > self.capacity:  # of the first nothing would be left
+            self.count += n - self.capacity
+            values, n = values[:, n - self.capacity :], self.capacity
+        self.place(values)
+        self.advance(n)
 
     def put(self, column: Sequence[float]) -> None:
-        """Append one column: `push` without an array around it."""
-        at = self.count % self.capacity
-        self.count += 1
+        """Append one column of a few rows: `push` without an array around it."""
+        if self._end == self._data.shape[1]:
+            self._to_front()
         for row, value in enumerate(column):
-            self.data[row, at] = self.data[row, at + self.capacity] = value
+            self._data[row, self._end] = value
+        self.advance(1)
 
     def window(self, n: int) -> NDArray[Any]:
         """The last `n` columns, fewer if fewer were pushed. A view: do not keep it."""
-        count, capacity = self.count, self.capacity
-        if not count:
-            return self.data[:, :0]
-        end = (count - 1) % capacity + 1 + capacity
-        return self.data[:, end - min(n, count, capacity) : end]
+        return self._data[:, self._end - min(n, self._held) : self._end]
 
     def select(self, rows: list[int]) -> None:
         """Keep these rows, in this order; -1 stands for a new, empty row."""
-        fresh = np.full((len(rows), self.data.shape[1]), np.nan, self.data.dtype, order="F")
+        fresh = np.full((len(rows), self._data.shape[1]), np.nan, self._data.dtype, order="F")
         for to, old in enumerate(rows):
             if old >= 0:
-                fresh[to] = self.data[old]
-        self.data = fresh
+                fresh[to] = self._data[old]
+        self._data = fresh
 
 
 def log_or_nan(values: F64) -> F64:

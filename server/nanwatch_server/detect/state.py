@@ -19,7 +19,7 @@ class Stateful:
 
     def dump(self) -> dict[str, Any]:
         """The state as plain values."""
-        return {name: _pack(getattr(self, name)) for name in self.STATE}
+        return {name: plain(getattr(self, name)) for name in self.STATE}
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `dump` gave. Nested objects are filled in place.
@@ -32,7 +32,8 @@ class Stateful:
             setattr(self, name, _unpack(data[name], getattr(self, name)))
 
 
-def _pack(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a state as numbers, words, bytes, lists and dictionaries."""
     if isinstance(value, Stateful):
         return value.dump()
     if isinstance(value, np.ndarray):
@@ -40,8 +41,16 @@ def _pack(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        return [_pack(item) for item in value]
+        return [plain(item) for item in value]
     return value
+
+
+def array_of(data: dict[str, Any]) -> np.ndarray:
+    """The array of which `plain` made this. Raises `ValueError` for one of other than numbers."""
+    dtype = np.dtype(data["dtype"])
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"state array of kind {dtype.kind!r}")
+    return np.frombuffer(data["data"], dtype).reshape(data["shape"]).copy()
 
 
 def _unpack(data: Any, like: Any) -> Any:
@@ -49,10 +58,7 @@ def _unpack(data: Any, like: Any) -> Any:
         like.load(data)
         return like
     if isinstance(like, np.ndarray):
-        dtype = np.dtype(data["dtype"])
-        if dtype.kind not in _KINDS:
-            raise ValueError(f"state array of kind {dtype.kind!r}")
-        return np.frombuffer(data["data"], dtype).reshape(data["shape"]).copy()
+        return array_of(data)
     if isinstance(like, list) and like and isinstance(like[0], (Stateful, np.ndarray, list)):
         return [_unpack(item, old) for item, old in zip(data, like, strict=True)]
     if isinstance(like, tuple):

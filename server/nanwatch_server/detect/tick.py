@@ -19,6 +19,9 @@ from nanwatch_server.detect.progress import Progress
 from nanwatch_server.detect.robust import TICK, Ring, cells
 from nanwatch_server.domain.models import Finding
 
+AHEAD = 256
+"""Records that are written into the windows at once; at least as many as lie between two ticks."""
+
 CLEAR_EVALUATIONS = 5
 """Evaluations without the condition before the all-clear."""
 
@@ -96,14 +99,14 @@ class TickRule(SpeakingRule):
         self._fresh()
 
     def _fresh(self) -> None:
-        self.rings = Ring(1 + len(self.beside), self.keep)
-        self.trail = Ring(1, self.keep, np.int64)
+        self.rings = Ring(1 + len(self.beside), self.keep, ahead=AHEAD)
+        self.trail = Ring(1, self.keep, np.int64, ahead=AHEAD)
         self.begin()
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `dump` gave; kinds that an older server did not keep beside it are new."""
         super().load(data)
-        known = len(self.rings.data)
+        known = self.rings.rows
         if (missing := 1 + len(self.beside) - known) > 0:
             self.rings.select([*range(known), *[-1] * missing])
 
@@ -173,9 +176,13 @@ class TickRule(SpeakingRule):
         if len(known) < len(block):
             rows, trail = rows[:, known], trail[:, known]
         verdicts: dict[int, Verdict] = {}
+        placed = 0
         for start, stop, tick in cells(self.rings.count, len(known), self.every):
-            self.rings.push(rows[:, start:stop])
-            self.trail.push(trail[:, start:stop])
+            if stop > placed:
+                placed = start + self.rings.place(rows[:, start:])
+                self.trail.place(trail[:, start:placed])
+            self.rings.advance(stop - start)
+            self.trail.advance(stop - start)
             if tick and self.count >= self.needs:
                 verdicts[int(known[stop - 1])] = self.judge()
         return verdicts

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from nanwatch_server.detect.alarm import KEEP, Alarm, unknown
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
-from nanwatch_server.detect.growth import GrowthBank
+from nanwatch_server.detect.growth import GrowthBank, Stretch
 from nanwatch_server.detect.robust import (
     Ring,
-    cells,
     hold_last,
     improving,
     log_or_nan,
@@ -87,10 +86,13 @@ class GradExplosion(Rule):
         inputs = self._inputs(block, known)
         found: list[Finding] = []
         done = 0
-        for start, stop, _ in cells(self.bank.count, len(known)):
+        for start, stop, stretch in self.bank.parts(inputs.logs, self._calm):
             end = int(known[stop - 1]) + 1
-            cell = inputs.part(start, stop)
-            found += self._cell(block, cell, known[start:stop] - done, done, end)
+            part = inputs.part(start, stop)
+            if stretch is None:
+                found += self._cell(block, part, known[start:stop] - done, done, end)
+            else:
+                self._pass(part, stretch, end - done)
             done = end
         if done < len(block):
             found += self._sweep(block, unknown(total[done:]), done, {})
@@ -139,6 +141,28 @@ class GradExplosion(Rule):
         far = log_or_nan(clips) + math.log(self.limits["floor_clips"])
         return np.where(np.isfinite(far), far, floor)
 
+    def _calm(self, logs: F64, stretch: Stretch) -> bool:
+        """True if no record of the stretch can stand out, however low the median may have been."""
+        if self.alarm.level or self.bank.count < UNTRAINED:
+            return False
+        if np.count_nonzero(self.hits) or np.count_nonzero(np.isnan(self.start)):
+            return False
+        limits = self.limits
+        bar = np.minimum(stretch.low + math.log(limits["jump"]), math.log(limits["absolute"]))
+        return bool((np.maximum.reduce(logs, axis=1) < bar).all())
+
+    def _pass(self, inputs: _Inputs, stretch: Stretch, records: int) -> None:
+        """What `_cell` remembers, of several cells of which it would say nothing."""
+        self.losses.push(inputs.loss[None, :])
+        self.bank.take(inputs.logs, inputs.steps, stretch)
+        self._ticked()
+        self.alarm.rests(records, ())
+
+    def _ticked(self) -> None:
+        self.reference = self.bank.reference()
+        self.bars = None
+        self.loss_usual = median(self.losses.window(64)[0])
+
     def _cell(self, block: Block, inputs: _Inputs, part: I64, done: int, end: int) -> list[Finding]:
         """Known records within attempts `done` to `end` of the block, at the positions `part`."""
         logs, clips, losses, steps = inputs
@@ -167,9 +191,7 @@ class GradExplosion(Rule):
                 words[end - 1] = self._say_growth(row, int(steps[-1]))
             elif not last and self.alarm.level and self._still_high():
                 last = KEEP
-            self.reference = self.bank.reference()
-            self.bars = None
-            self.loss_usual = median(self.losses.window(64)[0])
+            self._ticked()
         if self.alarm.rests(end - done, (last, int(np.count_nonzero(jumps)))):
             return []  # nearly always
         severities = unknown(block.scalars["grad_norm"][done:end])

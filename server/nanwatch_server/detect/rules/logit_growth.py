@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from nanwatch_server.detect.block import I64
+import numpy as np
+
+from nanwatch_server.detect.block import F64, I64
+from nanwatch_server.detect.growth import Stretch
 from nanwatch_server.detect.growth_rule import GrowthRule
 from nanwatch_server.detect.tick import Verdict
 from nanwatch_server.domain.facts import number
@@ -25,6 +28,10 @@ class LogitGrowth(GrowthRule):
         super().restart()
         self.first = math.nan
         """Level of the first 8 records."""
+
+    def _calm(self, logs: F64, stretch: Stretch) -> bool:
+        bounded = np.maximum.reduce(logs, axis=None) < math.log(self.limits["unbounded"])
+        return bool(bounded) and super()._calm(logs, stretch)
 
     def _judge(self, steps: I64) -> Verdict:
         verdict = super()._judge(steps)
