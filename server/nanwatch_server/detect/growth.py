@@ -103,9 +103,11 @@ class GrowthBank(Stateful):
     def parts(
         self, logs: F64, calm: Callable[[F64, Stretch], bool]
     ) -> Iterator[tuple[int, int, Stretch | None]]:
-        """Cut new records at the ticks: start, stop, and None, where `push` takes them. Where nothing
-        grows, and `calm` agrees for all else that its rule would see, several cells come as one with
-        a stretch, and `take` takes them."""
+        """Cut new records at the ticks: start, stop, and None, for `push`.
+
+        Where nothing grows, and `calm` agrees for all else that its rule would see, several cells
+        come as one with a stretch, for `take`.
+        """
         at, alone = 0, 0
         while at < logs.shape[1]:
             stretch = self._stretch(logs[:, at:]) if at >= alone else None
@@ -153,8 +155,8 @@ class GrowthBank(Stateful):
         above.high = highs[:, -1].copy()
 
     def _gate(self) -> float:
-        """How far the mean logarithm of a window's last quarter lies above that of its first, at least,
-        if it grew by the factor."""
+        """How far the last quarter of a window that grew by the factor lies above its first, in mean
+        logarithms, at least."""
         return 0.6 * math.log(self.limits["factor"])
 
     def _climb(self, depth: int) -> None:
