@@ -155,8 +155,8 @@ class GrowthBank(Stateful):
         above.high = highs[:, -1].copy()
 
     def _gate(self) -> float:
-        """How far the last quarter of a window that grew by the factor lies above its first, in mean
-        logarithms, at least."""
+        """How far, at least, the mean logarithm of the last quarter of a window that grew by the
+        factor lies above that of its first."""
         return 0.6 * math.log(self.limits["factor"])
 
     def _climb(self, depth: int) -> None:
