@@ -101,6 +101,8 @@ WORDS = {
         "The norm of the weights leaps at once, or is many times what it began with."),
     "buffer_drift": Words(WEIGHTS, "Running statistics drift",
         "Buffers, above all those of BatchNorm, run away."),
+    "idle_statistics": Words(WEIGHTS, "BatchNorm has seen no batch",
+        "Running statistics are still 0 and 1 while the weights are trained: evaluation mode."),
     "logit_growth": Words(WEIGHTS, "Output logits grow",
         "The largest logit grows towards where softmax is one-hot and the loss breaks."),
     "attention_growth": Words(WEIGHTS, "Attention logits grow",

@@ -21,6 +21,7 @@ from nanwatch_server.detect.rules.grad_explosion import GradExplosion
 from nanwatch_server.detect.rules.grad_level import GradLevel
 from nanwatch_server.detect.rules.grad_spike import GradSpike
 from nanwatch_server.detect.rules.hollow_loss import HollowLoss
+from nanwatch_server.detect.rules.idle_statistics import IdleStatistics
 from nanwatch_server.detect.rules.idle_weights import IdleWeights
 from nanwatch_server.detect.rules.joint_rise import JointRise
 from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
@@ -98,6 +99,7 @@ RULES: tuple[type[Rule], ...] = (
     WeightGrowth,
     WeightLeap,
     BufferDrift,
+    IdleStatistics,
     LossScale,
     AdamRms,
     EntropyCollapse,

@@ -37,6 +37,8 @@ REHEARSALS = ("rehearsed", "rehearsal", "rehearsal_size", "exemplars")
 HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
 """What such a setting says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
+FROM_START = 10
+"""Steps: trouble that began within them leaves nothing to go back to."""
 REWARD_LARGE = 100.0
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
@@ -202,6 +204,13 @@ class Case:
         stored = stored or (memory is not None and mixed is not None)
         # off-policy reinforcement learning has a buffer too, but stores what happened
         return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
+
+    @property
+    def unreached_from_start(self) -> bool:
+        """Weights that never had a gradient: an operation or inputs without one are the reason, not
+        units that died, behind which weights had one at first."""
+        found = self.of("unreached")
+        return found is not None and found.onset_step <= FROM_START and not self.has("dead_units")
 
     @property
     def unbounded(self) -> bool:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nanwatch_server.diagnose.case import LR_NAMES, Case
-from nanwatch_server.diagnose.remedies import FROM_START, clip, full_precision, truncate
+from nanwatch_server.diagnose.case import FROM_START, LR_NAMES, Case
+from nanwatch_server.diagnose.remedies import clip, full_precision, truncate
 from nanwatch_server.domain.facts import fact, fact_number, is_on, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 

@@ -86,6 +86,9 @@ def _signs_skipped(case: Case) -> tuple[list[str], list[str]]:
 
 
 def _signs_replay(case: Case) -> tuple[list[str], list[str]]:
+    if case.unreached_from_start:
+        said = "Weights get no gradient where all their inputs are 0: states that lost their "
+        return [f"{said}values on the way into the buffer, as by a cast to whole numbers."], []
     pro = ["Stored outputs are replayed into the loss, so a bad row comes back again and again."]
     if case.half_precision:
         pro.append("Mixed precision: rounding of stored outputs compounds.")
@@ -129,8 +132,12 @@ def _score_skipped(case: Case) -> float:
 
 
 def _score_hidden(case: Case) -> float:
-    if not case.has("clip_saturation"):
+    clipped = case.of("clip_saturation", CRITICAL)
+    if clipped is None and not case.has("clip_saturation"):
         return 0.0
+    jump = case.of("grad_explosion")
+    if clipped is not None and jump is not None and clipped.step < jump.onset_step:
+        return 0.85  # it was hidden long before it leapt
     grown = case.has("grad_explosion") or case.has("clip_saturation", CRITICAL)
     return 0.8 if grown or case.untruncated else 0.65
 
@@ -149,8 +156,10 @@ def _score_gradient(case: Case) -> float:
     sudden = case.has("nonfinite") and not math.isfinite(case.clip) and not case.half_precision
     sudden = sudden and not _bad_forward_pass(case)
     # leaps of the norm say the same, before there is a jump
-    sudden = sudden or (case.has("surge") and not math.isfinite(case.clip))
-    return 0.62 if through_time and sudden and not case.values else 0.0
+    leaps = case.has("surge") and not math.isfinite(case.clip)
+    if leaps and case.recurrent and case.has("nonfinite") and not case.values:
+        return 0.81  # also while the rate climbs
+    return 0.62 if through_time and (sudden or leaps) and not case.values else 0.0
 
 
 def _first_nonfinite(case: Case) -> Finding | None:
@@ -200,7 +209,11 @@ def _leapt(case: Case) -> bool:
 def _score_reward(case: Case) -> float:
     if case.has("reward_scale") or case.has("tiny_rewards"):
         return 0.86
-    return 0.85 if _trouble_with_values(case) and case.large_rewards else 0.0
+    if not (_trouble_with_values(case) and case.large_rewards):
+        return 0.0
+    rules = ("q_growth", *RISES)
+    grown = any(f.rule in rules for f in case.findings)
+    return 0.85 if grown else 0.55  # large rewards make large numbers before they make a NaN
 
 
 def _score_bootstrap(case: Case) -> float:
@@ -217,6 +230,8 @@ def _score_bootstrap(case: Case) -> float:
 def _score_replay(case: Case) -> float:
     if case.has("replay_health"):
         return 0.82
+    if case.values and case.unreached_from_start:
+        return 0.85  # inputs that are 0 in every batch that is drawn
     fired = any(case.has(r) for r in ("nonfinite", "grad_explosion", *OF_LOSS))
     return 0.78 if case.replay and fired else 0.0
 
@@ -241,7 +256,8 @@ def _score_rate(case: Case) -> float:
     early = case.onset <= EARLY_STEPS and first.step <= SOON_STEPS
     if thrown or (grown and early):
         return 0.77
-    return 0.6 if case.thrown else 0.0
+    leapt = case.has("weight_leap") and early
+    return 0.62 if leapt else 0.6 if case.thrown else 0.0
 
 
 def _killed_by_rate(case: Case) -> bool:
@@ -260,6 +276,9 @@ def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
         told = [f.onset_step for rule in OF_LOSS if (f := case.of(rule)) is not None]
         if first.step - min(told, default=first.step) > SUDDEN:
             return 0.4  # the loss had told before: the NaN is its end, not its beginning
+        climb = case.of("loss_explosion")
+        if climb is not None and climb.step < first.onset_step:
+            return 0.5  # and so it is of a climb, however short
         return 0.6 if first.kind in kinds else 0.5
 
     return score
@@ -348,9 +367,10 @@ DIVERGENCES: tuple[Syndrome, ...] = (
     Syndrome(
         "replay-corruption",
         _score_replay,
-        ("grad_explosion", "loss_divergence", "nonfinite"),
-        "Outputs stored in the buffer come back as targets. Once some are huge or not finite, "
-        "every later batch that draws them is hurt, also after the weights have recovered.",
+        ("grad_explosion", "loss_divergence", "nonfinite", "unreached"),
+        "What is stored in the buffer comes back as inputs and targets. Once some of it is huge, "
+        "empty or not finite, every later batch that draws it is hurt, also after the weights "
+        "have recovered.",
         _signs_replay,
         tries.replay,
     ),

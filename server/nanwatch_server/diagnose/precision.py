@@ -51,6 +51,8 @@ def _try_attention(case: Case) -> list[Suggestion]:
 
 
 def _try_buffers(case: Case) -> list[Suggestion]:
+    if case.has("idle_statistics"):
+        return [do.train_mode(case), do.stop(case), do.scale_lr(case), do.checkpoint(case)]
     return [do.freeze_batchnorm(case), do.larger_batch(case), do.scale_lr(case),
             do.checkpoint(case)]  # fmt: skip
 
@@ -66,6 +68,8 @@ def _score_stand_in(case: Case) -> float:
 
 
 def _score_buffers(case: Case) -> float:
+    if case.has("idle_statistics"):
+        return 0.86
     if (
         case.has("validation_loss")
         and case.evidence("buffer_abs_max_layer", labels.STATISTICS_MOVED) is not None
@@ -145,9 +149,9 @@ PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "batchnorm-drift",
         _score_buffers,
-        ("buffer_drift", "validation_loss"),
-        "Running statistics of normalisation layers have left the range of the data, so evaluation "
-        "sees other numbers than training does.",
+        ("idle_statistics", "buffer_drift", "validation_loss"),
+        "Running statistics of normalisation layers do not fit the data: what is computed with "
+        "them is not what was learnt, or is not normalised at all.",
         lambda case: ([], []),
         _try_buffers,
     ),

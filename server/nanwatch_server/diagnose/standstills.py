@@ -109,12 +109,8 @@ def _score_still(case: Case) -> float:
 
 
 def _behind_dead(case: Case) -> bool:
-    """Units that are 0 for every input leave the weights behind them without a gradient: seen, or
-    told by weights that had one at first. An operation without a gradient never had."""
-    found = case.of("unreached")
-    if found is None:
-        return False
-    return found.onset_step > do.FROM_START or case.has("dead_units")
+    """Units that are 0 for every input leave the weights behind them without a gradient."""
+    return case.has("unreached") and not case.unreached_from_start
 
 
 def _score_dead(case: Case) -> float:
@@ -154,7 +150,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "no-gradient",
-        lambda case: 0.84 if case.has("unreached") and not _behind_dead(case) else 0.0,
+        lambda case: 0.84 if case.unreached_from_start else 0.0,
         ("unreached",),
         "Between these weights and the loss stands an operation that has no gradient (rounding, "
         "a comparison, argmax, an index, .data, .detach()), or everything that comes into "

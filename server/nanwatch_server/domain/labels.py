@@ -12,6 +12,8 @@ WEIGHTS_GREW = "Norm of the weights since the start"
 """Of weights that are many times as large as they began."""
 STATISTICS_MOVED = "Running variance since the best evaluation"
 """Of evaluations while the running statistics of a normalisation layer drift."""
+STATISTICS_IDLE = "Running mean and variance"
+"""Of normalisation layers whose statistics are those they were made with."""
 STATISTICS_UNFIT = "Evaluation over training, with running statistics"
 """Of evaluations far worse than training and than an untrained model, of a model that evaluates
 with statistics of its own."""

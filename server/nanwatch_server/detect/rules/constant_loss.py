@@ -27,14 +27,21 @@ class ConstantLoss(Rule):
     name = "constant_loss"
     reads = ("loss",)
     STATE = ("alarm", "usual", "value", "streak", "begin", "first", "varied",
-             "zeros", "longest")  # fmt: skip
+             "zeros", "longest", "anew")  # fmt: skip
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
         self.alarm = Alarm()
-        self.restart()
+        self._begin()
 
     def restart(self) -> None:
+        """Another task or fit has losses of its own; one of exactly 0 from its first batch on is
+        none, and is seen by what the last one had."""
+        self.anew = True
+
+    def _begin(self) -> None:
+        self.anew = False
+        """With the next loss that is not 0 everything begins anew."""
         self.usual = Ring(1, USUAL)
         """Losses that differed from the one before."""
         self.value = math.nan
@@ -77,6 +84,9 @@ class ConstantLoss(Rule):
 
     def _vary(self, losses: F64) -> None:
         """Losses that are no repetition, into the window of usual ones."""
+        if self.anew and (known := np.flatnonzero(losses)).size:
+            self._begin()
+            losses = losses[known[0] :]
         self.varied += len(losses)
         self.zeros += int(np.count_nonzero(losses == 0))
         if math.isnan(self.first):

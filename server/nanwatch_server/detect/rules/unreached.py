@@ -52,6 +52,8 @@ class Unreached(LayerRule):
         row = int(np.argmax(np.where(stuck, newest, -1.0)))
         gained = self.progress.gained(self.step, 16)
         learns = math.isnan(gained) or gained > limits["gained"]
+        if self.context.learns_values():  # there a loss that falls is easy
+            learns &= self.context.pays(self.step) is not False
         return Verdict(1 if learns else 2, self.begun, self._say(row, float(newest[row]), records))
 
     def _say(self, row: int, share: float, records: int) -> Said:

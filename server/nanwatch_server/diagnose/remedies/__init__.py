@@ -41,6 +41,7 @@ from nanwatch_server.diagnose.remedies.network import (
     start_layers,
     steady_state,
     straight_through,
+    train_mode,
     z_loss,
 )
 from nanwatch_server.diagnose.remedies.numbers import (
@@ -64,7 +65,6 @@ from nanwatch_server.diagnose.remedies.optimisation import (
     weight_decay,
 )
 from nanwatch_server.diagnose.remedies.running import (
-    FROM_START,
     checkpoint,
     find_operation,
     find_the_block,
@@ -77,7 +77,6 @@ from nanwatch_server.diagnose.remedies.running import (
 )
 
 __all__ = [
-    "FROM_START",
     "better_start",
     "check_graph",
     "check_states",
@@ -131,6 +130,7 @@ __all__ = [
     "stop_choosing",
     "stop_early_on_kl",
     "straight_through",
+    "train_mode",
     "truncate",
     "unmask",
     "warm_up",

@@ -151,6 +151,16 @@ def z_loss(case: Case) -> Suggestion:
     )
 
 
+def train_mode(case: Case) -> Suggestion:
+    """Evaluation mode that nobody left."""
+    return Suggestion(
+        text="Call model.train() before each epoch and after every evaluation; a model that was "
+        "loaded or checked with model.eval() stays in evaluation mode until then.",
+        treats="cause",
+        copy="model.train()",
+    )
+
+
 def freeze_batchnorm(case: Case) -> Suggestion:
     """Statistics of the first task for all."""
     return Suggestion(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from nanwatch_server.diagnose.case import LR_NAMES, Case
+from nanwatch_server.diagnose.case import FROM_START, LR_NAMES, Case
 from nanwatch_server.diagnose.remedies.settings import fact_key, flag
 from nanwatch_server.domain.facts import fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
-FROM_START = 10
-"""Steps: trouble that began within them leaves nothing to go back to."""
 _RESUME = (
     'state = torch.load("last_good.pt")\n'
     'model.load_state_dict(state["model"])\n'
