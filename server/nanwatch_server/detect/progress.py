@@ -20,6 +20,9 @@ START_TICKS = 4
 LEARNED_SIGMA = 3.0
 """A difference of medians this many standard errors wide is real (two-sided 0.3 %)."""
 
+ASKED_MOST = 64
+"""Answers that are remembered."""
+
 LOST = 0.1
 """Share of what was gained that may be gone again while a training is still called well."""
 
@@ -37,9 +40,12 @@ class Progress(Stateful):
         self.first = math.nan
         """Median of the first 32 losses."""
         self.first_spread = math.nan
+        self._asked: dict[tuple[int, int], tuple[F64, float, float]] = {}
+        """(step, ticks) → medians, their median, spread: several rules ask for the same."""
 
     def read(self, losses: F64, steps: I64) -> None:
         """Losses of consecutive attempts; those that are not finite are left out."""
+        self._asked.clear()
         known = np.isfinite(losses)
         losses, steps = losses[known], steps[known]
         begun = self.ring.count % TICK
@@ -71,11 +77,23 @@ class Progress(Stateful):
         end = int(np.searchsorted(steps, step, side="right"))
         return int(steps[end - 1]) if end else -1
 
+    def _now(self, step: int, ticks: int) -> tuple[F64, float, float]:
+        """The last `ticks` medians up to `step`, their median and the spread around them."""
+        found = self._asked.get((step, ticks))
+        if found is None:
+            end = int(np.searchsorted(self.steps.window(1024)[0], step, side="right"))
+            begin = max(0, end - ticks)
+            medians = self.medians.window(1024)[0][begin:end]
+            spreads = self.spreads.window(1024)[0][begin:end]
+            level = middle(medians) if end else math.nan
+            spread = 1.4826 * middle(spreads) if end else math.nan
+            if len(self._asked) >= ASKED_MOST:  # of a loss that comes seldom
+                self._asked.clear()
+            found = self._asked[step, ticks] = medians, level, spread
+        return found
+
     def _spread(self, step: int, ticks: int) -> float:
-        steps = self.steps.window(1024)[0]
-        end = int(np.searchsorted(steps, step, side="right"))
-        part = self.spreads.window(1024)[0][max(0, end - ticks) : end]
-        return 1.4826 * middle(part) if part.size else math.nan
+        return self._now(step, ticks)[2]
 
     def known(self, step: int) -> bool:
         """True if there is a start to compare with and something after it."""
@@ -90,9 +108,8 @@ class Progress(Stateful):
         """
         if not self.known(step):
             return math.nan
-        now = self.upto(step, ticks)
-        level = middle(now)
-        noise = max(self.first_spread, self._spread(step, ticks)) / math.sqrt(TICK * len(now))
+        now, level, spread = self._now(step, ticks)
+        noise = max(self.first_spread, spread) / math.sqrt(TICK * len(now))
         moved = self.first - level
         if abs(moved) <= LEARNED_SIGMA * noise:
             return 0.0
@@ -103,37 +120,37 @@ class Progress(Stateful):
         start too low: it is known from few records, and `gained` takes it as it is."""
         if not self.known(step):
             return False
-        now = self.upto(step, ticks)
+        now, level, spread = self._now(step, ticks)
         several = 1 / (TICK * START_TICKS) + 1 / (TICK * len(now))
-        noise = max(self.first_spread, self._spread(step, ticks)) * math.sqrt(several)
-        return 0 <= middle(now) - self.first <= LEARNED_SIGMA * noise
+        noise = max(self.first_spread, spread) * math.sqrt(several)
+        return 0 <= level - self.first <= LEARNED_SIGMA * noise
 
     def blur(self, step: int, ticks: int = 8) -> float:
         """Smallest share of the first loss whose loss or gain could be told from the noise."""
         if not self.known(step):
             return math.nan
-        noise = max(self.first_spread, self._spread(step, ticks))
-        noise /= math.sqrt(TICK * len(self.upto(step, ticks)))
+        now, _, spread = self._now(step, ticks)
+        noise = max(self.first_spread, spread) / math.sqrt(TICK * len(now))
         return LEARNED_SIGMA * noise / max(abs(self.first), 1e-300)
 
     def falling(self, step: int, ticks: int = 25, by: float = 0.01) -> bool:
         """True if the last fifth of the last `ticks` medians lies clearly below the first fifth."""
-        window = self.upto(step, ticks)
+        window, _, spread = self._now(step, ticks)
         part = max(2, len(window) // 5)
         if len(window) < 2 * part:
             return True  # too early to deny it
         before, after = middle(window[:part]), middle(window[-part:])
-        noise = self._spread(step, ticks) / math.sqrt(TICK * part)
+        noise = spread / math.sqrt(TICK * part)
         return before - after > max(by * abs(before), LEARNED_SIGMA * noise)
 
     def rising(self, step: int, ticks: int = 25, by: float = 0.05) -> bool:
         """True if the last fifth of the last `ticks` medians lies clearly above the first fifth."""
-        window = self.upto(step, ticks)
+        window, _, spread = self._now(step, ticks)
         part = max(2, len(window) // 5)
         if len(window) < 2 * part:
             return False
         before, after = middle(window[:part]), middle(window[-part:])
-        noise = self._spread(step, ticks) / math.sqrt(TICK * part)
+        noise = spread / math.sqrt(TICK * part)
         return after - before > max(by * abs(before), LEARNED_SIGMA * noise)
 
     def at_best(self, step: int, ticks: int = 4) -> bool:

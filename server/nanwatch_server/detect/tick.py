@@ -263,14 +263,15 @@ class LayerRule(SpeakingRule):
         """Findings of these attempts."""
         values = self._aligned(*block.layers[self.kind])
         verdicts: dict[int, Verdict] = {}
-        at = 0
-        while at < len(block):
-            stop = min(len(block), at + self.every - self.ring.count % self.every)
-            self.ring.push(values[:, at:stop])
-            self.trail.push(block.steps[None, at:stop])
-            if self.ring.count % self.every == 0:
+        placed = 0
+        for start, stop, tick in cells(self.ring.count, len(block), self.every):
+            if stop > placed:
+                placed = start + self.ring.place(values[:, start:])
+                self.trail.place(block.steps[None, start:placed])
+            self.ring.advance(stop - start)
+            self.trail.advance(stop - start)
+            if tick:
                 verdicts[stop - 1] = self.judge()
-            at = stop
         levels = {at: verdict.severity for at, verdict in verdicts.items()}
         if self.alarm.rests(len(block), levels.values()):
             return []  # nearly always

@@ -53,10 +53,14 @@ class ClipSaturation(Rule):
         levels: dict[int, int] = {}
         said: dict[int, Said] = {}
         onsets: dict[int, int] = {}
+        placed = 0
         for start, stop, tick in cells(self.logs.count, len(known)):
-            self.logs.push(ratio[:, start:stop])
-            self.losses.push(loss[:, start:stop])
-            self.steps.push(steps[:, start:stop])
+            if stop > placed:
+                placed = start + self.logs.place(ratio[:, start:])
+                self.losses.place(loss[:, start:placed])
+                self.steps.place(steps[:, start:placed])
+            for ring in (self.logs, self.losses, self.steps):
+                ring.advance(stop - start)
             at = int(known[stop - 1])
             self.last_clip = float(clip[at])
             if tick and self.logs.count >= RECENT:

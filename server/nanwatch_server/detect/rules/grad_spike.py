@@ -62,7 +62,10 @@ class GradSpike(TickRule):
 
     def judge(self) -> Verdict:
         limits = self.limits
-        logs = log_or_nan(self.last(128 + RECENT))
+        norms = self.last(128 + RECENT)
+        if norms[-8:].max() < 0.999 * limits["times"] * norms.min():
+            return QUIET  # nearly always; logarithms would say the same
+        logs = log_or_nan(norms)
         logs = logs[np.isfinite(logs)]
         if len(logs) < 64:
             return QUIET

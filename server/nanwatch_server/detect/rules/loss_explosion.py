@@ -64,13 +64,16 @@ class LossExplosion(SpeakingRule):
         known = np.flatnonzero(np.isfinite(loss))
         levels: dict[int, int] = {}
         verdicts: dict[int, Verdict] = {}
+        placed = 0
         for start, stop, tick in cells(self.losses.count, len(known)):
             part = known[start:stop]
             # of the first records each decides how the next is judged
             pieces = part[:, None] if math.isnan(self.untrained) else part[None, :]
             for piece in pieces:
                 self._look(loss[piece], piece, block, levels, verdicts)
-            self.losses.push(loss[None, part])
+            if stop > placed:
+                placed = start + self.losses.place(loss[None, known[start:]])
+            self.losses.advance(stop - start)
             if tick:
                 window = self.losses.window(64)[0]
                 self.usual = middle(window)
