@@ -116,6 +116,40 @@ CASES = [
     ("logit-growth", [finding("logit_growth")], {}),
     ("attention-logit-growth", [finding("attention_growth"), finding("logit_growth")], {}),
     ("batchnorm-drift", [finding("buffer_drift")], {}),
+    ("batchnorm-drift", [growth(), finding("idle_statistics", onset_step=0)], {}),
+    # the clip hid it for long, then it leapt
+    (
+        "explosion-hidden-by-clipping",
+        [finding("clip_saturation", C, step=104), replace(LEAPT, onset_step=290)],
+        {},
+    ),
+    ("replay-corruption", [finding("unreached", onset_step=0)], {"gamma": "0.95"}),
+    ("learning-rate-too-high", [finding("surge", evidence=(ROSE,)), went("loss", step=510)], {}),
+    (
+        "exploding-gradient",
+        [finding("surge", evidence=(ROSE,)), went("loss", step=510)],
+        {"recurrent": "1"},
+    ),
+    (
+        "learning-rate-too-high",
+        [finding("weight_leap", step=3, onset_step=2), went("loss", "Infinity", step=11)],
+        {},
+    ),
+    ("loss-spike", [climb(499), went("loss", "Infinity", step=501)], {}),
+    # out of the blue, however large the rewards are
+    (
+        "nonfinite-loss",
+        [
+            replace(
+                went("loss"),
+                evidence=(
+                    *went("loss").evidence,
+                    Evidence(label="Largest |reward|", value="200", kind="reward"),
+                ),
+            )
+        ],
+        {"gamma": "0.99"},
+    ),
     ("weight-growth", [finding("weight_growth")], {}),
     ("weight-growth", [finding("weight_leap", evidence=(GREW,))], {}),
     ("learning-rate-too-high", [finding("weight_leap", evidence=(THROWN,))], {}),
@@ -220,7 +254,8 @@ def test_every_case_can_be_acted_on(
 ) -> None:
     found = diagnose(findings, facts)
     offered = commands(found)
-    if name in {syndrome.name for syndrome in STANDSTILLS}:
+    still = {syndrome.name for syndrome in STANDSTILLS}
+    if name in still or findings[0].rule == "unreached":
         assert "stop" in offered  # a lower rate is no help to what does not move
     else:
         assert offered["scale_lr"].args["factor"] == 0.1

@@ -1,0 +1,78 @@
+"""What stands as it was made, or is 0 from the first batch on: statistics, losses, inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+from families import RUN, Array, Trace, noise, watch
+
+from nanwatch_server.detect.engine import RunDetector
+from nanwatch_server.domain.models import Finding
+
+N = 600
+RNG = np.random.default_rng(0)
+LOSS = 2.0 * np.exp(-np.arange(N) / 200) * noise(RNG, N, 0.1)
+RUNNING = ("bn1.running_mean", "bn1.running_var", "bn2.running_mean", "bn2.running_var")
+
+
+def statistics(values: Array, names: tuple[str, ...] = RUNNING) -> list[Finding]:
+    trace = Trace({"loss": LOSS}, layers={"buffer_abs_max_layer": (names, values)})
+    return [one for one in watch(trace, 37) if one.rule == "idle_statistics"]
+
+
+def test_batchnorm_that_stays_in_evaluation_mode() -> None:
+    made = np.tile([0.0, 1.0, 0.0, 1.0], (N, 1)).T
+    found = statistics(made)
+    assert found[0].step == 15 and found[0].onset_step == 0 and "2 BatchNorm" in found[0].message
+    measured_now_and_then = np.where(np.arange(N) % 3 == 0, made, np.nan)
+    assert statistics(measured_now_and_then)
+    one_sees = made.copy()
+    one_sees[2:, 1:] = [[0.1], [1.2]]
+    assert not statistics(one_sees), "a layer may be out of use"
+    moves = made.copy()
+    moves[1, 10:] = 0.9
+    assert not statistics(moves)
+    assert not statistics(np.full((1, N), 1.0), ("ema.decay",)), "no statistics"
+    late = made.copy()
+    late[:, 300:] = 0.5
+    assert [one.cleared for one in statistics(late)][-1], "model.train() was called"
+
+
+def tasks(second: Array) -> list[Finding]:
+    """Findings of a run whose second task begins at 300 with these losses."""
+    loss = np.concatenate([LOSS[:300], second])
+    detector = RunDetector(RUN, {})
+    found: list[Finding] = []
+    for block in Trace({"loss": loss}).blocks(range(20, N, 20)):
+        if int(block.steps[0]) == 300:
+            found += detector.mark("task", 300, {})
+        found += detector.update(block)
+        detector = RunDetector.restore(RUN, {}, detector.state())
+    return [one for one in found if one.rule == "constant_loss"]
+
+
+def test_a_task_whose_loss_is_zero_from_its_first_batch_on() -> None:
+    (found, *_) = tasks(np.zeros(300))
+    assert found.onset_step == 300 and found.step == 320
+    learnt = LOSS[:300] * 0.01
+    learnt[100:] = 0
+    assert tasks(learnt), "another loss: it jumps to 0 within its own range"
+    solved = np.maximum(0, 0.5 * np.exp(-np.arange(300) / 20) * noise(RNG, 300, 0.3) - 0.01)
+    assert (solved[-150:] == 0).all() and not tasks(solved)
+
+
+def test_inputs_of_zeros_are_told_by_rewards_where_values_are_learnt() -> None:
+    loss = 0.2 * np.exp(-np.arange(N) / 60) * noise(RNG, N, 0.1) + 0.02
+    shares = ("q.0",), np.full((1, N), 0.8)
+
+    def severities(reward: Array) -> list[int]:
+        trace = Trace(
+            {"loss": loss, "reward": reward},
+            {"gamma": "0.95"},
+            {"unreached_fraction_layer": shares},
+        )
+        return [int(one.severity) for one in watch(trace) if one.rule == "unreached"]
+
+    stands = -0.6 * noise(RNG, N, 0.1)
+    rises = np.linspace(-0.6, 3.0, N) + 0.05 * RNG.normal(size=N)
+    assert max(severities(stands)) == 2
+    assert max(severities(rises)) == 1
