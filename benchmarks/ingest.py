@@ -37,8 +37,8 @@ from nanwatch.contract import frames as f
 SERIES, STEPS = 100, 64
 TARGET_POINTS_S, TARGET_RULES_POINTS_S, TARGET_ACK_MS = 5_000_000, 2_000_000, 150.0
 POLL_S, PATIENCE_S = 0.05, 120.0
-"""A query takes a few milliseconds of the server that is measured: a hundred a second took an eighth
-of it. What is measured takes seconds, so this is a share of 1 % at most."""
+"""A query takes a few milliseconds of the server that is measured: a hundred a second took an
+eighth of it. What is measured takes seconds, of which this is 1 % at most."""
 
 
 def declared(watched: bool) -> list[f.SeriesDecl]:
