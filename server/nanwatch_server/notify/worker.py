@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,7 +30,12 @@ RUN_GAP_S = 60.0
 """Between two messages of one run to one channel."""
 
 TOGETHER_RUNS = 3
-"""More runs than that with news for a channel share one message."""
+"""More runs than that with news for a channel share one message, ..."""
+TOGETHER_S, SHARED_GAP_S = 60.0, 20.0
+"""... whether the news come at once or within so many seconds: from then on there is one message in
+`SHARED_GAP_S`, of all runs that have news by then."""
+
+SHARED = f"many runs have news: one message in {SHARED_GAP_S:g} s for all of them"
 
 FIRST_RETRY_S, MOST_RETRY_S = 5.0, 900.0
 LOOK_S, BUSY_LOOK_S = 30.0, 0.5
@@ -58,6 +64,8 @@ class Notifier:
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         """Channels that are being told something."""
+        self._sent_at: dict[str, deque[float]] = {}
+        """Channel → when its last messages were sent. Only whoever made it busy looks."""
         self._trim_at = 0.0
         self._thread = threading.Thread(target=self._run, name="nanwatch-notify", daemon=True)
 
@@ -136,7 +144,12 @@ class Notifier:
         for one in mine:
             runs.setdefault(one.run_id, []).append(one)
         ready = [rows for run_id, rows in runs.items() if self._may_tell(channel, run_id, rows)]
-        if len(ready) > TOGETHER_RUNS:
+        shared_at = self._shared_at(channel.id)
+        if ready and shared_at > self._clock():
+            rest = [one for rows in ready for one in rows]
+            self._put([replace(one, due_at=shared_at, detail=SHARED) for one in rest])
+            return
+        if len(ready) > TOGETHER_RUNS or (ready and shared_at):
             ready = [[one for rows in ready for one in rows]]
         for i, rows in enumerate(ready):
             if self._stop.is_set():
@@ -148,6 +161,13 @@ class Notifier:
                     [replace(one, due_at=failed.due_at, detail=failed.detail) for one in rest]
                 )
                 return
+
+    def _shared_at(self, channel_id: str) -> float:
+        """When the channel may be told of all runs in one message; 0 while each has its own."""
+        times = self._sent_at.get(channel_id, ())
+        since = self._clock() - TOGETHER_S
+        lately = [at for at in times if at > since]
+        return lately[-1] + SHARED_GAP_S if len(lately) >= TOGETHER_RUNS else 0.0
 
     def _may_tell(self, channel: Channel, run_id: str, rows: list[Delivery]) -> bool:
         """False, and put off, if the channel was told of this run a moment ago."""
@@ -171,6 +191,8 @@ class Notifier:
         now = self._clock()
         about = {"channel": channel.name, "service": channel.service, "key": lead.key}
         if outcome.ok:
+            times = self._sent_at.setdefault(channel.id, deque(maxlen=TOGETHER_RUNS))
+            times.append(now)
             _log.info("notified", **about, rows=len(wanted), seconds=round(outcome.took_s, 2))
             sent = replace(lead, state="sent", tries=lead.tries + 1, done_at=now, detail="")
             along = f"in the message of {lead.key}"

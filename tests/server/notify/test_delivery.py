@@ -15,7 +15,7 @@ from nanwatch_server.domain.notify import QuietHours
 from nanwatch_server.live.hub import Hub
 from nanwatch_server.notify import outbox, worker
 from nanwatch_server.notify.desk import Notifications
-from nanwatch_server.notify.worker import RUN_GAP_S
+from nanwatch_server.notify.worker import RUN_GAP_S, SHARED, SHARED_GAP_S, TOGETHER_S
 from nanwatch_server.pipeline import Pipeline
 from nanwatch_server.store.history import History
 from nanwatch_server.store.tail import Tail
@@ -159,6 +159,26 @@ def test_many_runs_at_once_share_a_message(lab, hook):
     assert len(hook.got) <= 2
     assert "40 runs need attention" in hook.got[0].json["text"]
     assert set(lab.states()) == {"sent", "merged"}
+
+
+def test_runs_that_fail_one_after_the_other_share_messages_from_the_fourth_on(lab, hook):
+    lab.channel(hook.url)
+    for n in range(12):  # one a second
+        stored_run(lab.store, f"{n:032x}", f"run-{n}")
+        lab.happens(incident(CRITICAL, id=f"i{n}", run=f"{n:032x}"))
+        lab.settled()
+        lab.passes(1.0)
+    assert len(hook.got) == 3, "each with a message of its own"
+    assert lab.log("state", "detail")[-1] == ("waiting", SHARED)
+    lab.passes(SHARED_GAP_S)
+    eventually(lambda: len(hook.got) == 4, PATIENCE_S)
+    lab.settled()
+    assert "9 runs need attention" in hook.got[3].json["text"]
+    assert set(lab.states()) == {"sent", "merged"}
+    lab.passes(TOGETHER_S + 1)
+    stored_run(lab.store, "f" * 32, "later")
+    lab.happens(incident(CRITICAL, id="later", run="f" * 32))
+    eventually(lambda: len(hook.got) == 5, PATIENCE_S)
 
 
 def test_nan_at_a_thousand_steps_a_second_for_ten_minutes_is_one_notification(lab, hook):
