@@ -37,6 +37,8 @@ REHEARSALS = ("rehearsed", "rehearsal", "rehearsal_size", "exemplars")
 HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
 """What such a setting says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
+SUDDEN = 4
+"""Records between onset and finding of what came without growth."""
 FROM_START = 10
 """Steps: trouble that began within them leaves nothing to go back to."""
 REWARD_LARGE = 100.0
@@ -77,6 +79,17 @@ class Case:
     def has(self, rule: str, at_least: Severity = Severity.WARNING) -> bool:
         """True if the rule fired at least that severely."""
         return self.of(rule, at_least) is not None
+
+    @property
+    def first_nonfinite(self) -> Finding | None:
+        """Where NaN and infinities began. Within one attempt the loss comes before its gradient,
+        that before the weights, whichever was heard of first. What a scaler skipped long before is
+        no beginning."""
+        bad = [f for f in self.findings if f.rule == "nonfinite" and not f.cleared]
+        told = min((f.onset_step for f in bad if f.severity >= Severity.WARNING), default=0)
+        bad = [f for f in bad if f.onset_step >= told - SUDDEN]
+        place = {"grad_norm": 1, "param_norm": 2}
+        return min(bad, key=lambda f: (f.onset_step, place.get(f.kind, 0), f.step), default=None)
 
     @property
     def onset(self) -> int:

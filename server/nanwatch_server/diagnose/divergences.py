@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 
 from nanwatch_server.diagnose import divergence_tries as tries
-from nanwatch_server.diagnose.case import Case, parse
+from nanwatch_server.diagnose.case import SUDDEN, Case, parse
 from nanwatch_server.diagnose.syndrome import CRITICAL, Syndrome
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number
-from nanwatch_server.domain.models import Finding, Severity
 
 OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "task_shock",
            "joint_rise", "surge")  # fmt: skip
@@ -22,8 +21,6 @@ EARLY_STEPS, SOON_STEPS = 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
 ALL_SKIPPED = 100
 """Skips in a row after which whatever began it is over: nothing is learnt any more."""
-SUDDEN = 4
-"""Records between onset and finding of what came without growth."""
 
 # --- signs: evidence for and against beyond the findings -----------------------------------------
 
@@ -162,22 +159,12 @@ def _score_gradient(case: Case) -> float:
     return 0.62 if through_time and (sudden or leaps) and not case.values else 0.0
 
 
-def _first_nonfinite(case: Case) -> Finding | None:
-    """Where it began. Within one attempt the loss comes before its gradient, that before the
-    weights, whichever was heard of first. What a scaler skipped long before is no beginning."""
-    bad = [f for f in case.findings if f.rule == "nonfinite" and not f.cleared]
-    told = min((f.onset_step for f in bad if f.severity >= Severity.WARNING), default=0)
-    bad = [f for f in bad if f.onset_step >= told - SUDDEN]
-    place = {"grad_norm": 1, "param_norm": 2}
-    return min(bad, key=lambda f: (f.onset_step, place.get(f.kind, 0)), default=None)
-
-
 def _bad_forward_pass(case: Case) -> bool:
     """A NaN loss before any gradient of a net whose state is bounded, with nothing risen before:
     what the batch holds made it (labels that are all ignored, a bad row). Bounded states cannot
     overflow on the way forward, those of rollouts and scans can; an overflow would be infinite
     first; and one step of a huge gradient is seen before the loss it spoils."""
-    first = _first_nonfinite(case)
+    first = case.first_nonfinite
     bounded = case.recurrent and not case.scans
     if first is None or first.kind != "loss" or not bounded or first.onset_step <= EARLY_STEPS:
         return False
@@ -188,7 +175,7 @@ def _bad_forward_pass(case: Case) -> bool:
 
 def _climbed(case: Case) -> bool:
     """The loss climbed for some steps and the gradient overflowed, with nothing to bound it."""
-    overflow = next((f for f in case.findings if f.rule == "nonfinite"), None)
+    overflow = case.first_nonfinite
     climb = case.of("loss_explosion")
     return (
         overflow is not None
@@ -270,7 +257,7 @@ def _killed_by_rate(case: Case) -> bool:
 def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
     def score(case: Case) -> float:
         found = case.of("nonfinite")
-        first = _first_nonfinite(case)
+        first = case.first_nonfinite
         if found is None or first is None:
             return 0.0
         told = [f.onset_step for rule in OF_LOSS if (f := case.of(rule)) is not None]

@@ -42,7 +42,8 @@ def diagnose(findings: Sequence[Finding], facts: Mapping[str, str]) -> Diagnosis
 def _lead(case: Case, syndrome: Syndrome) -> Finding:
     for rule in syndrome.leads:
         if (found := case.of(rule)) is not None:
-            return found
+            # of NaN the first matters, of all else the newest
+            return case.first_nonfinite or found if rule == "nonfinite" else found
     live = [f for f in case.findings if not f.cleared] or list(case.findings)
     return max(live, key=lambda found: (found.severity, found.step))
 
