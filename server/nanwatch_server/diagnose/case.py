@@ -42,6 +42,7 @@ SUDDEN = 4
 FROM_START = 10
 """Steps: trouble that began within them leaves nothing to go back to."""
 REWARD_LARGE = 100.0
+_NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?")
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
 _FORMAT = re.compile(r"dtype|precision|(^|[._])wire")
@@ -281,6 +282,17 @@ class Case:
         picture of the curvature says, right or wrong."""
         searched = fact(self.facts, "line_search_fn", "line_search") is not None
         return self.optimizer.replace("-", "").startswith("lbfgs") and not searched
+
+    @property
+    def swapped_betas(self) -> str:
+        """`(0.999, 0.9)` where Adam's momentum outlives its second moment; else empty. It should be
+        beta1 < sqrt(beta2): Kingma and Ba (2015), condition of theorem 4.1."""
+        betas = _NUMBER.findall(fact(self.facts, "betas", "adam_betas") or "")
+        if len(betas) != 2 or not (self.optimizer or "adam").startswith(("adam", "nadam", "radam")):
+            return ""  # Adan has three
+        first, second = map(float, betas)
+        swapped = 0 < second < 1 and first >= second**0.5
+        return f"({betas[0]}, {betas[1]})" if swapped else ""
 
     @property
     def rate_most(self) -> float:

@@ -5,7 +5,6 @@ Pure; called by the pipeline when a run's facts are known or change.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 NAME = "config_lint"
 LR_LEAST = 1e-7
-_NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?")
 
 
 class Remark(NamedTuple):
@@ -121,16 +119,11 @@ def _undiscounted(case: Case) -> Remark | None:
 
 
 def _swapped_betas(case: Case) -> Remark | None:
-    """beta1 < sqrt(beta2): Kingma and Ba (2015), condition of theorem 4.1."""
-    betas = _NUMBER.findall(fact(case.facts, "betas", "adam_betas") or "")
-    if len(betas) != 2 or not (case.optimizer or "adam").startswith(("adam", "nadam", "radam")):
-        return None  # Adan has three
-    first, second = map(float, betas)
-    if not (0 < second < 1 and first >= second**0.5):
+    if not case.swapped_betas:
         return None
     return Remark(
         "betas",
-        f"Adam's betas are ({betas[0]}, {betas[1]}): are they swapped?",
+        f"Adam's betas are {case.swapped_betas}: are they swapped?",
         "The momentum remembers longer than the second moment, so steps grow after every rare "
         "gradient. Usual are (0.9, 0.999); beta1 must be below the root of beta2.",
     )

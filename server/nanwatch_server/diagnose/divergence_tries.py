@@ -99,7 +99,8 @@ def nonfinite(case: Case) -> list[Suggestion]:
 
 
 def loss(case: Case) -> list[Suggestion]:
+    first = [do.swap_betas(case)] if case.swapped_betas else []
     tries = [do.decay_per_task(case), do.freeze_batchnorm(case)] if case.has("task_shock") else []
-    return [do.skip_batches(case), *tries, do.warm_up(case), do.lower_beta2(case),
+    return [*first, do.skip_batches(case), *tries, do.warm_up(case), do.lower_beta2(case),
             do.scale_lr(case, 0.5), do.scale_lr(case), do.roll_back(case),
             do.checkpoint(case)]  # fmt: skip

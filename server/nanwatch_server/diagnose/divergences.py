@@ -288,6 +288,8 @@ def _out_of_the_blue(case: Case) -> bool:
 def _score_loss(spike: bool) -> Callable[[Case], float]:
     def score(case: Case) -> float:
         found = [f for rule in OF_LOSS if (f := case.of(rule)) is not None]
+        if found and spike and case.swapped_betas:
+            return 0.86  # steps grow after every rare gradient
         if case.has("grad_spike") and spike:
             return 0.5
         if spike and _out_of_the_blue(case):

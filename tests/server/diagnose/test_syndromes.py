@@ -195,6 +195,7 @@ CASES = [
     ("exploding-gradient", [LEAPT], {}),  # no step of an optimizer is that long
     ("exploding-gradient", [climb(300), finding("nonfinite", C, step=501)], {}),
     ("nonfinite-gradient", [climb(500), finding("nonfinite", C, kind="grad_norm", step=501)], {}),
+    ("loss-spike", [growth(), finding("joint_rise")], {"betas": "(0.999, 0.9)"}),
     ("learning-rate-too-high", [finding("surge", onset_step=490, evidence=(ROSE,))], {}),
     ("all-updates-skipped", [growth(), finding("skip_streak", W, evidence=(SKIPS,))], {}),
     ("gan-divergence", [growth()], {"reversal": "6.0"}),

@@ -136,6 +136,16 @@ def restore_lr(case: Case) -> Suggestion:
     )
 
 
+def swap_betas(case: Case) -> Suggestion:
+    """A momentum that outlives the second moment."""
+    return Suggestion(
+        text=f"Swap Adam's betas, which are {case.swapped_betas}: the momentum remembers longer "
+        "than the second moment, so steps grow after every rare gradient.",
+        treats="cause",
+        copy="betas=(0.9, 0.999)",
+    )
+
+
 def lower_beta2(case: Case) -> Suggestion:
     """A second moment that keeps up."""
     now = fact_number(case.facts, "beta2", "adam_beta2")
