@@ -18,6 +18,8 @@ interface Props {
   full?: boolean;
 }
 
+const SHOWN_AT_FIRST = 4;
+
 /** What is wrong, since when, why we think so, and what to try. */
 export function Banner({ incident, detail, onChange, ask, full }: Props) {
   const open = useSignal(Boolean(full));
@@ -80,18 +82,7 @@ export function Banner({ incident, detail, onChange, ask, full }: Props) {
         {incident.suggestions.length ? (
           <div class="banner-try">
             <Sub class="subhead">Try</Sub>
-            <ol class="suggestions">
-              {incident.suggestions.map((one, i) => (
-                <SuggestionRow
-                  key={one.text}
-                  one={one}
-                  first={i === 0}
-                  incident={incident}
-                  detail={detail}
-                  ask={ask}
-                />
-              ))}
-            </ol>
+            <Suggestions incident={incident} detail={detail} ask={ask} full={full} />
           </div>
         ) : null}
       </div>
@@ -111,6 +102,47 @@ function Origin({ incident }: { incident: Incident }) {
   );
 }
 
+/** The best first. On the run page the rest is folded, except what a button does at once. */
+function Suggestions({ incident, detail, ask, full }: Omit<Props, "onChange">) {
+  const all = useSignal(Boolean(full));
+  const listed = incident.suggestions.filter(
+    (one, i) => all.value || i < SHOWN_AT_FIRST || isOffered(one, detail),
+  );
+  const hidden = incident.suggestions.length - listed.length;
+  return (
+    <>
+      <ol class="suggestions">
+        {(hidden > 1 ? listed : incident.suggestions).map((one, i) => (
+          <SuggestionRow
+            key={one.text}
+            one={one}
+            first={i === 0}
+            incident={incident}
+            detail={detail}
+            ask={ask}
+          />
+        ))}
+      </ol>
+      {hidden > 1 ? (
+        <button
+          type="button"
+          class="quiet"
+          data-testid="more-suggestions"
+          onClick={() => {
+            all.value = true;
+          }}
+        >
+          {hidden} more to try
+        </button>
+      ) : null}
+    </>
+  );
+}
+
+function isOffered(one: Suggestion, detail: RunDetail | null): boolean {
+  return one.command !== "" && Boolean(detail?.controls.includes(one.command));
+}
+
 function SuggestionRow({
   one,
   first,
@@ -124,7 +156,7 @@ function SuggestionRow({
   detail: RunDetail | null;
   ask?: Props["ask"];
 }) {
-  const offered = one.command !== "" && detail?.controls.includes(one.command);
+  const offered = isOffered(one, detail);
   const reachable = detail?.status === "live" || detail?.status === "stalled";
   return (
     <li data-testid="suggestion" data-treats={one.treats} data-command={one.command}>
