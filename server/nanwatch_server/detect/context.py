@@ -36,6 +36,10 @@ REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", 
                   "n_envs", "num_envs", "ent_coef", "clip_range", "learning_starts")  # fmt: skip
 CLASSES = ("classes", "num_classes", "n_classes")
 """Facts that tell of a classifier."""
+VOCABULARIES = ("vocab", "vocab_size", "n_vocab", "vocabulary", "words", "tokens", "n_tokens",
+                "num_tokens")  # fmt: skip
+NEAR_GUESSING = 0.15
+"""An untrained model's loss lies so near that of guessing."""
 _SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
 UNKNOWN = Progress()
 """Of scopes without a loss; never written to."""
@@ -171,6 +175,12 @@ class Context:
             chance = math.log(classes) if classes is not None and classes >= 2 else math.nan
             self._known["guessing"] = chance
         return self._known["guessing"]
+
+    def guessed_otherwise(self, first: float) -> bool:
+        """True if a loss that began at `first` began with guessing among the words that the
+        configuration names beside the classes, as in pretraining."""
+        words = fact_number(self.facts, *VOCABULARIES)
+        return words is not None and words > 1 and abs(first / math.log(words) - 1) <= NEAR_GUESSING
 
     def gamma(self) -> float | None:
         """Discount factor, if the configuration names one that makes sense."""

@@ -41,6 +41,8 @@ class AboveChance(TickRule):
         # `not >` also where the number of classes is unknown
         if not self.lowest > limits["times"] * chance:
             return QUIET
+        if self.context.guessed_otherwise(self.progress.first):
+            return QUIET
         planned = self.context.planned()
         part = limits["share"] * planned if math.isfinite(planned) else 0.0
         early = self.count < limits["records"] or self.step < part

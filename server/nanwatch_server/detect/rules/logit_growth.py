@@ -14,6 +14,9 @@ from nanwatch_server.detect.tick import Verdict
 from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence
 
+TOLD_BY = 16
+"""Steps by which there is a first median of the loss."""
+
 
 class LogitGrowth(GrowthRule):
     """Largest output logit."""
@@ -39,6 +42,18 @@ class LogitGrowth(GrowthRule):
         if math.isnan(self.first):
             self.first = level
         return verdict if verdict.severity >= 2 else self._unbounded(level, steps) or verdict
+
+    def _harmless(self, level: float, step: int) -> bool:
+        """A likelihood of classes is wrong by about as much as its logits are large. A loss far
+        below them is of another kind: counts, prices, anything on a scale of its own."""
+        newest = self.progress.upto(step, 1)
+        classes = math.isfinite(self.context.guessing())
+        if classes or level >= math.log(self.limits["absolute"]):
+            return False
+        if not newest.size:
+            return step < TOLD_BY
+        size = math.exp(min(700.0, level))
+        return bool(abs(newest[-1]) < self.limits["loss_share"] * size)
 
     def _unbounded(self, level: float, steps: I64) -> Verdict | None:
         """Logits that carry the loss below zero, which no likelihood of classes can be: the
