@@ -235,6 +235,11 @@ class Context:
             return 0
         return int(values.min() > 0) - int(values.max() < 0)
 
+    def never_paid(self, step: int) -> bool:
+        """True if rewards were logged and have not risen, as far as they are kept."""
+        gained, _ = self._gains(step)
+        return gained == 0.0
+
     def fell(self, step: int) -> bool:
         """True if the rewards had risen and half of that is gone again."""
         gained, kept = self._gains(step)

@@ -133,6 +133,8 @@ class GrowthRule(SpeakingRule):
 
     def _align(self, names: tuple[str, ...]) -> None:
         fresh = [name for name in names if name not in self.names]
+        if not fresh:
+            return
         if self.names:
             self.bank.select([*range(len(self.names)), *[-1] * len(fresh)])
         else:

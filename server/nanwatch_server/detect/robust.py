@@ -72,7 +72,7 @@ class Ring(Stateful):
 
     def place(self, values: NDArray[Any]) -> int:
         """Write columns behind the newest, as many as there is room for, and say how many.
-        They do not count before `advance`."""
+        They do not count before `advance`. There is room for `capacity` of them, or `ahead`."""
         data, n = self._data, values.shape[1]
         if self._end + n > data.shape[1]:
             self._to_front()

@@ -230,6 +230,7 @@ class LayerRule(SpeakingRule):
     """Attributes of the rule itself that must survive a restart."""
 
     def __init_subclass__(cls) -> None:
+        assert cls.every <= cls.keep, "records are placed in the ring before they are judged"
         cls.reads = (cls.kind,)
         cls.STATE = ("alarm", "names", "ring", "trail", *cls.OWN)
 

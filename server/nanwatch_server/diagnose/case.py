@@ -77,6 +77,13 @@ class Case:
         ]
         return max(found, key=lambda f: (f.severity, f.step)) if found else None
 
+    def first(self, rule: str, at_least: Severity = Severity.WARNING) -> Finding | None:
+        """The first finding of a rule that is so severe, whatever reminders followed."""
+        found = (
+            f for f in self.findings if f.rule == rule and f.severity >= at_least and not f.cleared
+        )
+        return min(found, key=lambda f: f.step, default=None)
+
     def has(self, rule: str, at_least: Severity = Severity.WARNING) -> bool:
         """True if the rule fired at least that severely."""
         return self.of(rule, at_least) is not None
@@ -218,6 +225,12 @@ class Case:
         stored = stored or (memory is not None and mixed is not None)
         # off-policy reinforcement learning has a buffer too, but stores what happened
         return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
+
+    @property
+    def remembers(self) -> bool:
+        """A replay buffer, whatever it holds."""
+        names = ("buffer_size", "buffer", "replay_size", "memory_size", "memory", "learning_starts")
+        return fact(self.facts, *names) is not None
 
     @property
     def unreached_from_start(self) -> bool:

@@ -129,10 +129,9 @@ def _score_skipped(case: Case) -> float:
 
 
 def _score_hidden(case: Case) -> float:
-    clipped = case.of("clip_saturation", CRITICAL)
-    if clipped is None and not case.has("clip_saturation"):
+    if not case.has("clip_saturation"):
         return 0.0
-    jump = case.of("grad_explosion")
+    clipped, jump = case.first("clip_saturation", CRITICAL), case.first("grad_explosion")
     if clipped is not None and jump is not None and clipped.step < jump.onset_step:
         return 0.85  # it was hidden long before it leapt
     grown = case.has("grad_explosion") or case.has("clip_saturation", CRITICAL)
@@ -217,7 +216,7 @@ def _score_bootstrap(case: Case) -> float:
 def _score_replay(case: Case) -> float:
     if case.has("replay_health"):
         return 0.82
-    if case.values and case.unreached_from_start:
+    if case.values and case.remembers and case.unreached_from_start:
         return 0.85  # inputs that are 0 in every batch that is drawn
     fired = any(case.has(r) for r in ("nonfinite", "grad_explosion", *OF_LOSS))
     return 0.78 if case.replay and fired else 0.0
@@ -263,7 +262,7 @@ def _score_nonfinite(kinds: tuple[str, ...]) -> Callable[[Case], float]:
         told = [f.onset_step for rule in OF_LOSS if (f := case.of(rule)) is not None]
         if first.step - min(told, default=first.step) > SUDDEN:
             return 0.4  # the loss had told before: the NaN is its end, not its beginning
-        climb = case.of("loss_explosion")
+        climb = case.first("loss_explosion")
         if climb is not None and climb.step < first.onset_step:
             return 0.5  # and so it is of a climb, however short
         return 0.6 if first.kind in kinds else 0.5

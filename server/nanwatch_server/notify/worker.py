@@ -30,10 +30,14 @@ RUN_GAP_S = 60.0
 """Between two messages of one run to one channel."""
 
 TOGETHER_RUNS = 3
-"""More runs than that with news for a channel share one message, ..."""
-TOGETHER_S, SHARED_GAP_S = 60.0, 20.0
-"""... whether the news come at once or within so many seconds: from then on there is one message in
-`SHARED_GAP_S`, of all runs that have news by then."""
+"""More runs than that with news for a channel share one message."""
+
+TOGETHER_S = 70.0
+"""Seconds in which a channel is told of so many runs one by one. After that it is told of all that
+have news at once, ..."""
+
+SHARED_GAP_S = 20.0
+"""... every so many seconds; longer than a third of `TOGETHER_S` would end that by itself."""
 
 SHARED = f"many runs have news: one message in {SHARED_GAP_S:g} s for all of them"
 
@@ -144,13 +148,9 @@ class Notifier:
         for one in mine:
             runs.setdefault(one.run_id, []).append(one)
         ready = [rows for run_id, rows in runs.items() if self._may_tell(channel, run_id, rows)]
-        shared_at = self._shared_at(channel.id)
-        if ready and shared_at > self._clock():
-            rest = [one for rows in ready for one in rows]
-            self._put([replace(one, due_at=shared_at, detail=SHARED) for one in rest])
-            return
-        if len(ready) > TOGETHER_RUNS or (ready and shared_at):
-            ready = [[one for rows in ready for one in rows]]
+        # what was tried may have arrived: it is said again under the key that it had
+        again = [rows for rows in ready if any(one.tries for one in rows)]
+        ready = again + self._shared(channel, [rows for rows in ready if rows not in again])
         for i, rows in enumerate(ready):
             if self._stop.is_set():
                 return
@@ -162,11 +162,23 @@ class Notifier:
                 )
                 return
 
+    def _shared(self, channel: Channel, ready: list[list[Delivery]]) -> list[list[Delivery]]:
+        """The same rows, in one message if many runs have news at once or had lately; none, and put
+        off, if there was such a message a moment ago."""
+        shared_at = self._shared_at(channel.id)
+        if len(ready) <= TOGETHER_RUNS and not shared_at:
+            return ready
+        together = [one for rows in ready for one in rows]
+        if shared_at > self._clock():
+            self._put([replace(one, due_at=shared_at, detail=SHARED) for one in together])
+            return []
+        return [together] if together else []
+
     def _shared_at(self, channel_id: str) -> float:
         """When the channel may be told of all runs in one message; 0 while each has its own."""
         times = self._sent_at.get(channel_id, ())
-        since = self._clock() - TOGETHER_S
-        lately = [at for at in times if at > since]
+        now = self._clock()
+        lately = [at for at in times if now - TOGETHER_S < at <= now]
         return lately[-1] + SHARED_GAP_S if len(lately) >= TOGETHER_RUNS else 0.0
 
     def _may_tell(self, channel: Channel, run_id: str, rows: list[Delivery]) -> bool:

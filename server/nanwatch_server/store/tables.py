@@ -180,7 +180,8 @@ chunks = Table(
     Index("chunks_place", "series_n", "seq", "run_id", unique=True),
     Index("chunks_axis", "axis_n"),
     # All of a reference: the chunks themselves, each on a page of its own, need not be read.
-    Index("chunks_glance", "series_n", "run_id", "seq", *_GLANCE),
+    # PostgreSQL keeps blobs apart from their rows, of which a page holds many.
+    Index("chunks_glance", "series_n", "run_id", "seq", *_GLANCE).ddl_if(dialect="sqlite"),
     **_NEVER_AGAIN,
 )
 """Up to 4,096 points of one series. Never changed: a chunk that was not full is replaced.

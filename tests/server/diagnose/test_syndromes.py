@@ -123,7 +123,21 @@ CASES = [
         [finding("clip_saturation", C, step=104), replace(LEAPT, onset_step=290)],
         {},
     ),
-    ("replay-corruption", [finding("unreached", onset_step=0)], {"gamma": "0.95"}),
+    (
+        "explosion-hidden-by-clipping",  # whatever reminders follow
+        [
+            finding("clip_saturation", C, step=104),
+            replace(LEAPT, onset_step=290),
+            finding("clip_saturation", C, step=1104),
+        ],
+        {},
+    ),
+    (
+        "replay-corruption",
+        [finding("unreached", onset_step=0)],
+        {"gamma": "0.95", "buffer_size": "10000"},
+    ),
+    ("no-gradient", [finding("unreached", onset_step=0)], {"gamma": "0.95", "algo": "PPO"}),
     ("learning-rate-too-high", [finding("surge", evidence=(ROSE,)), went("loss", step=510)], {}),
     (
         "exploding-gradient",

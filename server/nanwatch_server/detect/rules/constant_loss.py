@@ -17,6 +17,8 @@ from nanwatch_server.domain.facts import number
 from nanwatch_server.domain.models import Evidence, Finding
 
 USUAL = 64
+NEWEST = 8
+"""Losses that tell how it came to 0."""
 FIRST = 16
 """Losses that set the level of the untrained model."""
 
@@ -35,13 +37,16 @@ class ConstantLoss(Rule):
         self._begin()
 
     def restart(self) -> None:
-        """Another task or fit has losses of its own; one of exactly 0 from its first batch on is
-        none, and is seen by what the last one had."""
-        self.anew = True
+        """Another fit has losses of its own. So has another task, but a loss that is exactly 0 from
+        its first batch on is none, and is seen by what the last task had."""
+        if self.context.mark == "task":
+            self.anew = True
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         self.anew = False
-        """With the next loss that is not 0 everything begins anew."""
+        """With the next loss other than 0 everything begins anew."""
         self.usual = Ring(1, USUAL)
         """Losses that differed from the one before."""
         self.value = math.nan
@@ -65,27 +70,28 @@ class ConstantLoss(Rule):
             self.value, self.begin = float(loss[-1]), int(block.steps[-1])
             return []
         severities = unknown(loss)
-        streaks = np.zeros((2, len(block)), np.int64)
+        words: dict[int, tuple[int, Said]] = {}
         for at in np.flatnonzero(np.isfinite(loss)).tolist():
             severities[at] = self._record(float(loss[at]), int(block.steps[at]))
-            streaks[:, at] = self.streak, self.begin
+            if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
+                words[at] = self.begin, self._say(float(loss[at]))
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
-            count, begin = streaks[:, event.at].tolist()
-            if event.fresh:
-                self.alarm.onset = begin
-            said = (
-                cleared("Loss varies again", "loss", self.alarm)
-                if event.what == "clear"
-                else self._say(float(loss[event.at]), count, begin)
-            )
+            if event.what == "clear":
+                said = cleared("Loss varies again", "loss", self.alarm)
+            else:
+                begin, said = words[event.at]
+                if event.fresh:
+                    self.alarm.onset = begin
             found.append(finding(self.context, self.name, block, event, self.alarm.onset, said))
         return found
 
     def _vary(self, losses: F64) -> None:
         """Losses that are no repetition, into the window of usual ones."""
         if self.anew and (known := np.flatnonzero(losses)).size:
+            longest = max(self.longest, self.streak)
             self._begin()
+            self.longest = longest
             losses = losses[known[0] :]
         self.varied += len(losses)
         self.zeros += int(np.count_nonzero(losses == 0))
@@ -95,10 +101,10 @@ class ConstantLoss(Rule):
             losses = losses[missing:]
             if self.usual.count == FIRST:
                 self.first = middle(self.usual.window(FIRST)[0])
-        self.usual.push(losses[None, -USUAL:])
+        self.usual.push(losses[None, :])
 
     def _record(self, loss: float, step: int) -> int:
-        if loss != self.value:
+        if loss != self.value or (self.anew and loss):
             self._vary(np.array([loss]))
             self.longest = max(self.longest, self.streak)
             self.value, self.streak, self.begin = loss, 0, step
@@ -109,12 +115,17 @@ class ConstantLoss(Rule):
         if self.varied < self.limits["varied"]:
             return 0  # never varied: a constant that somebody logs
         usual = middle(self.usual.window(USUAL)[0])
+        if self.anew and self.streak < self.limits["longest"] * self.longest:
+            return 0  # tasks may begin with some, until there is enough to learn from
         # a hinge loss that is solved comes to rest at 0 from nearby, or is 0 for a batch now and
         # then before; a replaced one jumps there
         size = max(abs(usual), abs(loss))
         jumped = abs(usual - loss) >= self.limits["jump"] * size
         learnt = abs(usual) <= self.limits["solved"] * abs(self.first)
-        solved = loss == 0 and (learnt or self.zeros > self.limits["zeros"])
+        before = self.usual.window(NEWEST)[0]
+        before = np.abs(before[before != 0])
+        came_near = before.size and before.min() <= self.limits["came_near"] * abs(usual)
+        solved = loss == 0 and (learnt or came_near or self.zeros > self.limits["zeros"])
         jumped &= not solved
         return 2 if jumped or self._stopped(loss, usual) else 0
 
@@ -131,7 +142,8 @@ class ConstantLoss(Rule):
         noisy = np.count_nonzero(moves[1:] * moves[:-1] < 0) >= limits["turns"] * len(moves)
         return noisy and middle(np.abs(moves)) >= limits["varied_by"] * abs(usual) > 0
 
-    def _say(self, loss: float, count: int, begin: int) -> Said:
+    def _say(self, loss: float) -> Said:
+        count, begin = self.streak, self.begin
         usual = middle(self.usual.window(USUAL)[0])
         return Said(
             title=f"Loss is exactly {number(loss)} in {count + 1} records in a row",

@@ -128,8 +128,6 @@ class GradExplosion(Rule):
         loss = block.scalars.get("loss")
         clips = clip[known] if clip is not None else None
         losses = loss[known] if loss is not None else np.full(len(known), np.nan)
-        if clips is not None and len(known):
-            self.clip = float(clips[-1])
         return _Inputs(logs, clips, losses, block.steps[known])
 
     def _floor(self, clips: F64 | None, records: int) -> F64:
@@ -154,6 +152,7 @@ class GradExplosion(Rule):
     def _pass(self, inputs: _Inputs, stretch: Stretch, records: int) -> None:
         """What `_cell` remembers, of several cells of which it would say nothing."""
         self.losses.push(inputs.loss[None, :])
+        self._know_clip(inputs.clips, -1)
         self.bank.take(inputs.logs, inputs.steps, stretch)
         self._ticked()
         self.alarm.rests(records, ())
@@ -180,10 +179,18 @@ class GradExplosion(Rule):
                 upto = history.shape[1] - logs.shape[1] + column + 1
                 # the total is the loudest witness; a layer is named only where it alone rises
                 row = int(np.argmax(held[:, column]))
+                self._know_clip(clips, column)
                 words[int(part[column]) + done] = self._say_jump(
                     row, history[:, :upto], history_steps[:upto]
                 )
+        self._know_clip(clips, -1)
+        found: list[Finding] = []
+        severities = unknown(block.scalars["grad_norm"][done:end])
+        severities[part] = jumps
         last = int(jumps[-1])
+        spoken = bool(self.alarm.level or np.count_nonzero(jumps))
+        if spoken:  # before it is asked whether an alarm is up
+            found += self._sweep(block, severities[:-1], done, words)
         if self.bank.push(logs, steps):
             level, row = self._growth(clips, int(steps[-1]))
             if level > last:
@@ -192,12 +199,17 @@ class GradExplosion(Rule):
             elif not last and self.alarm.level and self._still_high():
                 last = KEEP
             self._ticked()
-        if self.alarm.rests(end - done, (last, int(np.count_nonzero(jumps)))):
+        if not spoken and self.alarm.rests(end - done, (last,)):
             return []  # nearly always
-        severities = unknown(block.scalars["grad_norm"][done:end])
-        severities[part] = jumps
         severities[-1] = last
+        if spoken:
+            return found + self._sweep(block, severities[-1:], end - 1, words)
         return self._sweep(block, severities, done, words)
+
+    def _know_clip(self, clips: F64 | None, column: int) -> None:
+        """The clip at a record, for words."""
+        if clips is not None:
+            self.clip = float(clips[column])
 
     def _speaking(self, jumps: NDArray[np.int8], records: int) -> list[int]:
         """Columns at which the alarm could speak within the `records` attempts of the cell."""
@@ -290,7 +302,8 @@ class GradExplosion(Rule):
         limits = self.limits
         missing = np.isnan(self.start)
         if np.count_nonzero(missing):
-            np.copyto(self.start, logs[:, 0], where=missing)
+            first = np.argmax(np.isfinite(logs), axis=1)  # wherever in the cell a row begins
+            np.copyto(self.start, logs[np.arange(len(logs)), first], where=missing)
             missing = np.isnan(self.start)
         early, base = np.isnan(self.reference), self.reference
         if np.count_nonzero(early):

@@ -24,7 +24,7 @@ class IdleStatistics(LayerRule):
     every = 8
 
     def judge(self) -> Verdict:
-        records = self.limits["records"]
+        records = min(self.keep, self.limits["records"])
         if self.ring.count < records:
             return QUIET
         values = self.last(records)
@@ -40,7 +40,9 @@ class IdleStatistics(LayerRule):
             if not told.any() or (mine[told] != made_with).any():
                 return QUIET
         begun = int(self.trail.window(records)[0, 0])
-        return Verdict(2, begun, self._say(len(rows["running_var"]), rows["running_var"][0]))
+        layers = len(rows["running_var"])
+        # a single one may stand in a branch that is not used
+        return Verdict(2 if layers > 1 else 1, begun, self._say(layers, rows["running_var"][0]))
 
     def _say(self, count: int, row: int) -> Said:
         which = "the BatchNorm layer" if count == 1 else f"all {count} BatchNorm layers"
@@ -50,7 +52,8 @@ class IdleStatistics(LayerRule):
             message=(
                 f"Running mean and variance of {which} are exactly 0 and 1 at step {self.step}, as "
                 "they were made, while the weights are trained: the model is in evaluation mode "
-                "(`model.eval()` without a `model.train()` after it), so nothing is normalised."
+                "(`model.eval()` without a `model.train()` after it), so nothing is normalised; or "
+                "it is not used."
             ),
             evidence=(
                 Evidence(

@@ -47,12 +47,11 @@ class LogitGrowth(GrowthRule):
         """A likelihood of classes is wrong by about as much as its logits are large. A loss far
         below them is of another kind: counts, prices, anything on a scale of its own."""
         newest = self.progress.upto(step, 1)
-        classes = math.isfinite(self.context.guessing())
-        if classes or level >= math.log(self.limits["absolute"]):
+        size, most = math.exp(min(700.0, level)), self.limits["absolute"]
+        if math.isfinite(self.context.guessing()) or not size < most:
             return False
         if not newest.size:
             return step < TOLD_BY
-        size = math.exp(min(700.0, level))
         return bool(abs(newest[-1]) < self.limits["loss_share"] * size)
 
     def _unbounded(self, level: float, steps: I64) -> Verdict | None:

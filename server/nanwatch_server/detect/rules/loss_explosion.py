@@ -107,8 +107,7 @@ class LossExplosion(SpeakingRule):
             self.fell |= bool((np.diff(losses, prepend=self.newest) < 0).any())
             self.newest = float(losses[-1])
             least *= limits["early"] if self.fell else 1.0
-        far = losses >= least
-        if not far.any() and math.isnan(self.before):
+        if math.isnan(self.before) and not (losses >= least / 4).any():
             return
         for at, value in zip(part.tolist(), losses.tolist(), strict=True):
             if value < least:

@@ -52,8 +52,10 @@ class Unreached(LayerRule):
         row = int(np.argmax(np.where(stuck, newest, -1.0)))
         gained = self.progress.gained(self.step, 16)
         learns = math.isnan(gained) or gained > limits["gained"]
-        if self.context.learns_values():  # there a loss that falls is easy
-            learns &= self.context.pays(self.step) is not False
+        # where values are learnt a loss that falls is easy, and rewards may take long to be found
+        long = self.step - self.begun >= limits["patience_values"]
+        if self.context.learns_values() and self.context.never_paid(self.step):
+            learns = not long
         return Verdict(1 if learns else 2, self.begun, self._say(row, float(newest[row]), records))
 
     def _say(self, row: int, share: float, records: int) -> Said:
