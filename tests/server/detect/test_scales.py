@@ -205,7 +205,9 @@ def game(own: Array, other: Array) -> list[Finding]:
 def test_a_discriminator_that_wins_within_the_first_records() -> None:
     own = np.maximum(0.04, 1.386 * np.exp(-T / 12)) * noise(rng(8), N, 0.3)
     other = np.where(T < 8, 0.69, 5.0) * noise(rng(9), N, 0.1)
-    assert game(own, other)[0].step <= 160
+    assert game(own, other)[0].step <= 208
+    loses_again = np.where(T < 100, own, np.minimum(1.4, 0.04 * np.exp(T / 40)))
+    assert not game(loses_again * noise(rng(8), N, 0.1), np.minimum(other, 2.0))
     even = np.maximum(0.25, 1.386 * np.exp(-T / 12)) * noise(rng(8), N, 0.3)
     assert not game(even, np.minimum(other, 2.0))
 

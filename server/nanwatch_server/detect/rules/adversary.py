@@ -22,6 +22,9 @@ _DISCRIMINATOR = re.compile(r"discriminator|(^|[._])(disc|netd|d|adversary)([._]
 BEATEN_OVER = 192
 """Records of one level: healthy generators lose for a while and come back."""
 
+RECENT = 32
+"""Records that tell whether the discriminator loses again."""
+
 
 class Adversary(TickRule):
     """Loss of the discriminator near 0 while the generator's has risen and rises no less; or, of
@@ -30,7 +33,7 @@ class Adversary(TickRule):
     name = "adversary"
     reads = ("loss",)
     keep = BEATEN_OVER
-    needs = 128
+    needs = BEATEN_OVER
     calm = "Neither side wins any more"
     OWN = ("begun",)
 
@@ -53,7 +56,7 @@ class Adversary(TickRule):
         own = self.progress
         level = middle(self.last(128))
         if math.isnan(self.begun):
-            self.begun = middle(self.last(128)[:4])
+            self.begun = middle(self.last(BEATEN_OVER)[:4])
         first = max(own.first, self.begun)
         if not first > 0 or not level >= 0:
             return QUIET
@@ -64,6 +67,8 @@ class Adversary(TickRule):
         rises = {s: self._risen(p) for s, p in others.items() if p.first > 0}
         worst = max(rises, key=lambda scope: rises[scope], default=None)
         risen = worst is not None and rises[worst] >= limits["risen"]
+        if middle(self.last(RECENT)) > limits["won"] * first:
+            return Verdict(KEEP)  # many win early and lose again
         # a generator's loss that saturates goes to 0 with it, and tells nothing
         if not risen and level > limits["perfect"] * first:
             return Verdict(KEEP)
