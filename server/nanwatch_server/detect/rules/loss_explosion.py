@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanwatch_server.detect.alarm import KEEP, severities_of
-from nanwatch_server.detect.block import F64, Block
+from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth_rule import GrowthRule
 from nanwatch_server.detect.robust import TICK, Ring, cells, middle
@@ -165,18 +165,23 @@ class LossGrowth(GrowthRule):
     kind = "loss"
     what = "Loss"
     calm = "Loss no longer grows"
-    STATE = (*GrowthRule.STATE, "negative")
 
     def restart(self) -> None:
         super().restart()
         self.negative = False
-        """The loss runs to minus infinity: nothing bounds what is optimised."""
+        """The loss judged is below 0: nothing bounds what is optimised."""
+        self._came: tuple[I64, F64] = np.empty(0, np.int64), np.empty(0)
+        """Steps and losses of the present block."""
 
     def update(self, block: Block) -> list[Finding]:
         """Findings of these attempts."""
-        losses = block.scalars["loss"]
-        self.negative = bool((losses[np.isfinite(losses)] < 0).all())
+        self._came = block.steps, block.scalars["loss"]
         return super().update(block)
+
+    def _judge(self, steps: I64) -> Verdict:
+        came, losses = self._came
+        self.negative = bool(losses[np.searchsorted(came, steps[-1])] < 0)
+        return super()._judge(steps)
 
     def sign(self) -> str:
         """`-` for a loss below 0."""
