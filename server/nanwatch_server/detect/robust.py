@@ -122,6 +122,23 @@ class Ring(Stateful):
         self._data = fresh
 
 
+def fed(
+    pairs: Sequence[tuple[Ring, NDArray[Any]]], every: int = TICK
+) -> Iterator[tuple[int, int, bool]]:
+    """`cells` of new columns, each in its ring by the time the cell is yielded.
+
+    All rings have the same count. The columns are written as many at a time as there is room for.
+    """
+    ring, columns = pairs[0]
+    placed = 0
+    for start, stop, tick in cells(ring.count, columns.shape[1], every):
+        if stop > placed:
+            placed = start + min(one.place(new[:, start:]) for one, new in pairs)
+        for one, _ in pairs:
+            one.advance(stop - start)
+        yield start, stop, tick
+
+
 def log_or_nan(values: F64) -> F64:
     """Natural logarithm where it exists, NaN elsewhere.
 

@@ -16,7 +16,7 @@ from nanwatch_server.detect.alarm import Alarm, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.progress import Progress
-from nanwatch_server.detect.robust import TICK, Ring, cells
+from nanwatch_server.detect.robust import TICK, Ring, fed
 from nanwatch_server.domain.models import Finding
 
 AHEAD = 256
@@ -176,13 +176,7 @@ class TickRule(SpeakingRule):
         if len(known) < len(block):
             rows, trail = rows[:, known], trail[:, known]
         verdicts: dict[int, Verdict] = {}
-        placed = 0
-        for start, stop, tick in cells(self.rings.count, len(known), self.every):
-            if stop > placed:
-                placed = start + self.rings.place(rows[:, start:])
-                self.trail.place(trail[:, start:placed])
-            self.rings.advance(stop - start)
-            self.trail.advance(stop - start)
+        for _, stop, tick in fed([(self.rings, rows), (self.trail, trail)], self.every):
             if tick and self.count >= self.needs:
                 verdicts[int(known[stop - 1])] = self.judge()
         return verdicts
@@ -264,13 +258,8 @@ class LayerRule(SpeakingRule):
         """Findings of these attempts."""
         values = self._aligned(*block.layers[self.kind])
         verdicts: dict[int, Verdict] = {}
-        placed = 0
-        for start, stop, tick in cells(self.ring.count, len(block), self.every):
-            if stop > placed:
-                placed = start + self.ring.place(values[:, start:])
-                self.trail.place(block.steps[None, start:placed])
-            self.ring.advance(stop - start)
-            self.trail.advance(stop - start)
+        pairs = [(self.ring, values), (self.trail, block.steps[None, :])]
+        for _, stop, tick in fed(pairs, self.every):
             if tick:
                 verdicts[stop - 1] = self.judge()
         levels = {at: verdict.severity for at, verdict in verdicts.items()}

@@ -70,19 +70,18 @@ class Case:
     findings: Sequence[Finding]
     facts: Mapping[str, str]
 
-    def of(self, rule: str, at_least: Severity = Severity.WARNING) -> Finding | None:
-        """The worst, then newest, finding of a rule."""
-        found = [
+    def _told(self, rule: str, at_least: Severity) -> list[Finding]:
+        return [
             f for f in self.findings if f.rule == rule and f.severity >= at_least and not f.cleared
         ]
-        return max(found, key=lambda f: (f.severity, f.step)) if found else None
+
+    def of(self, rule: str, at_least: Severity = Severity.WARNING) -> Finding | None:
+        """The worst, then newest, finding of a rule."""
+        return max(self._told(rule, at_least), key=lambda f: (f.severity, f.step), default=None)
 
     def first(self, rule: str, at_least: Severity = Severity.WARNING) -> Finding | None:
         """The first finding of a rule that is so severe, whatever reminders followed."""
-        found = (
-            f for f in self.findings if f.rule == rule and f.severity >= at_least and not f.cleared
-        )
-        return min(found, key=lambda f: f.step, default=None)
+        return min(self._told(rule, at_least), key=lambda f: f.step, default=None)
 
     def has(self, rule: str, at_least: Severity = Severity.WARNING) -> bool:
         """True if the rule fired at least that severely."""
@@ -227,10 +226,11 @@ class Case:
         return stored and not self.values and fact(self.facts, *AGENT_NAMES) is None
 
     @property
-    def remembers(self) -> bool:
-        """A replay buffer, whatever it holds."""
+    def empty_memory(self) -> bool:
+        """A replay buffer of states that give the first weights of a critic no gradient."""
         names = ("buffer_size", "buffer", "replay_size", "memory_size", "memory", "learning_starts")
-        return fact(self.facts, *names) is not None
+        remembers = self.values and fact(self.facts, *names) is not None
+        return remembers and self.unreached_from_start
 
     @property
     def unreached_from_start(self) -> bool:

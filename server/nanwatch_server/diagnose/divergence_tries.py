@@ -74,7 +74,7 @@ def skipped(case: Case) -> list[Suggestion]:
 
 
 def replay(case: Case) -> list[Suggestion]:
-    if case.unreached_from_start:
+    if case.empty_memory:
         return [do.check_states(case), do.check_graph(case), do.stop(case), do.checkpoint(case)]
     tries = [do.finite_rows(case)]
     tries += [] if math.isfinite(case.clip) else [do.clip(case)]

@@ -83,7 +83,7 @@ def _signs_skipped(case: Case) -> tuple[list[str], list[str]]:
 
 
 def _signs_replay(case: Case) -> tuple[list[str], list[str]]:
-    if case.unreached_from_start:
+    if case.empty_memory:
         said = "Weights get no gradient where all their inputs are 0: states that lost their "
         return [f"{said}values on the way into the buffer, as by a cast to whole numbers."], []
     pro = ["Stored outputs are replayed into the loss, so a bad row comes back again and again."]
@@ -216,7 +216,7 @@ def _score_bootstrap(case: Case) -> float:
 def _score_replay(case: Case) -> float:
     if case.has("replay_health"):
         return 0.82
-    if case.values and case.remembers and case.unreached_from_start:
+    if case.empty_memory:
         return 0.85  # inputs that are 0 in every batch that is drawn
     fired = any(case.has(r) for r in ("nonfinite", "grad_explosion", *OF_LOSS))
     return 0.78 if case.replay and fired else 0.0

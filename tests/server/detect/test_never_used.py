@@ -71,7 +71,7 @@ def test_inputs_of_zeros_are_told_by_rewards_where_values_are_learnt() -> None:
     loss = 0.2 * np.exp(-np.arange(N) / 60) * noise(RNG, N, 0.1) + 0.02
     shares = ("q.0",), np.full((1, N), 0.8)
 
-    def severities(reward: Array) -> list[int]:
+    def severities(reward: Array, loss: Array = loss) -> list[int]:
         trace = Trace(
             {"loss": loss, "reward": reward},
             {"gamma": "0.95"},
@@ -83,6 +83,7 @@ def test_inputs_of_zeros_are_told_by_rewards_where_values_are_learnt() -> None:
     rises = np.linspace(-0.6, 3.0, N) + 0.05 * RNG.normal(size=N)
     assert max(severities(stands)) == 2
     assert max(severities(rises)) == 1
+    assert severities(stands, 0.2 * noise(RNG, N, 0.05))[0] == 2, "a loss that stands says enough"
     assert max(severities(np.concatenate([rises[:700], rises[:300], rises[700:]]))) == 1, "a dip"
     found_late = np.concatenate([np.zeros(900), np.linspace(0, 1, N - 900)])
     assert max(severities(found_late)) == 1

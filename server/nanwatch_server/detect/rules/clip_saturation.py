@@ -12,7 +12,7 @@ from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import (
     TICK,
     Ring,
-    cells,
+    fed,
     improving,
     log_or_nan,
     middle,
@@ -53,14 +53,8 @@ class ClipSaturation(Rule):
         levels: dict[int, int] = {}
         said: dict[int, Said] = {}
         onsets: dict[int, int] = {}
-        placed = 0
-        for start, stop, tick in cells(self.logs.count, len(known)):
-            if stop > placed:
-                placed = start + self.logs.place(ratio[:, start:])
-                self.losses.place(loss[:, start:placed])
-                self.steps.place(steps[:, start:placed])
-            for ring in (self.logs, self.losses, self.steps):
-                ring.advance(stop - start)
+        pairs = [(self.logs, ratio), (self.losses, loss), (self.steps, steps)]
+        for _, stop, tick in fed(pairs):
             at = int(known[stop - 1])
             self.last_clip = float(clip[at])
             if tick and self.logs.count >= RECENT:

@@ -15,7 +15,7 @@ from nanwatch_server.detect.alarm import KEEP, severities_of
 from nanwatch_server.detect.block import F64, I64, Block
 from nanwatch_server.detect.context import Context, Said
 from nanwatch_server.detect.growth_rule import GrowthRule
-from nanwatch_server.detect.robust import TICK, Ring, cells, middle
+from nanwatch_server.detect.robust import TICK, Ring, fed, middle
 from nanwatch_server.detect.tick import SpeakingRule, Verdict
 from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence, Finding
@@ -64,16 +64,12 @@ class LossExplosion(SpeakingRule):
         known = np.flatnonzero(np.isfinite(loss))
         levels: dict[int, int] = {}
         verdicts: dict[int, Verdict] = {}
-        placed = 0
-        for start, stop, tick in cells(self.losses.count, len(known)):
+        for start, stop, tick in fed([(self.losses, loss[None, known])]):
             part = known[start:stop]
             # of the first records each decides how the next is judged
             pieces = part[:, None] if math.isnan(self.untrained) else part[None, :]
             for piece in pieces:
                 self._look(loss[piece], piece, block, levels, verdicts)
-            if stop > placed:
-                placed = start + self.losses.place(loss[None, known[start:]])
-            self.losses.advance(stop - start)
             if tick:
                 window = self.losses.window(64)[0]
                 self.usual = middle(window)

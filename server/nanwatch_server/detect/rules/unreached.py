@@ -55,7 +55,7 @@ class Unreached(LayerRule):
         # where values are learnt a loss that falls is easy, and rewards may take long to be found
         long = self.step - self.begun >= limits["patience_values"]
         if self.context.learns_values() and self.context.never_paid(self.step):
-            learns = not long
+            learns = learns and not long
         return Verdict(1 if learns else 2, self.begun, self._say(row, float(newest[row]), records))
 
     def _say(self, row: int, share: float, records: int) -> Said:
