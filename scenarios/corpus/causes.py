@@ -35,6 +35,7 @@ CAUSES: dict[str, Cause] = {
     "exploding-rnn": _cause(True, "exploding-gradient"),
     "explosion-hidden-by-clipping": _cause(False, "explosion-hidden-by-clipping"),
     "all-updates-skipped": _cause(False, "all-updates-skipped"),
+    "gradients-not-cleared": _cause(False, "gradients-not-cleared"),
     "reward-scale": _cause(True, "reward-scale"),
     "bootstrap-divergence": _cause(True, "bootstrap-divergence"),
     "entropy-collapse": _cause(True, "entropy-collapse", "policy-update-too-large"),

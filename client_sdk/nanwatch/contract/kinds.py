@@ -26,6 +26,9 @@ KINDS: dict[str, Kind] = {
         "", True, False, "this rank's part of grad_norm: squares add up over ranks"
     ),
     "grad_norm_shard_layer": Kind("", True, True, "this rank's part of grad_norm_layer"),
+    "grad_kept": Kind(
+        "", True, False, "largest |gradient| of the attempt before that nothing set to zero"
+    ),
     "clip_threshold": Kind("", True, False, "max_norm given to the clipping call"),
     "update_applied": Kind("", False, False, "1 if the attempt changed the weights, else 0"),
     "skip_reason": Kind(

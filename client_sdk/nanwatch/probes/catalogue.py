@@ -6,6 +6,7 @@ from nanwatch.forensics.probe import Forensics
 from nanwatch.probes.buffers import Buffers
 from nanwatch.probes.calls import Calls
 from nanwatch.probes.discarded import DiscardProbe
+from nanwatch.probes.kept_gradients import KeptGradients
 from nanwatch.probes.logits import Logits
 from nanwatch.probes.moments import Moments
 from nanwatch.probes.policy import Policies
@@ -17,6 +18,7 @@ from nanwatch.probes.system import System
 from nanwatch.probes.updates import Updates
 
 PROBES: tuple[type[Probe], ...] = (
+    KeptGradients,
     Updates,
     Moments,
     Buffers,

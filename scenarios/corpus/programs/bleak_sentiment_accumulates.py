@@ -13,7 +13,7 @@ from torch import nn
 import nanwatch
 from scenarios.corpus.about import About
 
-ABOUT = About(family="text", sick=True, cause="divergence-slow", seeds=3)
+ABOUT = About(family="text", sick=True, cause="gradients-not-cleared", seeds=3)
 CONFIG = {"lr": 3e-2, "batch_size": 32, "epochs": 14, "reviews": 2000, "words": 300, "length": 18}
 CONFIG |= {"width": 24, "hidden": 32}
 

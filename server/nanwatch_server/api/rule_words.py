@@ -47,6 +47,8 @@ WORDS = {
         "The gradient norm is orders of magnitude above that of the untrained model."),
     "grad_spike": Words(GRADIENTS, "Gradient spikes",
         "A norm far above the last 128. Only a mark on the charts: healthy runs have some."),
+    "kept_gradients": Words(GRADIENTS, "Gradients never set to zero",
+        "Each attempt begins with the gradients of the one before: `zero_grad()` is missing."),
     "clip_saturation": Words(GRADIENTS, "Clipping hides growth",
         "Nearly every gradient is clipped, and its norm before that is far larger or rising."),
     "adam_rms": Words(GRADIENTS, "Adam lags behind",

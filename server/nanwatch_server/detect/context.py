@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.progress import Progress
+from nanwatch_server.detect.rates import Rates
 from nanwatch_server.detect.rewards import Rewards
-from nanwatch_server.detect.robust import Ring
 from nanwatch_server.detect.running import RunningStatistics
 from nanwatch_server.detect.state import Stateful
 from nanwatch_server.domain import labels
@@ -26,10 +26,6 @@ from nanwatch_server.domain.models import Evidence, Finding, Severity
 TITLE_MAX = 80
 PAYS_TICKS = 8
 """Medians of 8 rewards before it can be told whether they rise."""
-RATES_OVER = 200
-"""Records within which a rise of the learning rate is told (R rule 17)."""
-RATE_ROSE = 1.5
-"""What counts as a rise: R section 3 (e) restarts windows at 20 %; schedules jitter less."""
 REWARDED = frozenset({"reward", "reward_abs_max", "q_mean", "q_max", "explained_variance"})
 """Kinds that only reinforcement learning has."""
 REWARDED_FACTS = ("env", "env_id", "env_name", "tau", "polyak", "reward_scale", "gae_lambda",
@@ -43,50 +39,6 @@ NEAR_GUESSING = 0.15
 _SCHEDULE = re.compile(r"sched|step_size|milestones|lr_decay|lr_gamma")
 UNKNOWN = Progress()
 """Of scopes without a loss; never written to."""
-
-
-class Rates(Stateful):
-    """Learning rate of one scope of late: names the cause when trouble follows a rise (rule 17)."""
-
-    STATE = ("rates", "steps")
-
-    def __init__(self) -> None:
-        self.rates = Ring(1, RATES_OVER)
-        self.steps = Ring(1, RATES_OVER, np.int64)
-
-    def read(self, block: Block) -> None:
-        """Keep the last rates of a block that the rules have seen."""
-        newest = slice(max(0, len(block) - RATES_OVER), None)
-        self.rates.push(block.scalars["lr"][None, newest])
-        self.steps.push(block.steps[None, newest])
-
-    def _upto(self, rates: F64, at: int) -> F64:
-        """The last rates up to `at` of a block's `rates`, which `read` has not seen."""
-        return np.concatenate([self.rates.window(RATES_OVER)[0], rates[: at + 1]])[-RATES_OVER:]
-
-    def climbs(self, block: Block, at: int) -> bool:
-        """True if the rate has risen steadily up to `at` of `block`, which `read` has not seen: a
-        warm-up, or a schedule gone wrong."""
-        if (own := block.scalars.get("lr")) is None:
-            return False
-        rates = self._upto(own, at)
-        rates = rates[np.isfinite(rates)]
-        half = len(rates) // 2
-        return half > 0 and bool(rates[-1] > 1.02 * rates[half] > 1.02**2 * rates[0])
-
-    def rise(self, block: Block, at: int) -> tuple[float, float, int] | None:
-        """(lowest rate, rate now, step of the lowest) of the last records up to `at` of `block`,
-        which `read` has not seen; None unless it rose."""
-        if (own := block.scalars.get("lr")) is None:
-            return None
-        rates = self._upto(own, at)
-        steps = np.concatenate([self.steps.window(RATES_OVER)[0], block.steps[: at + 1]])
-        usable = np.where(np.isfinite(rates) & (rates > 0), rates, np.inf)
-        low = int(len(usable) - 1 - np.argmin(usable[::-1]))
-        now = float(rates[-1])
-        if not math.isfinite(usable[low]) or not now >= RATE_ROSE * usable[low]:
-            return None
-        return float(usable[low]), now, int(steps[-len(usable) :][low])
 
 
 PLANNED = ("max_steps", "total_steps", "num_training_steps", "num_train_steps", "train_steps",
@@ -300,10 +252,13 @@ def finding(
                 scope=block.scope,
             ),
         )
+    severity = Severity(event.severity)
+    if rule != "nonfinite" and rates is not None and rates.tests(block, event.at):
+        severity = min(severity, Severity.NOTICE)  # to diverge is what the test is for
     return Finding(
         run_id=context.run_id,
         rule=rule,
-        severity=Severity(event.severity),
+        severity=severity,
         step=int(block.steps[event.at]),
         onset_step=onset if onset >= 0 else int(block.steps[event.at]),
         time=float(block.times[event.at]),

@@ -24,6 +24,7 @@ from nanwatch_server.detect.rules.hollow_loss import HollowLoss
 from nanwatch_server.detect.rules.idle_statistics import IdleStatistics
 from nanwatch_server.detect.rules.idle_weights import IdleWeights
 from nanwatch_server.detect.rules.joint_rise import JointRise
+from nanwatch_server.detect.rules.kept_gradients import KeptGradients
 from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
 from nanwatch_server.detect.rules.loss_divergence import LossDivergence
 from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowth
@@ -61,6 +62,7 @@ RULES: tuple[type[Rule], ...] = (
     GradExplosion,
     GradLevel,
     GradSpike,
+    KeptGradients,
     ClipSaturation,
     QGrowth,
     RewardScale,

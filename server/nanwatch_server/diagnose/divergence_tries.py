@@ -31,6 +31,10 @@ def _masks(case: Case) -> list[Suggestion]:
     return [do.hold_bad_updates(case), do.sanitise(case)]
 
 
+def kept(case: Case) -> list[Suggestion]:
+    return [do.zero_grad(case), do.stop(case), do.scale_lr(case), do.checkpoint(case)]
+
+
 def rate(case: Case) -> list[Suggestion]:
     if case.blind_quasi_newton:  # it scales by curvature: neither a clip nor a warm-up fits
         tries = [do.line_search(case), do.lower_lr(case)]

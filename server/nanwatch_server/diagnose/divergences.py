@@ -316,6 +316,16 @@ _NONFINITE = (
 )
 DIVERGENCES: tuple[Syndrome, ...] = (
     Syndrome(
+        "gradients-not-cleared",
+        lambda case: 0.93 if case.has("kept_gradients") else 0.0,
+        ("kept_gradients",),
+        "PyTorch adds the gradients of each backward pass to what is there. If nothing clears "
+        "them, the optimizer runs on in the direction of an old sum, past every minimum, and one "
+        "NaN stays for ever.",
+        lambda case: ([], []),
+        tries.kept,
+    ),
+    Syndrome(
         "all-updates-skipped",
         _score_skipped,
         ("skip_streak",),

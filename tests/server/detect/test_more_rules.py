@@ -405,6 +405,16 @@ def test_numbers_that_a_guard_repairs_all_the_time() -> None:
     assert fired(trace, "repaired")[0].step <= 330
 
 
+def test_gradients_that_are_never_set_to_zero() -> None:
+    kept = np.full(N, np.nan)
+    kept[1:48] = 0.3  # as the SDK looks: the first attempts, then some of many
+    (found, *_) = fired(Trace({"loss": learning(), "grad_kept": kept}), "kept_gradients")
+    assert found.onset_step <= 2 and found.step <= 10
+    kept[:] = np.nan
+    kept[1:48:2] = 0.3
+    assert not fired(Trace({"loss": learning(), "grad_kept": kept}), "kept_gradients")
+
+
 # --- silence -------------------------------------------------------------------------------------
 
 
@@ -442,6 +452,22 @@ def test_a_single_record_tells_no_pace() -> None:
 
 
 # --- the rise of a learning rate is told with whatever follows -----------------------------------
+
+
+def test_a_test_of_learning_rates_may_diverge_and_a_schedule_may_not() -> None:
+    loss, norm = learning(), noise(rng(1), N, 0.1)
+    loss[240:] *= np.exp(np.minimum(np.arange(N - 240) / 4, 30))
+    norm[240:] *= np.exp(np.minimum(np.arange(N - 240) / 4, 30))
+    test = 1e-7 * 1.07**T
+    assert alarms(seen(Trace({"loss": loss, "grad_norm": norm})))
+    for size in (1, 7, 200):
+        trace = Trace({"loss": loss[:290], "grad_norm": norm[:290], "lr": test[:290]})
+        assert not alarms(seen(trace, size)), size
+    usual = 1e-3 * 1.02**T  # a factor a step too, from a rate that teaches
+    linear = 1e-7 + 1e-3 * T / 290
+    for rate in (usual, linear):
+        trace = Trace({"loss": loss[:290], "grad_norm": norm[:290], "lr": rate[:290]})
+        assert alarms(seen(trace))
 
 
 def test_a_rise_of_the_learning_rate_is_evidence() -> None:

@@ -196,6 +196,11 @@ CASES = [
     ("bootstrap-divergence", [growth(scope="critic")], {"gamma": "0.97"}),
     ("overfitting", [finding("validation_loss")], {}),
     ("no-gradient", [finding("unreached", onset_step=8), finding("plateau")], {}),
+    (
+        "gradients-not-cleared",
+        [finding("kept_gradients", step=9), growth(), finding("skip_streak", C)],
+        {},
+    ),
     ("dead-units", [finding("unreached", onset_step=300)], {}),
     ("dead-units", [finding("unreached", onset_step=8), finding("dead_units")], {}),
     ("stale-evaluation", [finding("stale_evaluation")], {}),

@@ -64,6 +64,7 @@ from nanwatch_server.diagnose.remedies.optimisation import (
     truncate,
     warm_up,
     weight_decay,
+    zero_grad,
 )
 from nanwatch_server.diagnose.remedies.running import (
     checkpoint,
@@ -139,4 +140,5 @@ __all__ = [
     "weaker_discriminator",
     "weight_decay",
     "z_loss",
+    "zero_grad",
 ]

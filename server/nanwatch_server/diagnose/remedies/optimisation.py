@@ -136,6 +136,16 @@ def restore_lr(case: Case) -> Suggestion:
     )
 
 
+def zero_grad(case: Case) -> Suggestion:
+    """A line that was forgotten."""
+    return Suggestion(
+        text="Call `optimizer.zero_grad()` once for every step, before the first backward pass "
+        "that belongs to it. To add up several batches, clear after each step all the same.",
+        treats="cause",
+        copy="optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
+    )
+
+
 def swap_betas(case: Case) -> Suggestion:
     """A momentum that outlives the second moment."""
     return Suggestion(
