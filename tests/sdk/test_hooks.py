@@ -396,3 +396,18 @@ def test_removing_the_hooks_leaves_torch_as_it_was(watched: Watch) -> None:
     assert functions() != before
     seen.run.hooks.remove()
     assert functions() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_number_format_of_the_loss_is_told(watched: Watch, dtype: torch.dtype) -> None:
+    seen = watched()
+    model = nn.Linear(4, 2).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    scaler = torch.amp.GradScaler("cpu", enabled=dtype is torch.float32)
+    for _ in range(2):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.randn(8, 4).to(dtype)).square().mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    (config,) = [mark.data for mark in seen.read().marks if mark.what == "config"]
+    assert config["loss_dtype"] == str(dtype).removeprefix("torch.")

@@ -41,6 +41,8 @@ class Backward:
     """Where it was called from, opaque here."""
     starts: Sequence[Any] = ()
     """Nodes of the graph that it starts from, opaque here; only while it begins."""
+    loss_dtype: str = ""
+    """Number format of the loss, told of the first pass from a place in the code."""
     retained: bool = False
     """True if the script asked to keep the graph: another pass may follow."""
     evaluating: bool = False

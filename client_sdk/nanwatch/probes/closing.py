@@ -97,8 +97,8 @@ class Telling:
             self._coverage = said
             observer.mark("coverage", "what is measured", dict(said))
 
-    def describe(self, known: Known) -> None:
-        """Tell the rules once what kind of training this is."""
+    def describe(self, known: Known, attempt: Attempt) -> None:
+        """Tell the rules once what kind of training this is, as its first attempt closes."""
         if known.number in self._described or known.layout is None:
             return
         self._described.add(known.number)
@@ -109,6 +109,7 @@ class Telling:
             "parameters": str(sum(p.numel() for p in known.parameters())),
             "layers": str(len(known.layout.layers)),
             "weights_dtype": _dtype_of(known),
+            "loss_dtype": next((b.loss_dtype for b in attempt.backwards if b.loss_dtype), ""),
             "recurrent": "1" if observer.registry.recurrent else "0",
             "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
         }

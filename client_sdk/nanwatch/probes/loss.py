@@ -79,6 +79,16 @@ def root_values(roots: Sequence[Any], unscaled: dict[int, Any]) -> list[tuple[An
     return values
 
 
+def dtype_of(roots: Sequence[Any], unscaled: dict[int, Any]) -> str:
+    """Number format of the first scalar root, before a GradScaler multiplied it: `float32`; empty
+    where there is none. To be asked before `root_values`."""
+    for root in roots:
+        if hasattr(root, "numel") and root.numel() == 1:
+            _, original, _ = unscaled.get(id(root), (None, root, None))
+            return str(original.dtype).removeprefix("torch.")
+    return ""
+
+
 def read_roots(
     values: Sequence[tuple[Any, float]], shared_out: bool
 ) -> tuple[tuple[Number, float], ...]:

@@ -146,6 +146,7 @@ class Observer:
         roots = loss.roots_of(tensors)
         owners = self.registry.owner_of()
         site = self.sites.here(4)
+        dtype = "" if site.reached is not None else loss.dtype_of(roots, self.unscaled)
         if inputs is not None:
             # Only these get gradients (adversarial examples, saliency).
             only = [inputs] if hasattr(inputs, "requires_grad") else list(inputs)
@@ -157,7 +158,7 @@ class Observer:
             site.shared_out = frameworks.loss_is_shared_out(sys._getframe(1))
             if reached and not site.shared:
                 site.reached = reached
-        backward = Backward(reached, site=site, retained=retained)
+        backward = Backward(reached, site=site, loss_dtype=dtype, retained=retained)
         if reached:
             values = loss.root_values(roots, self.unscaled)
             backward.roots = loss.read_roots(values, site.shared_out)
@@ -345,7 +346,7 @@ class Observer:
             return
         if attempt.fit:
             self.mark("fit", f"fit {known.scope}".strip(), {"scope": known.scope})
-        self.telling.describe(known)
+        self.telling.describe(known, attempt)
         closed = closed_attempt(known, attempt, self.health, self.intake.loss_at)
         if attempt.outcome == APPLIED:
             closed.rates = self._step_rates.pop(known.number, ())

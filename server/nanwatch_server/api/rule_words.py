@@ -41,6 +41,8 @@ WORDS = {
         "A guard keeps changing bad values, so the training only looks healthy."),
     "loss_scale": Words(BROKEN, "Loss scale collapse",
         "The loss scale of mixed precision keeps halving: gradients overflow whatever it is."),
+    "half_loss": Words(BROKEN, "Loss near the end of float16",
+        "A loss computed in half precision is so large that single terms of it may overflow."),
     "grad_explosion": Words(GRADIENTS, "Exploding gradients",
         "The gradient norm jumps or grows ever faster, in total or in a layer."),
     "grad_level": Words(GRADIENTS, "Gradients out of proportion",

@@ -20,6 +20,7 @@ from nanwatch_server.detect.rules.flat_validation import FlatValidation
 from nanwatch_server.detect.rules.grad_explosion import GradExplosion
 from nanwatch_server.detect.rules.grad_level import GradLevel
 from nanwatch_server.detect.rules.grad_spike import GradSpike
+from nanwatch_server.detect.rules.half_loss import HalfLoss
 from nanwatch_server.detect.rules.hollow_loss import HollowLoss
 from nanwatch_server.detect.rules.idle_statistics import IdleStatistics
 from nanwatch_server.detect.rules.idle_weights import IdleWeights
@@ -103,6 +104,7 @@ RULES: tuple[type[Rule], ...] = (
     BufferDrift,
     IdleStatistics,
     LossScale,
+    HalfLoss,
     AdamRms,
     EntropyCollapse,
     PolicyShift,

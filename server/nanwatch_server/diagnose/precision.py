@@ -32,7 +32,8 @@ def _signs_logits(case: Case) -> Signs:
 
 
 def _try_scale(case: Case) -> list[Suggestion]:
-    tries = [do.full_precision(case), do.lower_lr(case), do.clip(case)]
+    tries = [do.full_loss(case)] if case.has("half_loss") else []
+    tries += [do.full_precision(case), do.lower_lr(case), do.clip(case)]
     return [*tries, do.scale_lr(case), do.checkpoint(case), do.sanitise(case)]
 
 
@@ -80,6 +81,12 @@ def _score_buffers(case: Case) -> float:
     return 0.73 if case.has("buffer_drift") else 0.0
 
 
+def _score_half(case: Case) -> float:
+    if case.has("half_loss"):
+        return 0.78
+    return 0.66 if case.has("nonfinite") and case.half_precision else 0.0
+
+
 def _score_logits(case: Case) -> float:
     if case.has("logit_growth"):
         return 0.77
@@ -121,8 +128,8 @@ PRECISIONS: tuple[Syndrome, ...] = (
     ),
     Syndrome(
         "half-precision-overflow",
-        lambda case: 0.66 if case.has("nonfinite") and case.half_precision else 0.0,
-        ("nonfinite",),
+        _score_half,
+        ("nonfinite", "half_loss"),
         "fp16 ends at 65504: activations or gradients that fp32 would carry become infinite, and "
         "NaN one operation later.",
         _signs_scale,

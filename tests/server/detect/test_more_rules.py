@@ -415,6 +415,15 @@ def test_gradients_that_are_never_set_to_zero() -> None:
     assert not fired(Trace({"loss": learning(), "grad_kept": kept}), "kept_gradients")
 
 
+def test_a_large_loss_in_float16() -> None:
+    loss = 400 * noise(rng(), N, 0.2)
+    (found, *_) = fired(Trace({"loss": loss}), "half_loss", loss_dtype="float16")
+    assert found.step <= 16
+    assert not fired(Trace({"loss": loss / 40}), "half_loss", loss_dtype="float16")
+    assert not fired(Trace({"loss": loss}), "half_loss", loss_dtype="bfloat16")
+    assert not fired(Trace({"loss": loss}), "half_loss")
+
+
 # --- silence -------------------------------------------------------------------------------------
 
 

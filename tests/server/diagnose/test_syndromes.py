@@ -164,6 +164,7 @@ CASES = [
         ],
         {"gamma": "0.99"},
     ),
+    ("half-precision-overflow", [finding("half_loss"), went("loss", "Infinity")], {}),
     ("weight-growth", [finding("weight_growth")], {}),
     ("weight-growth", [finding("weight_leap", evidence=(GREW,))], {}),
     ("learning-rate-too-high", [finding("weight_leap", evidence=(THROWN,))], {}),

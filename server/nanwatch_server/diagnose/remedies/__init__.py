@@ -45,6 +45,7 @@ from nanwatch_server.diagnose.remedies.network import (
     z_loss,
 )
 from nanwatch_server.diagnose.remedies.numbers import (
+    full_loss,
     full_precision,
     hold_bad_updates,
     sanitise,
@@ -96,6 +97,7 @@ __all__ = [
     "finite_rows",
     "fit_targets",
     "freeze_batchnorm",
+    "full_loss",
     "full_precision",
     "hold_bad_updates",
     "keep_updates",

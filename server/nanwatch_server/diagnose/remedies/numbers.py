@@ -18,6 +18,15 @@ def full_precision(case: Case) -> Suggestion:
     )
 
 
+def full_loss(case: Case) -> Suggestion:
+    """Keep half precision, but not for the loss."""
+    return Suggestion(
+        text="Compute the loss in fp32: squares, sums and exponentials of it end at 65504 in fp16.",
+        treats="cause",
+        copy="loss = criterion(outputs.float(), targets.float())",
+    )
+
+
 def unmask(case: Case) -> Suggestion:
     """Show what is hidden."""
     return Suggestion(
