@@ -41,15 +41,19 @@ CAUSES: dict[str, Cause] = {
     "entropy-collapse": _cause(True, "entropy-collapse", "policy-update-too-large"),
     "replay-corruption": _cause(True, "replay-corruption"),
     "bad-batch": _cause(True, "loss-spike", "nonfinite-loss", "nonfinite-gradient"),
-    "log-of-zero": _cause(False, "nonfinite-loss", "nonfinite-gradient"),
+    "log-of-zero": _cause(False, "edge-of-domain", "nonfinite-loss", "nonfinite-gradient"),
     "fp16-overflow": _cause(
         False,
         "half-precision-overflow",
         "loss-scale-collapse",
         "all-updates-skipped",
         "nonfinite-loss",
+        "edge-of-domain",  # exp() in float16
     ),
-    "logit-growth": _cause(True, "logit-growth", "attention-logit-growth", "weight-growth"),
+    # Logits that grow reach the end of exp() or log() where these are written by hand.
+    "logit-growth": _cause(
+        True, "logit-growth", "attention-logit-growth", "weight-growth", "edge-of-domain"
+    ),
     "norm-runaway": _cause(True, "weight-growth", "divergence"),
     "vanishing-gradient": _cause(
         False, "vanishing-gradient", "not-learning", "posterior-collapse", "no-gradient"

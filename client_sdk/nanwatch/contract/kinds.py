@@ -59,6 +59,9 @@ KINDS: dict[str, Kind] = {
     "explained_variance": Kind("", False, False, "share of the return's variance explained"),
     "logit_max": Kind("", True, False, "largest absolute logit"),
     "attention_logit_max_layer": Kind("", True, True, "largest absolute attention logit"),
+    "domain_margin": Kind(
+        "", True, True, "least distance of an operation's argument from where it is not defined"
+    ),
     "loss_scale": Kind("", True, False, "loss scale of the gradient scaler"),
     "nonfinite": Kind("", False, True, "number of non-finite values met"),
     "step_time": Kind("s", True, False, "time between two attempts"),

@@ -8,6 +8,7 @@ from nanwatch.probes.calls import Calls
 from nanwatch.probes.discarded import DiscardProbe
 from nanwatch.probes.kept_gradients import KeptGradients
 from nanwatch.probes.logits import Logits
+from nanwatch.probes.margins import Margins
 from nanwatch.probes.moments import Moments
 from nanwatch.probes.policy import Policies
 from nanwatch.probes.probe import Probe
@@ -28,6 +29,7 @@ PROBES: tuple[type[Probe], ...] = (
     QValues,
     Sampling,
     Logits,
+    Margins,
     Policies,
     Forensics,
     Repaired,

@@ -43,6 +43,8 @@ WORDS = {
         "The loss scale of mixed precision keeps halving: gradients overflow whatever it is."),
     "half_loss": Words(BROKEN, "Loss near the end of float16",
         "A loss computed in half precision is so large that single terms of it may overflow."),
+    "near_edge": Words(BROKEN, "Near the edge of a function",
+        "What goes into a logarithm, root, quotient or exponential nears where it breaks."),
     "grad_explosion": Words(GRADIENTS, "Exploding gradients",
         "The gradient norm jumps or grows ever faster, in total or in a layer."),
     "grad_level": Words(GRADIENTS, "Gradients out of proportion",

@@ -32,6 +32,7 @@ from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowt
 from nanwatch_server.detect.rules.loss_scale import LossScale
 from nanwatch_server.detect.rules.loss_spike import LossSpike
 from nanwatch_server.detect.rules.masked_nan import MaskedNaN
+from nanwatch_server.detect.rules.near_edge import NearEdge
 from nanwatch_server.detect.rules.nonfinite import NonFinite
 from nanwatch_server.detect.rules.oscillation import Oscillation
 from nanwatch_server.detect.rules.plateau import Plateau
@@ -105,6 +106,7 @@ RULES: tuple[type[Rule], ...] = (
     IdleStatistics,
     LossScale,
     HalfLoss,
+    NearEdge,
     AdamRms,
     EntropyCollapse,
     PolicyShift,

@@ -51,6 +51,11 @@ def _try_attention(case: Case) -> list[Suggestion]:
     return [do.qk_norm(case), do.lower_lr(case), do.scale_lr(case), do.checkpoint(case)]
 
 
+def _try_edge(case: Case) -> list[Suggestion]:
+    return [do.keep_off_the_edge(case), do.find_operation(case), do.lower_lr(case),
+            do.scale_lr(case), do.checkpoint(case), do.hold_bad_updates(case)]  # fmt: skip
+
+
 def _try_buffers(case: Case) -> list[Suggestion]:
     if case.has("idle_statistics"):
         return [do.train_mode(case), do.stop(case), do.scale_lr(case), do.checkpoint(case)]
@@ -134,6 +139,15 @@ PRECISIONS: tuple[Syndrome, ...] = (
         "NaN one operation later.",
         _signs_scale,
         _try_scale,
+    ),
+    Syndrome(
+        "edge-of-domain",
+        lambda case: 0.79 if case.has("near_edge") else 0.0,
+        ("near_edge", "nonfinite"),
+        "A logarithm, root, quotient or exponential in the loss is fed ever nearer to where it is "
+        "not defined. Nothing shows in the loss until one batch steps over; then all is NaN.",
+        lambda case: ([], []),
+        _try_edge,
     ),
     Syndrome(
         "attention-logit-growth",

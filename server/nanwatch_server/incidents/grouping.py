@@ -14,7 +14,7 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
                "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
                "replay_health", "masked_nan", "surge", "weight_leap", "grad_level",
                "joint_rise", "stand_in", "twin_gap", "idle_statistics",
-               "kept_gradients", "half_loss")  # fmt: skip
+               "kept_gradients", "half_loss", "near_edge")  # fmt: skip
 _STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
                "posterior_collapse", "above_chance", "unreached",

@@ -424,6 +424,41 @@ def test_a_large_loss_in_float16() -> None:
     assert not fired(Trace({"loss": loss}), "half_loss")
 
 
+MARGIN = "domain_margin"
+
+
+def edges(name: str, margins: Array, size: int = 200) -> list[Finding]:
+    return [f for f in alarms(seen(Trace({}, layers={MARGIN: ((name,), margins[None])}), size))
+            if f.rule == "near_edge"]  # fmt: skip
+
+
+def test_an_argument_on_its_way_across_the_edge() -> None:
+    line = np.where(T < 300, 18.0, 18.0 - 0.05 * (T - 300))
+    line[line <= 0] = np.nan
+    for size in (1, 13, 200):
+        (found, *_) = edges("log, unbounded", line * noise(rng(1), N, 0.01), size)
+        assert 520 <= found.step < 650, "18 is gone after 360 steps"
+    slowing = 18 * np.exp(-T / 60) + 0.4
+    assert not edges("log, unbounded", slowing * noise(rng(2), N, 0.02))
+    assert not edges("log", line), "a probability may come near 0"
+    assert not edges("acos, unbounded", line / 18)
+    assert edges("acos, unbounded", np.where(T < 50, 0.3, 4e-7))
+
+
+def test_a_probability_that_is_rounded_to_zero_next() -> None:
+    assert edges("log", 0.3 * np.exp(-T / 20))
+    guarded = np.maximum(0.3 * np.exp(-T / 20), 1e-12)
+    assert not edges("log", guarded)
+    assert not edges("log", np.full(N, 1e-30)), "it was so from the start"
+
+
+def test_exponents_near_overflow() -> None:
+    assert edges("exp", np.maximum(88.0 - T / 10, 1.0))
+    assert not edges("exp", np.maximum(88.0 - T / 10, 60.0))
+    assert edges("exp, float16", np.maximum(11.0 - T / 50, 1.0))
+    assert not edges("exp, float16", np.maximum(11.0 - T / 50, 4.0))
+
+
 # --- silence -------------------------------------------------------------------------------------
 
 

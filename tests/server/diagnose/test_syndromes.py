@@ -165,6 +165,7 @@ CASES = [
         {"gamma": "0.99"},
     ),
     ("half-precision-overflow", [finding("half_loss"), went("loss", "Infinity")], {}),
+    ("edge-of-domain", [finding("near_edge"), went("loss", "NaN")], {}),
     ("weight-growth", [finding("weight_growth")], {}),
     ("weight-growth", [finding("weight_leap", evidence=(GREW,))], {}),
     ("learning-rate-too-high", [finding("weight_leap", evidence=(THROWN,))], {}),

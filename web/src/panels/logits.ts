@@ -13,4 +13,12 @@ export const logits: Panel[] = [
     levels: [{ y: 1e4, label: "1e4" }],
     pick: "largest",
   }),
+  linePanel({
+    id: "margins",
+    title: "Distance from the edge of log, sqrt, division, exp",
+    unit: "of the nearest argument",
+    kinds: { domain_margin: "margin" },
+    log: true,
+    smooth: false,
+  }),
 ];

@@ -1,5 +1,5 @@
-"""A loss that is computed in float16 and is large: single terms of it are near the end of the format
-long before their mean is."""
+"""A loss that is computed in float16 and is large: single terms of it are near the end of the
+format long before their mean is."""
 
 from __future__ import annotations
 

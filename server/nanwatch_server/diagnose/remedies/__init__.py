@@ -48,6 +48,7 @@ from nanwatch_server.diagnose.remedies.numbers import (
     full_loss,
     full_precision,
     hold_bad_updates,
+    keep_off_the_edge,
     sanitise,
     unmask,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "full_loss",
     "full_precision",
     "hold_bad_updates",
+    "keep_off_the_edge",
     "keep_updates",
     "keep_what_is_trained",
     "larger_batch",

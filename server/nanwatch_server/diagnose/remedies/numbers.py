@@ -27,6 +27,46 @@ def full_loss(case: Case) -> Suggestion:
     )
 
 
+def keep_off_the_edge(case: Case) -> Suggestion:
+    """Keep the argument of an operation where that is defined."""
+    found = case.of("near_edge")
+    operation = found.layer.partition(",")[0] if found is not None else "log"
+    text, code = _BOUNDS.get(operation, _BOUNDS["log"])
+    return Suggestion(text=text, treats="cause", copy=code)
+
+
+_BOUNDS = {
+    "log": (
+        "Keep what goes into the logarithm above 0: log_softmax or logsigmoid instead of the "
+        "logarithm of a probability, softplus before it, or a floor.",
+        "torch.log(x.clamp(min=1e-6))  # or F.log_softmax(logits, dim=-1)",
+    ),
+    "sqrt": (
+        "Add a small number under the root: at 0 its slope is infinite, below it is NaN.",
+        "torch.sqrt(x.clamp(min=0) + 1e-8)",
+    ),
+    "power": (
+        "Keep what is raised above 0: a root or a negative power has an infinite slope there.",
+        "(x.clamp(min=0) + 1e-8) ** p",
+    ),
+    "division": (
+        "Keep the divisor away from 0: a small number beside it, or a bound on what it is made of "
+        "(points of the Poincaré ball within 1 - 1e-3, for one).",
+        "a / (b.abs() + 1e-6)  # or b.clamp(min=1e-6), where it is not negative",
+    ),
+    "exp": (
+        "Keep exponents small: logsumexp, softmax or log1p instead of exponentials by hand, or a "
+        "bound on the exponent.",
+        "torch.exp(x.clamp(max=20))  # or torch.logsumexp(x, dim=-1)",
+    ),
+    "acos": (
+        "Keep cosines within 1: rounding alone takes them beyond it, where the angle is NaN.",
+        "torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6))  # or torch.atan2(sine, cosine)",
+    ),
+}
+_BOUNDS |= dict.fromkeys(("asin", "atanh", "acosh"), _BOUNDS["acos"])
+
+
 def unmask(case: Case) -> Suggestion:
     """Show what is hidden."""
     return Suggestion(

@@ -1,0 +1,228 @@
+"""Operations that are not defined everywhere, as nodes of a graph of autograd: how far an argument
+is from the edge, and whether anything keeps it from crossing. Used by `margins` alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+DEPTH_MOST = 12
+"""Nodes behind an argument that are looked at."""
+ELEMENTS_MOST = 1 << 20
+UNBOUNDED = ", unbounded"
+"""Of arguments that nothing keeps within the domain."""
+HALF = ", float16"
+"""Of exponentials in the format that ends at 65504."""
+_NONE = object()
+
+
+class Operation(NamedTuple):
+    """An operation of a graph, to be found again in the graph of the next batch."""
+
+    path: tuple[int, ...]
+    """Which of the starts, then which of `next_functions` from node to node."""
+    node: str
+    """Type of the node."""
+    name: str
+    """What it is called: `log`, `log, unbounded`."""
+
+
+def operations(starts: Sequence[Any], nodes_most: int, found_most: int) -> list[Operation]:
+    """Operations that have an edge, the nearest to the `starts` first."""
+    found: list[Operation] = []
+    seen: set[Any] = set()
+    queue = [(node, (number,)) for number, node in enumerate(starts) if node is not None]
+    for node, path in queue:
+        if len(seen) >= nodes_most or len(found) >= found_most:
+            break
+        if node in seen:
+            continue
+        seen.add(node)
+        kind = type(node).__name__
+        if kind in _OPERATIONS and (name := _name_of(node, kind)):
+            found.append(Operation(path, kind, name))
+        queue += [
+            (parent, (*path, number))
+            for number, (parent, _) in enumerate(node.next_functions)
+            if parent is not None
+        ]
+    return found
+
+
+def _name_of(node: Any, kind: str) -> str:
+    """What it is called, empty if its edge is of no interest."""
+    name, attribute, _ = _OPERATIONS[kind]
+    tensor = saved(node, attribute)
+    if tensor is None or not 0 < tensor.numel() <= ELEMENTS_MOST:
+        return ""
+    if kind == "PowBackward0" and not _ends_at_zero(node):
+        return ""
+    if kind == "DivBackward0" and not tensor.requires_grad:
+        return ""  # counts and scales: they are not learnt
+    if name == "exp":
+        return f"exp{HALF}" if str(tensor.dtype) == "torch.float16" else name
+    held = held_positive(argument_of(node, kind), 0)
+    return name if held else name + UNBOUNDED
+
+
+def margin_of(operation: Operation, starts: Sequence[Any]) -> Any:
+    """Least distance of its arguments from the edge, zero-dimensional, on their device; None if the
+    graph is another one.
+
+    The distance is that of the argument itself: x of log(x), 1 - |x| of acos(x); of exp(x) what x
+    is below the logarithm of the largest number of its format.
+    """
+    first, *rest = operation.path
+    node = starts[first] if first < len(starts) else None
+    for number in rest:
+        parents = node.next_functions if node is not None else ()
+        node = parents[number][0] if number < len(parents) else None
+    if node is None or type(node).__name__ != operation.node:
+        return None
+    _, attribute, distance = _OPERATIONS[operation.node]
+    tensor = saved(node, attribute)
+    if tensor is None or not 0 < tensor.numel() <= ELEMENTS_MOST:
+        return None
+    return distance(tensor.detach())
+
+
+def saved(node: Any, attribute: str) -> Any:
+    """A tensor that a node saved, if it can be had without running anything of the user: packed
+    ones (checkpointing, offloading) would be made anew."""
+    raw = getattr(node, "_raw" + attribute, None)
+    if raw is None or getattr(raw, "unpack_hook", _NONE) is not None:
+        return None
+    try:
+        tensor = getattr(node, attribute)
+    except RuntimeError:
+        return None  # freed, or written to since
+    import torch
+
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.is_floating_point()
+    return tensor if plain and tensor.layout is torch.strided else None
+
+
+def argument_of(node: Any, name: str) -> Any:
+    """The node behind the argument that has an edge; None for a constant."""
+    parents = node.next_functions
+    index = 1 if name == "DivBackward0" and len(parents) > 1 else 0
+    return parents[index][0] if parents else None
+
+
+def _exponent(node: Any) -> float | None:
+    """The plain number something is raised to."""
+    if type(node).__name__ != "PowBackward0":
+        return None  # a tensor, which may be packed
+    exponent = node._saved_exponent
+    return float(exponent) if isinstance(exponent, int | float) else None
+
+
+def _ends_at_zero(node: Any) -> bool:
+    """True for roots and negative powers."""
+    exponent = _exponent(node)
+    return exponent is not None and exponent < 1 and exponent != 0
+
+
+def _from_root(result: Any) -> Any:
+    return result.amin().square()
+
+
+def _largest_exponent(result: Any) -> Any:
+    import torch
+
+    largest = result.amax()
+    if largest.dtype is not torch.float64:
+        largest = largest.float()
+    return math.log(torch.finfo(result.dtype).max) - largest.log()
+
+
+def _within_one(x: Any) -> Any:
+    return 1 - x.abs().amax()
+
+
+_OPERATIONS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "LogBackward0": ("log", "_saved_self", lambda x: x.amin()),
+    "Log2Backward0": ("log", "_saved_self", lambda x: x.amin()),
+    "Log10Backward0": ("log", "_saved_self", lambda x: x.amin()),
+    "Log1PBackward0": ("log", "_saved_self", lambda x: 1 + x.amin()),
+    "SqrtBackward0": ("sqrt", "_saved_result", _from_root),
+    "RsqrtBackward0": ("sqrt", "_saved_result", lambda r: r.amax().square().reciprocal()),
+    "PowBackward0": ("power", "_saved_self", lambda x: x.amin()),
+    "ReciprocalBackward0": ("division", "_saved_result", lambda r: r.abs().amax().reciprocal()),
+    "DivBackward0": ("division", "_saved_other", lambda x: x.abs().amin()),
+    "AcosBackward0": ("acos", "_saved_self", _within_one),
+    "AsinBackward0": ("asin", "_saved_self", _within_one),
+    "AtanhBackward0": ("atanh", "_saved_self", _within_one),
+    "AcoshBackward0": ("acosh", "_saved_self", lambda x: x.amin() - 1),
+    "ExpBackward0": ("exp", "_saved_result", _largest_exponent),
+}
+"""Node → (operation, what it saved, the least distance from the edge)."""
+
+_POSITIVE = frozenset(
+    f"{name}Backward"
+    for name in ("Exp", "Softmax", "Sigmoid", "Softplus", "Abs", "Sqrt", "Rsqrt", "Std", "StdMean",
+                 "Var", "VarMean", "LinalgVectorNorm", "Norm", "Clamp", "ClampMin", "Relu", "Cosh",
+                 "Hardsigmoid", "Relu6", "Hardtanh", "Sgn", "Cdist", "MseLoss", "EuclideanDist",
+                 "Threshold", "Erfc", "Maximum")
+)  # fmt: skip
+"""Results that are not negative, or that were bounded on purpose."""
+_UP_TO_ONE = frozenset(f"{name}Backward" for name in ("Softmax", "Sigmoid", "Tanh", "Sin", "Cos"))
+_DIFFERENCES = frozenset({"SubBackward", "RsubBackward"})
+_PASSES_ON = frozenset(
+    f"{name}Backward"
+    for name in ("Add", "Mul", "Div", "Sum", "Mean", "Max", "Min", "Amax", "Amin", "View",
+                 "ReshapeAlias", "UnsafeView", "Select", "Index", "Slice", "Unsqueeze", "Squeeze",
+                 "Permute", "Transpose", "T", "Expand", "Cat", "Stack", "Gather", "Clone", "ToCopy",
+                 "IndexSelect", "Split", "SplitWithSizes", "Unbind", "Alias", "Repeat", "Cumsum",
+                 "Prod", "Minimum", "Mm", "Bmm", "Mv", "Dot", "Where", "MaskedFill", "Sort", "Topk",
+                 "Narrow", "Diagonal")
+)  # fmt: skip
+"""Not negative if nothing that goes in is."""
+
+
+def _kind(node: Any) -> str:
+    """Type of a node without the number of its overload: `ClampBackward`."""
+    return type(node).__name__.rstrip("0123456789")
+
+
+def held_positive(node: Any, depth: int) -> bool:
+    """True if the result of a node cannot be negative, as far as its graph shows. Constants (None)
+    are taken for positive: they are data."""
+    if node is None:
+        return True
+    name = _kind(node)
+    if name in _POSITIVE:
+        return True
+    if depth >= DEPTH_MOST:
+        return False
+    parents = [parent for parent, _ in node.next_functions]
+    if name == "PowBackward":
+        exponent = _exponent(node)
+        even = exponent is not None and exponent % 2 == 0
+        return even or (bool(parents) and held_positive(parents[0], depth + 1))
+    if name == "MulBackward" and len(parents) == 2 and parents[0] is parents[1]:
+        return True  # a square
+    if name in _DIFFERENCES:
+        return _one_less(parents, depth)
+    if name in _PASSES_ON:
+        return all(held_positive(parent, depth + 1) for parent in parents)
+    return False
+
+
+def _one_less(parents: list[Any], depth: int) -> bool:
+    """`1 - p` of what never exceeds 1; the constant is taken for 1."""
+    learnt = [parent for parent in parents if parent is not None]
+    return len(learnt) == 1 and _up_to_one(learnt[0], depth + 1)
+
+
+def _up_to_one(node: Any, depth: int) -> bool:
+    name = _kind(node)
+    if name in _UP_TO_ONE or name.startswith(("Clamp", "Hardtanh", "Hardsigmoid")):
+        return True
+    parents = [parent for parent, _ in node.next_functions if parent is not None]
+    passes = name in _PASSES_ON or name.startswith("PowBackward")
+    sums = name.startswith(("Add", "Sum", "Mm", "Bmm", "Cumsum"))
+    if depth >= DEPTH_MOST or not passes or sums or not parents:
+        return False
+    return all(_up_to_one(parent, depth + 1) for parent in parents)
