@@ -164,9 +164,10 @@ _POSITIVE = frozenset(
     for name in ("Exp", "Softmax", "Sigmoid", "Softplus", "Abs", "Sqrt", "Rsqrt", "Std", "StdMean",
                  "Var", "VarMean", "LinalgVectorNorm", "Norm", "Clamp", "ClampMin", "Relu", "Cosh",
                  "Hardsigmoid", "Relu6", "Hardtanh", "Sgn", "Cdist", "MseLoss", "EuclideanDist",
-                 "Threshold", "Erfc", "Maximum")
+                 "Threshold", "Erfc", "Maximum", "LinalgCholeskyEx", "LinalgSvd", "LinalgEigh")
 )  # fmt: skip
-"""Results that are not negative, or that were bounded on purpose."""
+"""Results that are not negative, or that were bounded on purpose. Of a Cholesky factor the diagonal
+is positive, and nobody takes the logarithm of the rest."""
 _UP_TO_ONE = frozenset(f"{name}Backward" for name in ("Softmax", "Sigmoid", "Tanh", "Sin", "Cos"))
 _DIFFERENCES = frozenset({"SubBackward", "RsubBackward"})
 _PASSES_ON = frozenset(
