@@ -33,6 +33,7 @@ from nanwatch.forensics.probe import Forensics
 from nanwatch.guard import GUARD, guarded
 from nanwatch.link.worker import Worker
 from nanwatch.probes import finite as finite_values
+from nanwatch.probes import given
 from nanwatch.probes.discovery import instances
 from nanwatch.probes.hooks import Hooks
 from nanwatch.probes.observer import Observer
@@ -176,18 +177,24 @@ class Run(NullRun):
     def watch(self, *modules: Any, main: Any = None, **named: Any) -> None:
         """Name modules: `run.watch(policy=policy, q1=q1)` makes scopes `policy` and `q1`.
 
+        A list, a dict or a plain object (`run.watch(agent)`) stands for the modules it holds.
         `main` is the optimizer whose attempts are the steps; without it the first that stepped.
         """
         guarded("watch", self._watch, modules, main, named)
 
     def _watch(self, modules: tuple[Any, ...], main: Any, named: dict[str, Any]) -> None:
         registry = self.observer.registry
-        for module in modules:
-            registry.watched[to_name(type(module).__name__.lower())] = module
-        registry.watched.update({to_name(name): module for name, module in named.items()})
+        things = [(type(thing).__name__.lower(), thing) for thing in modules]
+        for name, thing in [*things, *named.items()]:
+            found = given.modules_of(name, thing)
+            registry.watched.update(found)
+            if not found:
+                logger.warning("nanwatch: %s", given.unfit(name, thing))
         registry.forget_names()
-        if main is not None:
+        if main is not None and hasattr(main, "param_groups"):
             self.observer.clock.set_main(registry.add(main).number)
+        elif main is not None:
+            logger.warning("nanwatch: %s", given.unfit_main(main))
 
     def log(self, values: dict[str, Any] | None = None, /, **named: Any) -> None:
         """Record numbers or tensors at the present step; never raises, never waits for a device.

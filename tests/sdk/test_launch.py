@@ -121,6 +121,44 @@ def steps_of(segment: Path, wanted: str) -> list[int]:
     return steps
 
 
+SCALED = """
+import torch
+model = torch.nn.Linear(3, 1)
+optimizer, scaler = torch.optim.SGD(model.parameters(), 0.1), torch.amp.GradScaler("cpu")
+losses = []
+for _ in range(4):
+    loss = model(torch.ones(2, 3)).square().mean()
+    losses.append(loss.item())
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+print(*losses)
+"""
+
+
+def test_the_first_loss_too_is_that_before_it_was_scaled(tmp_path: Path) -> None:
+    """Where nothing is cleared before the first batch, scaling is the first that can be seen."""
+    done = run(tmp_path, str(script(tmp_path, SCALED)))
+    (segment,) = (tmp_path / "data").glob("spool/*/scalars-*.seg")
+    assert values_of(segment, "loss") == pytest.approx([float(x) for x in done.stdout.split()])
+
+
+def values_of(segment: Path, wanted: str) -> list[float]:
+    number, values = -1, []
+    for kind, _, _, payload in scan(segment):
+        frame = frames.decode_client(payload)
+        if kind == DECLARE and isinstance(frame, frames.Declare):
+            number = next((decl.id for decl in frame.series if decl.kind == wanted), number)
+        elif kind == BATCH and isinstance(frame, frames.Batch):
+            for table in frame.records:
+                if isinstance(table, frames.Table) and number in table.ids:
+                    rows, column = len(table.steps) // 8, table.ids.index(number)
+                    block = memoryview(table.values).cast("d")
+                    values += block[column * rows : (column + 1) * rows].tolist()
+    return values
+
+
 @pytest.mark.parametrize(
     "ending",
     [

@@ -67,7 +67,7 @@ class _Loader:
 
 
 def _arm(torch):
-    """Start nanwatch at the first backward or the first clearing of gradients."""
+    """Start nanwatch at the first backward, scaling of a loss or clearing of gradients."""
     fired = []
 
     def begin():
@@ -105,6 +105,7 @@ def _arm(torch):
     try:
         wait(torch.autograd, "backward")
         wait(torch.optim.Optimizer, "zero_grad")
+        wait(torch.amp.GradScaler, "scale")
     except AttributeError:
         pass  # a torch without these: nothing to watch
 
