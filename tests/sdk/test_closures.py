@@ -115,3 +115,42 @@ def test_a_backward_that_raised_leaves_nothing_to_the_next_step(
     optimizer.step()
     assert seen.read().values("loss") == [loss.item()]
     assert seen.values("update_applied") == [1.0]
+
+
+class TwoPasses(torch.optim.SGD):
+    """Sharpness-aware: climbs, asks the closure again, steps from where it was, clears."""
+
+    def step(self, closure: Callable[[], torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        parameters = self.param_groups[0]["params"]
+        closure()
+        with torch.no_grad():
+            climbs = [0.05 * p.grad / p.grad.norm() for p in parameters]
+            for p, climb in zip(parameters, climbs, strict=True):
+                p.add_(climb)
+        self.zero_grad()
+        loss = closure()
+        with torch.no_grad():
+            for p, climb in zip(parameters, climbs, strict=True):
+                p.sub_(climb)
+        super().step()
+        self.zero_grad()
+        return loss
+
+
+def test_a_step_that_clears_its_own_gradients_did_move_the_weights(
+    watched: Callable[..., Watched],
+) -> None:
+    spy = watched()
+    spy.run.observer.overhead.cap = 1e9  # measured at every attempt
+    net = nn.Linear(4, 1)
+    optimizer = TwoPasses(net.parameters(), 0.1)
+
+    def closure() -> torch.Tensor:
+        loss = (net(torch.ones(8, 4)) - 1).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(6):
+        optimizer.step(closure)
+    moved = spy.read().values("update_norm")
+    assert moved and all(norm > 0 for norm in moved[1:])

@@ -142,6 +142,21 @@ def test_frozen_layers_have_weights_but_no_updates(watched: Make) -> None:
     assert len(seen.values("update_ratio_layer", "", "out")) == 3
 
 
+def test_a_frozen_mask_of_infinities_is_no_trouble_and_has_no_size(watched: Make) -> None:
+    seen = watched()
+    model = Net()
+    mask = torch.nn.Parameter(torch.tensor([0.0, -math.inf]), requires_grad=False)
+    model.mask = mask
+    train(model, torch.optim.SGD(model.parameters(), 0.1), 3)
+    seen.read()
+    assert all(math.isfinite(value) for value in seen.values("param_norm"))
+    assert not [report for report in seen.reports if report.where == "parameter"]
+    with torch.no_grad():
+        mask[0] = math.nan
+    train(model, torch.optim.SGD(model.parameters(), 0.1), 1)
+    assert [report.layers for report in seen.read().reports] == [["mask"]], "NaN is no mask"
+
+
 def test_a_layer_that_begins_at_zero_has_no_ratio_before_it_has_weights(watched: Make) -> None:
     seen = watched()
     model = Net()

@@ -7,6 +7,7 @@ copied for the length of a step that is measured, never more than `passes.BYTES_
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Iterable, Sequence
@@ -76,6 +77,8 @@ class _Weights:
         for number, before in zip(still, values[2 * n :], strict=True):
             self.before[number] = before
             self.moved.pop(number, None)
+            if math.isinf(before):  # a mask of -inf that nobody trains: no trouble, and no size
+                del self.before[number]
         made = [value for layer in window.layers for value in self._layer(layer)]
         if window.last and not self.sharded:
             made.append(("param_norm", "", total(self.before.values())))
@@ -186,6 +189,8 @@ class Updates(Probe):
         moving, negatives, still = opened.entries, opened.negatives, opened.still
         if known.by_closure:  # only now can it be told what has a gradient
             moved = [parameters[item.position].grad is not None for _, item in moving]
+            if not any(moved):  # cleared within the step, as by some that take two passes
+                moved = [True] * len(moving)
             still = still + [e for e, yes in zip(moving, moved, strict=True) if not yes]
             negatives = [n for n, yes in zip(negatives, moved, strict=True) if yes]
             moving = [e for e, yes in zip(moving, moved, strict=True) if yes]
