@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-DEPTH_MOST = 12
+DEPTH_MOST = 10
 """Nodes behind an argument that are looked at."""
 ELEMENTS_MOST = 1 << 20
 UNBOUNDED = ", unbounded"
 """Of arguments that nothing keeps within the domain."""
+COMPLEMENT = ", 1 - p"
+"""Of `1 - p`, which float32 rounds to 0 from 6e-8 on."""
 HALF = ", float16"
 """Of exponentials in the format that ends at 65504."""
 _NONE = object()
@@ -62,7 +64,10 @@ def _name_of(node: Any, kind: str) -> str:
         return ""  # counts and scales: they are not learnt
     if name == "exp":
         return f"exp{HALF}" if str(tensor.dtype) == "torch.float16" else name
-    held = held_positive(argument_of(node, kind), 0)
+    argument = argument_of(node, kind)
+    if _complement(argument):
+        return name + COMPLEMENT
+    held = held_positive(argument)
     return name if held else name + UNBOUNDED
 
 
@@ -162,12 +167,13 @@ _OPERATIONS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
 _POSITIVE = frozenset(
     f"{name}Backward"
     for name in ("Exp", "Softmax", "Sigmoid", "Softplus", "Abs", "Sqrt", "Rsqrt", "Std", "StdMean",
-                 "Var", "VarMean", "LinalgVectorNorm", "Norm", "Clamp", "ClampMin", "Relu", "Cosh",
-                 "Hardsigmoid", "Relu6", "Hardtanh", "Sgn", "Cdist", "MseLoss", "EuclideanDist",
-                 "Threshold", "Erfc", "Maximum", "LinalgCholeskyEx", "LinalgSvd", "LinalgEigh")
+                 "Var", "VarMean", "LinalgVectorNorm", "Norm", "Cosh", "Cdist", "MseLoss",
+                 "EuclideanDist", "Erfc", "Maximum", "LinalgCholeskyEx", "LinalgSvd", "LinalgEigh")
 )  # fmt: skip
-"""Results that are not negative, or that were bounded on purpose. Of a Cholesky factor the diagonal
-is positive, and nobody takes the logarithm of the rest."""
+"""Results that are not negative, and 0 by chance only. Of a Cholesky factor the diagonal is
+positive, and nobody takes the logarithm of the rest."""
+_CUT = frozenset(f"{name}Backward" for name in ("Relu", "Relu6", "Threshold", "Hardsigmoid"))
+"""Results that are 0 for whole regions of what goes in: they hold nothing off 0."""
 _UP_TO_ONE = frozenset(f"{name}Backward" for name in ("Softmax", "Sigmoid", "Tanh", "Sin", "Cos"))
 _DIFFERENCES = frozenset({"SubBackward", "RsubBackward"})
 _PASSES_ON = frozenset(
@@ -187,27 +193,52 @@ def _kind(node: Any) -> str:
     return type(node).__name__.rstrip("0123456789")
 
 
-def held_positive(node: Any, depth: int) -> bool:
-    """True if the result of a node cannot be negative, as far as its graph shows. Constants (None)
-    are taken for positive: they are data."""
-    if node is None:
+def held_positive(node: Any, depth: int = 0, zero: bool = False) -> bool:
+    """True if the result of a node cannot be negative, nor 0 unless `zero` allows for that, as far
+    as its graph shows. Constants (None) are taken for positive: they are data."""
+    name = "" if node is None else _kind(node)
+    if node is None or name in _POSITIVE:
         return True
-    name = _kind(node)
-    if name in _POSITIVE:
-        return True
+    if name in _CUT:
+        return zero
+    if name in ("ClampBackward", "ClampMinBackward"):
+        return _clamped(node, zero)
     if depth >= DEPTH_MOST:
         return False
     parents = [parent for parent, _ in node.next_functions]
     if name == "PowBackward":
         exponent = _exponent(node)
         even = exponent is not None and exponent % 2 == 0
-        return even or (bool(parents) and held_positive(parents[0], depth + 1))
+        return even or (bool(parents) and held_positive(parents[0], depth + 1, zero))
     if name == "MulBackward" and len(parents) == 2 and parents[0] is parents[1]:
         return True  # a square
+    if name == "AddBackward":  # one part above 0 is enough: a constant, often
+        whole = all(held_positive(parent, depth + 1, True) for parent in parents)
+        return whole and (zero or any(held_positive(parent, depth + 1) for parent in parents))
     if name in _DIFFERENCES:
         return _one_less(parents, depth)
     if name in _PASSES_ON:
-        return all(held_positive(parent, depth + 1) for parent in parents)
+        return all(held_positive(parent, depth + 1, zero) for parent in parents)
+    return False
+
+
+def _clamped(node: Any, zero: bool) -> bool:
+    """What a clamp is worth: one at 0 keeps nothing off it. A bound that is a tensor counts."""
+    if type(node).__name__ == "ClampBackward0":
+        return True
+    least = node._saved_min
+    return isinstance(least, int | float) and (least > 0 or (zero and least == 0))
+
+
+def _complement(node: Any) -> bool:
+    """True for `1 - p`, with nothing added to it."""
+    for _ in range(DEPTH_MOST):
+        parents = [parent for parent, _ in node.next_functions] if node is not None else []
+        if node is not None and _kind(node) in _DIFFERENCES:
+            return _one_less(parents, 0)
+        if len(parents) != 1:
+            return False
+        node = parents[0]
     return False
 
 

@@ -28,7 +28,7 @@ NODES_MOST = 300
 """Nodes of the graph that are looked at from the loss on: formulas of losses are short."""
 OPERATIONS_MOST = 16
 """Operations whose arguments are looked at, those nearest to the loss."""
-LOOKS, REST = 3, 512
+LOOKS, REST = 3, 64
 """A loss without any of them three times is looked at again after so many backward passes."""
 SAME_MOST = 128
 """Looks at the same operations before the graph is searched again."""
@@ -51,6 +51,8 @@ class _Place:
     """Looks in a row that found nothing."""
     rest: int = 0
     """Backward passes to let go by."""
+    shape: tuple[type, ...] = ()
+    """Types of the nodes next to the loss: with another loss they are others."""
     begun: dict[str, float] = field(default_factory=dict)
     """Operation without bounds → the largest margin there was."""
     alerts: int = 0
@@ -100,7 +102,9 @@ class Margins(Probe):
             place = self._places[backward.site] = _Place()
         if place.rest > 0:
             place.rest -= 1
-            return
+            if _shape(backward.starts) == place.shape:
+                return
+            place.rest = place.empty = 0
         if not self.cadence.due(min(backward.reached)):
             return
         started = time.perf_counter()
@@ -117,7 +121,7 @@ class Margins(Probe):
         else:
             place.empty += 1
             if place.empty >= LOOKS:
-                place.rest = REST
+                place.rest, place.shape = REST, _shape(backward.starts)
         self.cadence.spent(time.perf_counter() - started)
 
     def after_backward(self, backward: Backward) -> None:
@@ -136,6 +140,13 @@ class Margins(Probe):
             self.observer.recorder.put(
                 Measured(attempt.step, now(), columns, found.numbers, source)
             )
+
+
+def _shape(starts: Sequence[Any]) -> tuple[type, ...]:
+    first = starts[0] if starts else None
+    if first is None:
+        return ()
+    return (type(first), *(type(parent) for parent, _ in first.next_functions))
 
 
 def _margins(place: _Place, starts: Sequence[Any]) -> dict[str, list[Any]]:

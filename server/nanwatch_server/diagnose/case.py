@@ -37,6 +37,9 @@ REHEARSALS = ("rehearsed", "rehearsal", "rehearsal_size", "exemplars")
 HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
 """What such a setting says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
+MEMORIES = ("buffer", "buffer_size", "replay_size", "memory_size", "memory", "learning_starts",
+            "eps_start", "epsilon_start", "eps_end", "target_update", "tau")  # fmt: skip
+"""Settings of value learning from stored transitions."""
 SUDDEN = 4
 """Records between onset and finding of what came without growth."""
 FROM_START = 10
@@ -130,6 +133,11 @@ class Case:
         # a log without a configuration: rewards, and a loss that is called after a critic
         named = self.reward > 0 and any(_CRITIC.search(f.scope.lower()) for f in self.findings)
         return named or any(f.rule == "q_growth" for f in self.findings)
+
+    @property
+    def off_policy(self) -> bool:
+        """Values are learnt from a memory of what happened, by settings that only this has."""
+        return self.values and fact(self.facts, *MEMORIES) is not None
 
     @property
     def clip(self) -> float:

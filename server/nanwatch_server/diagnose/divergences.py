@@ -17,7 +17,7 @@ OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "ta
 RISES = (*OF_LOSS, "grad_explosion", "grad_level", "grad_spike", "clip_saturation", "weight_leap",
          "weight_growth", "adam_rms")  # fmt: skip
 """Rules on what grows before it overflows, also as notices."""
-EARLY_STEPS, SOON_STEPS = 30, 150
+FIRST_STEPS, EARLY_STEPS, SOON_STEPS = 8, 30, 150
 """Trouble that begins and is seen before these steps owes nothing to what was learnt."""
 ALL_SKIPPED = 100
 """Skips in a row after which whatever began it is over: nothing is learnt any more."""
@@ -165,7 +165,7 @@ def _bad_forward_pass(case: Case) -> bool:
     first; and one step of a huge gradient is seen before the loss it spoils."""
     first = case.first_nonfinite
     bounded = case.recurrent and not case.scans
-    if first is None or first.kind != "loss" or not bounded or first.onset_step <= EARLY_STEPS:
+    if first is None or first.kind != "loss" or not bounded or first.onset_step <= FIRST_STEPS:
         return False
     infinite = any("inf" in item.value.lower() for item in first.evidence[:1])
     rose = any(f.rule in RISES and f.onset_step <= first.onset_step for f in case.findings)
@@ -207,6 +207,8 @@ def _score_bootstrap(case: Case) -> float:
         return 0.0
     if case.has("q_growth"):
         return 0.8
+    if case.off_policy and case.has("grad_explosion"):
+        return 0.79  # too fast for Q to reach its bound before
     rules = ("grad_explosion", "grad_level", "clip_saturation", "weight_leap", *OF_LOSS)
     grown = any(case.has(rule) for rule in rules)
     bootstraps = case.critics or (case.values and case.has("joint_rise"))

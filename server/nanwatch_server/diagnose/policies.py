@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from nanwatch_server.diagnose import remedies as do
-from nanwatch_server.diagnose.case import Case
+from nanwatch_server.diagnose.case import RATIO_NAMES, Case
 from nanwatch_server.diagnose.divergences import OF_LOSS
 from nanwatch_server.diagnose.syndrome import Syndrome
-from nanwatch_server.domain.facts import fact_number, number
+from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Suggestion
 
 Signs = tuple[list[str], list[str]]
@@ -22,9 +22,19 @@ def _signs_entropy(case: Case) -> Signs:
 
 def _signs_shift(case: Case) -> Signs:
     pro = ["The learning rate rose just before."] if case.rate_rise else []
+    if case.rate_large:
+        pro.append(f"A learning rate of {number(case.rate_large)} is rarely stable.")
     if case.has("entropy_collapse"):
         pro.append("The entropy collapsed with it.")
     return pro, []
+
+
+def _score_shift(case: Case) -> float:
+    if case.has("policy_shift"):
+        return 0.76
+    # surrogate losses with steps at which the optimizer is rarely stable: what breaks first differs
+    broken = any(map(case.has, ("saturated_units", "dead_units", "entropy_collapse")))
+    return 0.83 if broken and case.rate_large and fact(case.facts, *RATIO_NAMES) else 0.0
 
 
 def _try_entropy(case: Case) -> list[Suggestion]:
@@ -56,8 +66,8 @@ def _try_adversary(case: Case) -> list[Suggestion]:
 POLICIES: tuple[Syndrome, ...] = (
     Syndrome(
         "policy-update-too-large",
-        lambda case: 0.76 if case.has("policy_shift") else 0.0,
-        ("policy_shift",),
+        _score_shift,
+        ("policy_shift", "saturated_units", "dead_units", "entropy_collapse"),
         "Each update moves the policy so far that the data it was computed from no longer describe "
         "it; the next ones are learnt from behaviour that is already gone.",
         _signs_shift,

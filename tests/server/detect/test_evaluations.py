@@ -125,3 +125,21 @@ def test_another_fit_has_other_statistics() -> None:
         if not fold:
             detector.mark("fit", 3, {})
     assert detector.context.buffers[""].drift()[0] == pytest.approx(1.1)
+
+
+def test_training_on_from_a_good_model_is_not_compared_with_its_own_small_start() -> None:
+    """Quantisation-aware fine-tuning: the second fit begins at 0.004 of what the run began with."""
+    detector = RunDetector(RUN, {})
+    found: list[Finding] = []
+    for fit, level in enumerate((1.0, 0.002)):
+        if fit:
+            detector.mark("fit", N, {})
+        loss = level * np.exp(-T / 150) * noise(np.random.default_rng(fit), N, 0.05)
+        for at in range(N // EVERY):
+            part = slice(at * EVERY, (at + 1) * EVERY)
+            steps = fit * N + T[part] + 1
+            found += detector.update(Block("", "train", steps, steps * 0.1, {"loss": loss[part]}))
+            held_out = 0.02 + 0.9 * np.exp(-(fit * N + at * EVERY) / 150)
+            value = {"loss": np.array([held_out])}
+            found += detector.update(Block("", "val", steps[-1:], steps[-1:] * 0.1, value))
+    assert not [one for one in found if one.rule == "validation_loss"]

@@ -443,6 +443,8 @@ def test_an_argument_on_its_way_across_the_edge() -> None:
     assert not edges("log", line), "a probability may come near 0"
     assert not edges("acos, unbounded", line / 18)
     assert edges("acos, unbounded", np.where(T < 50, 0.3, 4e-7))
+    assert edges("log, 1 - p", np.where(T < 50, 0.3, 4e-7))
+    assert not edges("log", np.where(T < 50, 0.3, 4e-7))
 
 
 def test_a_probability_that_is_rounded_to_zero_next() -> None:

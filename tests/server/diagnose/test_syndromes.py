@@ -181,6 +181,16 @@ CASES = [
     ("reward-scale", [finding("tiny_rewards")], {"gamma": "0.99"}),
     ("policy-update-too-large", [finding("policy_shift"), finding("entropy_collapse")], {}),
     ("entropy-collapse", [finding("entropy_collapse")], {"ent_coef": "0"}),
+    (
+        "policy-update-too-large",
+        [finding("saturated_units", C)],
+        {"clip_coef": "0.4", "gamma": "0.97", "lr": "0.02", "optimizer": "Adam"},
+    ),
+    (
+        "bootstrap-divergence",
+        [finding("grad_explosion", C)],
+        {"gamma": "0.99", "buffer": "5000"},
+    ),
     ("value-function-failure", [finding("explained_variance")], {}),
     ("frozen-weights", [finding("idle_weights", kind="lr"), finding("plateau")], {"lr": "0.1"}),
     ("frozen-weights", [finding("rate_gone", kind="lr"), finding("plateau")], {"lr": "0.1"}),
@@ -254,7 +264,7 @@ CASES = [
         [finding("nonfinite", Severity.NOTICE, kind="grad_norm", onset_step=90), went("loss")],
         LSTM,
     ),
-    ("exploding-gradient", [went("loss", step=12)], LSTM),  # nothing could be seen before it
+    ("exploding-gradient", [went("loss", step=6)], LSTM),  # nothing could be seen before it
     ("exploding-gradient", [went("loss")], {"horizon": "40"}),  # states without a bound
     ("exploding-gradient", [went("loss", layer="mixer.dt_proj.weight")], {"recurrent": "1"}),
     ("unnamed", [finding("a_rule_of_tomorrow")], {}),

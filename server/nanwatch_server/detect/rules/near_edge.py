@@ -19,6 +19,7 @@ FIRST = 4
 """Records whose largest margin is what a training began with."""
 FIT = 6
 """Records before a course is told."""
+COMPLEMENT = ", 1 - p"
 UNBOUNDED = ", unbounded"
 """What the SDK calls operations whose argument nothing keeps within the domain."""
 HALF_PRECISION = ", float16"
@@ -65,7 +66,7 @@ class NearEdge(LayerRule):
         if name.startswith("exp"):
             limit = limits["exponent_half" if name.endswith(HALF_PRECISION) else "exponent"]
             return limit if now <= limit else 0.0
-        if name.startswith(COSINES):
+        if name.startswith(COSINES) or name.endswith(COMPLEMENT):
             limit = limits["rounding"]
             return limit if now <= limit and begun >= limits["least"] else 0.0
         if not name.endswith(UNBOUNDED):

@@ -25,7 +25,10 @@ class ValidationLoss(EvaluationRule):
 
     name = "validation_loss"
     calm = "Validation loss near its best again"
-    STATE = ("alarm", "recent", "best", "first", "best_step", "drifted", "beyond")
+    STATE = ("alarm", "recent", "best", "first", "best_step", "drifted", "beyond",
+             "origin")  # fmt: skip
+    origin = math.nan
+    """Largest that an untrained model gave in this run, before whatever it was trained for next."""
 
     def restart(self) -> None:
         self.recent = Ring(1, OVER)
@@ -50,6 +53,8 @@ class ValidationLoss(EvaluationRule):
         lowest = float(window.min())
         untrained = self.progress.first
         untrained = untrained if math.isfinite(untrained) else self.first
+        if not self.origin >= untrained:
+            self.origin = untrained
         worse = lowest >= self.limits["ratio"] * self.best > 0
         # what is evaluated may be measured in another unit than what is trained
         far = lowest >= self.limits["times_first"] * self.first > 0
@@ -88,7 +93,9 @@ class ValidationLoss(EvaluationRule):
         """True if evaluations lie far above the training loss of the same time and above what an
         untrained model makes: there may have been no good one to compare with, as of a new task."""
         apart = lowest >= self.limits["apart"] * self._trained(step) > 0
-        return apart and lowest >= self.limits["apart_untrained"] * untrained > 0
+        above = lowest >= self.limits["apart_untrained"] * untrained > 0
+        # a model that is trained on begins far below what an untrained one gives
+        return apart and above and lowest >= self.limits["apart_origin"] * self.origin
 
     def _left(self, lowest: float, untrained: float, step: int) -> bool:
         """True if evaluations are clearly worse than the best while the training loss went far
