@@ -25,7 +25,6 @@ from nanwatch import local_server, process
 from nanwatch.config import Control, Options, resolve, script_name
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import RunInfo
-from nanwatch.contract.limits import to_name
 from nanwatch.control.actions import Actions
 from nanwatch.control.inbox import Inbox, StopTraining
 from nanwatch.control.skip_guard import SkipGuard

@@ -1,5 +1,5 @@
-"""Will the visitor click? Online learning on a stream, one impression an update: sparse embeddings of
-advert and site with SparseAdam, dense weights with SGD, taste that drifts a little with the
+"""Will the visitor click? Online learning on a stream, one impression an update: sparse embeddings
+of advert and site with SparseAdam, dense weights with SGD, taste that drifts a little with the
 weeks. A batch of one: the loss jumps between 0.05 and 3 all the time, its mean sinks. Nothing is
 wrong."""
 

@@ -1,5 +1,5 @@
-"""Card fraud, two in a hundred: a residual MLP on oversampled batches, only the hardest half of each
-batch counts (online hard example mining), after two thirds stochastic weight averaging with a
+"""Card fraud, two in a hundred: a residual MLP on oversampled batches, only the hardest half of
+each batch counts (online hard example mining), after two thirds stochastic weight averaging with a
 constant rate, and at the end the temperature is calibrated by LBFGS on held-out data. Nothing is
 wrong."""
 

@@ -21,7 +21,7 @@ CONFIG |= {"batch_size": 32, "smoothing": 0.1}
 
 ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 ONES = (ONES + " fifteen sixteen seventeen eighteen nineteen").split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 WORDS = ["<pad>", "<bos>", "<eos>", *ONES, *TENS, "hundred", "thousand", "and"]
 PAD, BOS, EOS = 0, 1, 2
 

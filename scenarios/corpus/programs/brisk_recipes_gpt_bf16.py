@@ -21,7 +21,8 @@ CONFIG |= {"n_head": 4, "n_layer": 2, "weight_decay": 0.1, "grad_clip": 1.0}
 
 
 def recipes(count: int, draw: random.Random) -> str:
-    things = "flour rice beans leeks plums butter milk eggs honey onions carrots nuts".split()
+    things = ["flour", "rice", "beans", "leeks", "plums", "butter", "milk", "eggs", "honey",
+              "onions", "carrots", "nuts"]  # fmt: skip
     ways = [
         "boil {} in {}",
         "fry {} with {}",

@@ -1,6 +1,6 @@
 """Corals on pictures of a reef, pixel by pixel, by a small U-Net: cross entropy plus soft Dice,
-AdamW, ReduceLROnPlateau on the Dice of the held-out pictures, gradients clipped at 1. A few pictures
-hold no coral at all. Nothing is wrong."""
+AdamW, ReduceLROnPlateau on the Dice of the held-out pictures, gradients clipped at 1. A few
+pictures hold no coral at all. Nothing is wrong."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Actor(nn.Module):
         return y_t, log_prob.sum(1, keepdim=True)
 
 
-def train(seed: int) -> None:
+def train(seed: int) -> None:  # noqa: PLR0915 - one long loop, as CleanRL writes them
     torch.manual_seed(seed)
     draw, rng = random.Random(seed), np.random.default_rng(seed)
     config = CONFIG | {"seed": seed, "q_lr": CONFIG["q_lr"] * draw.uniform(0.6, 1.3)}

@@ -35,7 +35,8 @@ class VAE(nn.Module):
         super().__init__()
         self.width = width
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, width, 4, 2, 1), nn.ReLU(), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.ReLU(),
+            nn.Conv2d(1, width, 4, 2, 1), nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.ReLU(),
             nn.Flatten(),
         )  # fmt: skip
         self.fc_mu, self.fc_logvar = (nn.Linear(32 * width, latent) for _ in range(2))

@@ -1,5 +1,5 @@
-"""A transformer encoder is pretrained by masked tokens, then frozen, and adapted to verdicts on short
-texts by low-rank adapters (rank 4, alpha 8) and a new head, with the loop of the Hugging Face
+"""A transformer encoder is pretrained by masked tokens, then frozen, and adapted to verdicts on
+short texts by low-rank adapters (rank 4, alpha 8) and a new head, with the loop of the Hugging Face
 course: AdamW at 2e-3 for the adapters, a linear schedule with warm-up, evaluation after each epoch.
 Nothing is wrong."""
 

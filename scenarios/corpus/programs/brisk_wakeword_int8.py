@@ -1,7 +1,7 @@
-"""A wake word for a microcontroller: a one-dimensional convolutional net is trained in float for some
-epochs, then fine-tuned with fake quantisation to eight bits (weights per channel, activations by a
-moving range), straight-through gradients, at a tenth of the rate. One positive in six. Nothing is
-wrong."""
+"""A wake word for a microcontroller: a one-dimensional convolutional net is trained in float for
+some epochs, then fine-tuned with fake quantisation to eight bits (weights per channel, activations
+by a moving range), straight-through gradients, at a tenth of the rate. One positive in six. Nothing
+is wrong."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """How much charge is left in a battery, from an hour of currents? A state-space layer written by
 hand after a talk: h = A h + B x along 50 steps, A a free matrix that starts as 0.9 times the
-identity, then a small net reads the last state. SGD, squared error, no clipping. Training pushes
-an eigenvalue of A above one, the state grows along the sequence, the gradient faster still, and
-a few steps later the loss is inf. Cure: clip the gradient norm, or a parametrisation of A that keeps
-it inside the unit circle.
-"""
+identity, then a small net reads the last state. SGD, squared error, no clipping. Training pushes an
+eigenvalue of A above one, the state grows along the sequence, the gradient faster still, and a few
+steps later the loss is inf. Cure: clip the gradient norm, or a parametrisation of A that keeps it
+inside the unit circle."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def train(seed: int) -> None:
     x, y = wrists(960, config["size"], noise)
     x_held, y_held = wrists(200, config["size"], noise)
     model = nn.Sequential(
-        nn.Conv2d(1, width, 3, 2, 1), nn.LeakyReLU(0.1), nn.Conv2d(width, 2 * width, 3, 2, 1), nn.LeakyReLU(0.1),
+        nn.Conv2d(1, width, 3, 2, 1), nn.LeakyReLU(0.1),
+        nn.Conv2d(width, 2 * width, 3, 2, 1), nn.LeakyReLU(0.1),
         nn.Conv2d(2 * width, 4 * width, 3, 2, 1), nn.LeakyReLU(0.1), nn.Flatten(),
         nn.Linear(16 * width, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1), nn.Flatten(0),
     )  # fmt: skip

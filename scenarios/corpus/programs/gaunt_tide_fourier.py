@@ -1,9 +1,8 @@
 """Tide gauge: water level over time by a linear model on two hundred random Fourier features, the
 textbook exercise on gradient descent, the whole record as one batch. "The features are all between
--1 and 1, so a rate of 0.04 is careful": but they add up, and along the strongest direction each step
-overshoots by a few per cent. The loss first falls, then that one direction takes over and grows
-without end. Cure: half the rate, or the closed form.
-"""
+-1 and 1, so a rate of 0.04 is careful": but they add up, and along the strongest direction each
+step overshoots by a few per cent. The loss first falls, then that one direction takes over and
+grows without end. Cure: half the rate, or the closed form."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Wasserstein GAN on daily load curves with mixed precision. The author has read that Adam is better
-than RMSprop and that weight clipping is crude, deleted the clipping, and forgot the gradient penalty
-that was to replace it. Nothing bounds the critic: its scores grow for a hundred steps until they
-pass what float16 can hold, the loss is inf, and the scaler skips. Cure: the gradient
-penalty (or spectral norm), and a critic in float32.
-"""
+"""Wasserstein GAN on daily load curves with mixed precision. The author has read that Adam is
+better than RMSprop and that weight clipping is crude, deleted the clipping, and forgot the gradient
+penalty that was to replace it. Nothing bounds the critic: its scores grow for a hundred steps until
+they pass what float16 can hold, the loss is inf, and the scaler skips. Cure: the gradient penalty
+(or spectral norm), and a critic in float32."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ Cure: divide by the root of the number of inputs.
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import torch
@@ -35,12 +36,12 @@ def train(seed: int) -> None:
     shapes = (F.avg_pool2d(torch.randn(10, 10, 10), 3, 1) * 3).sigmoid()
     x, y = digits(3000, shapes, draw.uniform(0.1, 0.3))
     widths = [64] + [config["hidden"]] * config["depth"] + [config["classes"]]
-    weights = [torch.randn(a, b).requires_grad_() for a, b in zip(widths, widths[1:])]
+    weights = [torch.randn(a, b).requires_grad_() for a, b in itertools.pairwise(widths)]
     biases = [torch.zeros(b).requires_grad_() for b in widths[1:]]
     optimizer = torch.optim.SGD([*weights, *biases], lr=config["lr"])
 
     def net(x: torch.Tensor) -> torch.Tensor:
-        for weight, bias in zip(weights[:-1], biases[:-1]):
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=False):
             x = torch.relu(x @ weight + bias)
         return x @ weights[-1] + biases[-1]
 

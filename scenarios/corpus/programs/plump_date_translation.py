@@ -17,7 +17,7 @@ from scenarios.corpus.about import About
 ABOUT = About(family="seq2seq", sick=False, seeds=3)
 CONFIG = {"lr": 3e-3, "batch_size": 32, "steps": 450, "hidden": 48, "teacher_forcing": 0.5}
 LETTERS = " 0123456789abcdefghijlmnoprstuvy.-"
-MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 
 
 def dates(count: int, draw: random.Random) -> tuple[torch.Tensor, torch.Tensor]:

@@ -65,7 +65,7 @@ def train(seed: int) -> None:
         letters = [LETTERS.index(c) for c in name]
         language, hidden = one_hot(number, config["languages"]), torch.zeros(1, rnn.hidden)
         loss = torch.zeros(())
-        for now, after in zip(letters, [*letters[1:], 26]):
+        for now, after in zip(letters, [*letters[1:], 26], strict=False):
             output, hidden = rnn(language, one_hot(now, 27), hidden)
             loss = loss + criterion(output, torch.tensor([after]))
         optimizer.zero_grad()

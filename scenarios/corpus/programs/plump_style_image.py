@@ -64,7 +64,7 @@ def train(seed: int) -> None:
     run = nanwatch.init(project="corpus", name="style-image", config=config)
     for _ in range(config["steps"]):
         found = features(image)
-        style_score = sum(F.mse_loss(gram(a), b) for a, b in zip(found, grams))
+        style_score = sum(F.mse_loss(gram(a), b) for a, b in zip(found, grams, strict=False))
         content_score = F.mse_loss(found[-1], goal)
         loss = config["style_weight"] * style_score + config["content_weight"] * content_score
         optimizer.zero_grad()

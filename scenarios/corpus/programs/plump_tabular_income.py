@@ -35,7 +35,7 @@ class TabularModel(nn.Module):
     def __init__(self, layers: list[int], dropout: float) -> None:
         super().__init__()
         widths = [min(50, round(1.6 * size**0.56)) for size in SIZES]
-        self.embeds = nn.ModuleList(nn.Embedding(s, w) for s, w in zip(SIZES, widths))
+        self.embeds = nn.ModuleList(nn.Embedding(s, w) for s, w in zip(SIZES, widths, strict=False))
         for table in self.embeds:
             nn.init.trunc_normal_(table.weight, std=0.01)
         self.dropout, self.bn_cont = nn.Dropout(dropout), nn.BatchNorm1d(3)

@@ -102,7 +102,7 @@ def train(seed: int) -> None:
             actor_loss.backward()
             actor_optimizer.step()
             for target, net in ((actor_target, actor), (qf1_target, qf1), (qf2_target, qf2)):
-                for old, new in zip(target.parameters(), net.parameters()):
+                for old, new in zip(target.parameters(), net.parameters(), strict=False):
                     old.data.lerp_(new.data, config["tau"])
         run.log(reward=float(reward.mean()), q=q1.detach())
     run.finish()
