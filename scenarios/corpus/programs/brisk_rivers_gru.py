@@ -17,8 +17,8 @@ ABOUT = About(family="lm", sick=False, seeds=3)
 CONFIG = {"learning_rate": 3e-3, "weight_decay": 0.01, "batch_size": 32, "max_steps": 1000}
 CONFIG |= {"n_embd": 24, "n_embd2": 48}
 
-STARTS = ["ar", "br", "dan", "el", "gar", "is", "loi", "ma", "ne", "od", "po", "rhi", "sei", "ta", "ul",
-          "vol", "we", "ys", "za", "tham", "dor"]  # fmt: skip
+STARTS = ["ar", "br", "dan", "el", "gar", "is", "loi", "ma", "ne", "od", "po", "rhi", "sei",
+          "ta", "ul", "vol", "we", "ys", "za", "tham", "dor"]  # fmt: skip
 MIDDLES = ["a", "e", "i", "o", "u", "ai", "ou", "en", "an", "il", "ar", "un"]
 ENDS = ["na", "re", "ne", "l", "se", "be", "r", "ster", "va", "wa", "m", "ga", "ra", "de"]
 
