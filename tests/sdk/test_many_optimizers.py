@@ -107,3 +107,25 @@ def test_an_optimizer_that_was_taken_for_gone_comes_back(
     assert len([mark for mark in seen.marks if mark.what == "fit"]) <= 2  # no seesaw
     roots = {id(ref()) for ref in seen.run.observer.registry.roots.values()}
     assert id(averages[0]) in roots  # cheap looks do not forget it
+
+
+def test_short_names_of_optimizers_give_way_to_those_of_their_modules(watched: Watch) -> None:
+    seen = watched()
+    generator, discriminator = nn.Linear(2, 2), nn.Linear(2, 1)
+    opt_g = torch.optim.SGD(generator.parameters(), 0.1)
+    od = torch.optim.SGD(discriminator.parameters(), 0.1)
+    q1, q2 = nn.Linear(2, 1), nn.Linear(2, 1)
+    q_optimizer = torch.optim.SGD([*q1.parameters(), *q2.parameters()], 0.1)
+    critic_optimizer = torch.optim.SGD((value := nn.Linear(2, 1)).parameters(), 0.1)
+    for _ in range(3):
+        for optimizer, loss in (
+            (opt_g, generator(torch.ones(2, 2)).mean()),
+            (od, discriminator(torch.ones(2, 2)).mean()),
+            (q_optimizer, (q1(torch.ones(2, 2)) + q2(torch.ones(2, 2))).mean()),
+            (critic_optimizer, value(torch.ones(2, 2)).mean()),
+        ):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    scopes = {scope for kind, scope, _ in seen.read().points if kind == "loss"}
+    assert scopes == {"generator", "discriminator", "q", "critic"}

@@ -15,6 +15,8 @@ from nanwatch.control.learning_rate import share_factor
 from nanwatch.probes import discovery, sharded
 from nanwatch.probes.clipping import Clip
 
+LETTERS = 2
+"""`opt_g` and `od` say less than the name of the one module they step."""
 LOOKS_MOST = 4
 
 
@@ -328,10 +330,10 @@ class Registry:
         if count == 1:
             return ""
         variable = discovery.scope_from_variable(names.get(id(known.optimizer), ""))
-        if variable:
+        if len(variable) > LETTERS or (variable and len(roots) != 1):
             return variable
         module = discovery.common_module([name for _, name in owned]) if len(roots) == 1 else ""
-        return module or "-".join(roots[:3]) or f"optimizer{known.number}"
+        return module or "-".join(roots[:3]) or variable or f"optimizer{known.number}"
 
     @staticmethod
     def _unique(scope: str, in_use: set[str]) -> str:
