@@ -25,6 +25,7 @@ from nanwatch import local_server, process
 from nanwatch.config import Control, Options, resolve, script_name
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import RunInfo
+from nanwatch.contract.limits import to_name
 from nanwatch.control.actions import Actions
 from nanwatch.control.inbox import Inbox, StopTraining
 from nanwatch.control.skip_guard import SkipGuard
@@ -186,7 +187,9 @@ class Run(NullRun):
         things = [(type(thing).__name__.lower(), thing) for thing in modules]
         for name, thing in [*things, *named.items()]:
             found = given.modules_of(name, thing)
-            registry.watched.update(found)
+            for inner, module in found.items():
+                taken = registry.watched.get(inner, module) is not module
+                registry.watched[to_name(f"{name}_{inner}") if taken else inner] = module
             if not found:
                 logger.warning("nanwatch: %s", given.unfit(name, thing))
         registry.forget_names()

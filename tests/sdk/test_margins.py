@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from nanwatch.probes.arguments import held_positive, operations
+from nanwatch.probes.arguments import Signs, operations
 from sdk.watched import Watched
 
 Watch = Callable[..., Watched]
@@ -43,6 +43,9 @@ SEEN: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], float]
         lambda x: (x + 5).log().mean(), "log, unbounded", lambda x: least(x + 5)
     ),
     "log1p": (lambda x: torch.log1p(x).mean(), "log, unbounded", lambda x: 1 + least(x)),
+    "log1p of -p": (
+        lambda x: torch.log1p(-x.sigmoid()).mean(), "log, 1 - p", lambda x: least(1 - x.sigmoid())
+    ),
     "log of softmax": (
         lambda x: -x.softmax(1).log().mean(), "log", lambda x: least(x.softmax(1))
     ),
@@ -169,13 +172,22 @@ HELD: list[tuple[Callable[[Tensor], Tensor], bool]] = [
     (lambda x: x.square() - x.exp(), False),
     (lambda x: x.exp() * x, False),
     (lambda x: -x.sigmoid(), False),
+    (lambda x: -x.log_softmax(1), True),
+    (lambda x: x.exp().neg().neg(), True),
+    (lambda x: F.cross_entropy(x, torch.zeros(4, dtype=torch.long)), True),
+    (lambda x: F.hardtanh(x, 1e-6, 1.0), True),
+    (lambda x: F.hardtanh(x), False),
+    (lambda x: torch.maximum(x, x.exp()), True),
+    (lambda x: torch.maximum(x, -x), False),
+    (lambda x: torch.clamp_min(x, torch.full((3,), 0.1)), True),
+    (lambda x: x.sigmoid() - 0.5, False),
 ]
 
 
 @pytest.mark.parametrize("number", range(len(HELD)))
 def test_what_keeps_an_argument_positive(number: int) -> None:
     made, held = HELD[number]
-    assert held_positive(made(torch.rand(4, 3, requires_grad=True)).grad_fn) is held
+    assert Signs().positive(made(torch.rand(4, 3, requires_grad=True)).grad_fn) is held
 
 
 def test_operations_are_found_from_the_loss_on() -> None:
@@ -185,3 +197,29 @@ def test_operations_are_found_from_the_loss_on() -> None:
     assert [one.name for one in found] == ["sqrt, unbounded", "log"]
     assert len(operations([loss.grad_fn], 300, 1)) == 1
     assert operations([loss.grad_fn], 1, 16) == []
+
+
+def test_a_wide_graph_costs_one_search(watched: Watch) -> None:
+    """Message passing: every node of a layer adds up all of the one before."""
+    x = torch.rand(6, requires_grad=True)
+    parts = [x[i].exp() for i in range(6)]
+    for _ in range(8):
+        parts = [torch.stack(parts).sum() + 1 for _ in range(6)]
+    signs = Signs()
+    assert signs.positive(parts[0].grad_fn)
+    assert signs._asked < 400, "each node once, not once for each way to it"
+
+
+def test_bounds_that_are_packed_are_not_asked_for(watched: Watch) -> None:
+    seen = watched()
+    calls = 0
+    bound = torch.full((3,), 0.1)
+
+    def inner(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return torch.clamp_min(x, bound)
+
+    train(lambda x: checkpoint(inner, x, use_reentrant=False).log().mean(), steps=4)
+    assert calls == 8, "forward and the recomputation of backward"
+    assert seen.read().series(KIND, layer="log")

@@ -53,6 +53,14 @@ def test_a_list_is_numbered(watched: Watch) -> None:
     assert sorted(seen.run.observer.registry.watched) == ["nets0", "nets1"]
 
 
+def test_two_agents_keep_their_modules_apart(watched: Watch) -> None:
+    seen, left, right = watched(), Agent(), Agent()
+    right.settings = list(range(100))
+    seen.run.watch(left=left, right=right)
+    names = sorted(seen.run.observer.registry.watched)
+    assert names == ["actor", "critic", "right_actor", "right_critic"]
+
+
 WRONG: dict[str, Callable[[Any, Agent], None]] = {
     "optimizer": lambda run, agent: run.watch(torch.optim.SGD(agent.actor.parameters(), 0.1)),
     "number": lambda run, agent: run.watch(net=3),

@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-DEPTH_MOST = 10
-"""Nodes behind an argument that are looked at."""
+DEPTH_MOST = 40
+"""Nodes behind an argument that are looked at, one behind the other, ..."""
+NODES_ASKED_MOST = 1000
+"""... and in all within one search."""
 ELEMENTS_MOST = 1 << 20
 UNBOUNDED = ", unbounded"
 """Of arguments that nothing keeps within the domain."""
@@ -33,6 +35,7 @@ class Operation(NamedTuple):
 def operations(starts: Sequence[Any], nodes_most: int, found_most: int) -> list[Operation]:
     """Operations that have an edge, the nearest to the `starts` first."""
     found: list[Operation] = []
+    signs = Signs()
     seen: set[Any] = set()
     queue = [(node, (number,)) for number, node in enumerate(starts) if node is not None]
     for node, path in queue:
@@ -42,7 +45,7 @@ def operations(starts: Sequence[Any], nodes_most: int, found_most: int) -> list[
             continue
         seen.add(node)
         kind = type(node).__name__
-        if kind in _OPERATIONS and (name := _name_of(node, kind)):
+        if kind in _OPERATIONS and (name := _name_of(node, kind, signs)):
             found.append(Operation(path, kind, name))
         queue += [
             (parent, (*path, number))
@@ -52,7 +55,7 @@ def operations(starts: Sequence[Any], nodes_most: int, found_most: int) -> list[
     return found
 
 
-def _name_of(node: Any, kind: str) -> str:
+def _name_of(node: Any, kind: str, signs: Signs) -> str:
     """What it is called, empty if its edge is of no interest."""
     name, attribute, _ = _OPERATIONS[kind]
     tensor = saved(node, attribute)
@@ -65,10 +68,17 @@ def _name_of(node: Any, kind: str) -> str:
     if name == "exp":
         return f"exp{HALF}" if str(tensor.dtype) == "torch.float16" else name
     argument = argument_of(node, kind)
-    if _complement(argument):
+    if kind == "Log1PBackward0":  # defined from -1 on
+        below = argument is not None and _kind(argument) == _NEG
+        inner = argument.next_functions[0][0] if below else None
+        if inner is not None and _up_to_one(inner, 0):
+            return name + COMPLEMENT
+        return name if signs.positive(argument, zero=True) else name + UNBOUNDED
+    if kind == "AcoshBackward0":
+        return name + UNBOUNDED  # it would have to be above 1
+    if argument is not None and _bare_complement(argument):
         return name + COMPLEMENT
-    held = held_positive(argument)
-    return name if held else name + UNBOUNDED
+    return name if signs.positive(argument) else name + UNBOUNDED
 
 
 def margin_of(operation: Operation, starts: Sequence[Any]) -> Any:
@@ -166,24 +176,28 @@ _OPERATIONS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
 
 _POSITIVE = frozenset(
     f"{name}Backward"
-    for name in ("Exp", "Softmax", "Sigmoid", "Softplus", "Abs", "Sqrt", "Rsqrt", "Std", "StdMean",
-                 "Var", "VarMean", "LinalgVectorNorm", "Norm", "Cosh", "Cdist", "MseLoss",
-                 "EuclideanDist", "Erfc", "Maximum", "LinalgCholeskyEx", "LinalgSvd", "LinalgEigh")
+    for name in ("Exp", "Exp2", "Softmax", "Sigmoid", "Softplus", "Abs", "Sqrt", "Rsqrt", "Std",
+                 "StdMean", "Var", "VarMean", "LinalgVectorNorm", "Norm", "Cosh", "Cdist",
+                 "EuclideanDist", "Erfc", "LinalgCholeskyEx", "LinalgSvd", "LinalgEigh", "MseLoss",
+                 "SmoothL1Loss", "HuberLoss", "L1Loss", "NllLoss", "NllLoss2D", "NllLossNd",
+                 "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "SoftMarginLoss")
 )  # fmt: skip
 """Results that are not negative, and 0 by chance only. Of a Cholesky factor the diagonal is
 positive, and nobody takes the logarithm of the rest."""
+_NEGATIVE = frozenset({"LogSoftmaxBackward", "LogSigmoidBackward"})
 _CUT = frozenset(f"{name}Backward" for name in ("Relu", "Relu6", "Threshold", "Hardsigmoid"))
 """Results that are 0 for whole regions of what goes in: they hold nothing off 0."""
 _UP_TO_ONE = frozenset(f"{name}Backward" for name in ("Softmax", "Sigmoid", "Tanh", "Sin", "Cos"))
-_DIFFERENCES = frozenset({"SubBackward", "RsubBackward"})
 _PASSES_ON = frozenset(
     f"{name}Backward"
     for name in ("Add", "Mul", "Div", "Sum", "Mean", "Max", "Min", "Amax", "Amin", "View",
                  "ReshapeAlias", "UnsafeView", "Select", "Index", "Slice", "Unsqueeze", "Squeeze",
                  "Permute", "Transpose", "T", "Expand", "Cat", "Stack", "Gather", "Clone", "ToCopy",
                  "IndexSelect", "Split", "SplitWithSizes", "Unbind", "Alias", "Repeat", "Cumsum",
-                 "Prod", "Minimum", "Mm", "Bmm", "Mv", "Dot", "Where", "MaskedFill", "Sort", "Topk",
-                 "Narrow", "Diagonal")
+                 "Cumprod", "Prod", "Minimum", "Mm", "Bmm", "Mv", "Dot", "Where", "MaskedFill",
+                 "Sort", "Topk", "Narrow", "Diagonal", "Flip", "Roll", "ConstantPadNd", "Nansum",
+                 "ScatterAdd", "IndexAdd", "IndexPut", "Scatter", "AvgPool1D", "AvgPool2D",
+                 "AdaptiveAvgPool2D", "MaxPool2DWithIndices", "Lerp", "Addcmul", "Squeeze_")
 )  # fmt: skip
 """Not negative if nothing that goes in is."""
 
@@ -193,68 +207,130 @@ def _kind(node: Any) -> str:
     return type(node).__name__.rstrip("0123456789")
 
 
-def held_positive(node: Any, depth: int = 0, zero: bool = False) -> bool:
-    """True if the result of a node cannot be negative, nor 0 unless `zero` allows for that, as far
-    as its graph shows. Constants (None) are taken for positive: they are data."""
-    name = "" if node is None else _kind(node)
-    if node is None or name in _POSITIVE:
-        return True
-    if name in _CUT:
-        return zero
-    if name in ("ClampBackward", "ClampMinBackward"):
-        return _clamped(node, zero)
-    if depth >= DEPTH_MOST:
-        return False
-    parents = [parent for parent, _ in node.next_functions]
-    if name == "PowBackward":
+class Signs:
+    """What the graph says of the signs of results, within one search. Constants (None) are taken
+    for positive: they are data. Beyond a number of nodes everything counts as held: silence."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, bool], bool] = {}
+        self._asked = 0
+
+    def positive(self, node: Any, depth: int = 0, zero: bool = False) -> bool:
+        """True if a result cannot be negative, nor 0 unless `zero` allows for that."""
+        if node is None:
+            return True
+        key = (node, zero)
+        if (known := self._known.get(key)) is None:
+            self._asked += 1
+            known = self._asked > NODES_ASKED_MOST or self._positive(node, depth, zero)
+            self._known[key] = known
+        return known
+
+    def _positive(self, node: Any, depth: int, zero: bool) -> bool:
+        name = _kind(node)
+        if name in _POSITIVE or name in _CUT:
+            return name in _POSITIVE or zero
+        if name in ("ClampBackward", "ClampMinBackward", "HardtanhBackward"):
+            return _clamped(node, zero)
+        if depth >= DEPTH_MOST:
+            return False
+        parents = [parent for parent, _ in node.next_functions]
+        if name in _COMBINED:
+            return _COMBINED[name](self, node, parents, depth + 1, zero)
+        passes = name in _PASSES_ON
+        return passes and all(self.positive(parent, depth + 1, zero) for parent in parents)
+
+    def _sum(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
+        """One part above 0 is enough: a constant, often."""
+        whole = all(self.positive(parent, depth, True) for parent in parents)
+        return whole and (zero or any(self.positive(parent, depth) for parent in parents))
+
+    def _product(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
+        square = len(parents) == 2 and parents[0] is parents[1]
+        return square or all(self.positive(parent, depth, zero) for parent in parents)
+
+    def _power(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
         exponent = _exponent(node)
         even = exponent is not None and exponent % 2 == 0
-        return even or (bool(parents) and held_positive(parents[0], depth + 1, zero))
-    if name == "MulBackward" and len(parents) == 2 and parents[0] is parents[1]:
-        return True  # a square
-    if name == "AddBackward":  # one part above 0 is enough: a constant, often
-        whole = all(held_positive(parent, depth + 1, True) for parent in parents)
-        return whole and (zero or any(held_positive(parent, depth + 1) for parent in parents))
-    if name in _DIFFERENCES:
-        return _one_less(parents, depth)
-    if name in _PASSES_ON:
-        return all(held_positive(parent, depth + 1, zero) for parent in parents)
-    return False
+        return even or (bool(parents) and self.positive(parents[0], depth, zero))
+
+    def _negation(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
+        inner = parents[0] if parents else None
+        if inner is None or _kind(inner) in _NEGATIVE:
+            return inner is not None
+        again = [parent for parent, _ in inner.next_functions] if _kind(inner) == _NEG else []
+        return bool(again) and self.positive(again[0], depth, zero)
+
+    def _largest(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
+        return any(self.positive(parent, depth, zero) for parent in parents)
+
+    def _difference(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
+        return complement(node, depth)
+
+
+_NEG = "NegBackward"
+_COMBINED: dict[str, Callable[..., bool]] = {
+    "AddBackward": Signs._sum,
+    "MulBackward": Signs._product,
+    "PowBackward": Signs._power,
+    _NEG: Signs._negation,
+    "MaximumBackward": Signs._largest,
+    "SubBackward": Signs._difference,
+    "RsubBackward": Signs._difference,
+}
 
 
 def _clamped(node: Any, zero: bool) -> bool:
-    """What a clamp is worth: one at 0 keeps nothing off it. A bound that is a tensor counts."""
-    if type(node).__name__ == "ClampBackward0":
-        return True
-    least = node._saved_min
+    """What a clamp is worth: one at 0 keeps nothing off it. Bounds that are tensors count: they may
+    be packed, so nobody looks at them."""
+    attribute = _BOUNDS_OF.get(type(node).__name__)
+    least = getattr(node, attribute) if attribute is not None else 1.0
     return isinstance(least, int | float) and (least > 0 or (zero and least == 0))
 
 
-def _complement(node: Any) -> bool:
+_BOUNDS_OF = {
+    "ClampBackward1": "_saved_min",
+    "ClampMinBackward0": "_saved_min",
+    "HardtanhBackward0": "_saved_min_val",
+}
+"""Clamps by plain numbers."""
+
+
+def complement(node: Any, depth: int = 0) -> bool:
+    """True for a constant less something that never exceeds 1; the constant is taken for 1."""
+    parents = [parent for parent, _ in node.next_functions]
+    if _kind(node) == "SubBackward":
+        learnt = parents[1] if len(parents) == 2 and parents[0] is None else None
+    else:
+        learnt = parents[0] if parents else None
+    return learnt is not None and _up_to_one(learnt, depth + 1)
+
+
+def _bare_complement(node: Any) -> bool:
     """True for `1 - p`, with nothing added to it."""
     for _ in range(DEPTH_MOST):
-        parents = [parent for parent, _ in node.next_functions] if node is not None else []
-        if node is not None and _kind(node) in _DIFFERENCES:
-            return _one_less(parents, 0)
+        if node is None:
+            return False
+        if _kind(node) in ("SubBackward", "RsubBackward"):
+            return complement(node)
+        parents = [parent for parent, _ in node.next_functions]
         if len(parents) != 1:
             return False
         node = parents[0]
     return False
 
 
-def _one_less(parents: list[Any], depth: int) -> bool:
-    """`1 - p` of what never exceeds 1; the constant is taken for 1."""
-    learnt = [parent for parent in parents if parent is not None]
-    return len(learnt) == 1 and _up_to_one(learnt[0], depth + 1)
-
-
 def _up_to_one(node: Any, depth: int) -> bool:
-    name = _kind(node)
-    if name in _UP_TO_ONE or name.startswith(("Clamp", "Hardtanh", "Hardsigmoid")):
-        return True
-    parents = [parent for parent, _ in node.next_functions if parent is not None]
-    passes = name in _PASSES_ON or name.startswith("PowBackward")
-    sums = name.startswith(("Add", "Sum", "Mm", "Bmm", "Cumsum"))
-    if depth >= DEPTH_MOST or not passes or sums or not parents:
-        return False
-    return all(_up_to_one(parent, depth + 1) for parent in parents)
+    """True if a result never exceeds 1, along one path: parts of a product and the like."""
+    while node is not None and depth < DEPTH_MOST:
+        name = _kind(node)
+        if name in _UP_TO_ONE or name.startswith(("Clamp", "Hardtanh", "Hardsigmoid")):
+            return True
+        sums = name.startswith(("Add", "Sum", "Mm", "Bmm", "Cumsum"))
+        if sums or not (name in _PASSES_ON or name == "PowBackward"):
+            return False
+        parents = {parent for parent, _ in node.next_functions if parent is not None}
+        if len(parents) != 1:
+            return False
+        node, depth = parents.pop(), depth + 1
+    return False

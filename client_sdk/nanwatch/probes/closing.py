@@ -109,10 +109,11 @@ class Telling:
             "parameters": str(sum(p.numel() for p in known.parameters())),
             "layers": str(len(known.layout.layers)),
             "weights_dtype": _dtype_of(known),
-            "loss_dtype": next((b.loss_dtype for b in attempt.backwards if b.loss_dtype), ""),
             "recurrent": "1" if observer.registry.recurrent else "0",
             "scopes": ",".join(k.scope for k in observer.registry.live() if k.scope),
         }
+        if dtype := next((b.loss_dtype for b in attempt.backwards if b.loss_dtype), ""):
+            data[f"loss_dtype.{known.scope}".rstrip(".")] = dtype
         if self._told.get(known.scope) == data:
             return  # the next fold: no news
         self._told[known.scope] = data

@@ -20,18 +20,15 @@ def modules_of(name: str, thing: Any) -> dict[str, Any]:
         return {to_name(name): thing}
     if isinstance(thing, torch.optim.Optimizer):
         return {}
-    return {
-        to_name(inner): module
-        for inner, module in list(_held(name, thing))[:HELD_MOST]
-        if isinstance(module, torch.nn.Module)
-    }
+    held = [(inner, one) for inner, one in _held(name, thing) if isinstance(one, torch.nn.Module)]
+    return {to_name(inner): module for inner, module in held[:HELD_MOST]}
 
 
 def _held(name: str, thing: Any) -> Iterable[tuple[str, Any]]:
     """(name, value) of what a collection or an object holds."""
     if isinstance(thing, dict):
         return [(str(key), value) for key, value in thing.items()]
-    if isinstance(thing, list | tuple | set | frozenset):
+    if isinstance(thing, list | tuple):
         return [(f"{name}{number}", value) for number, value in enumerate(thing)]
     return list(getattr(thing, "__dict__", {}).items())
 

@@ -6,8 +6,9 @@ began with the gradients of the one before are recorded, so a sound loop has no 
 
 from __future__ import annotations
 
+import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,25 +25,39 @@ FIRST_ATTEMPTS = 48
 AGAIN_EVERY, AGAIN_FOR = 256, 16
 """... and how many of how many after them."""
 CANDIDATES = 8
-"""The smallest gradient of the first parameters is as good as any."""
+"""Two of the first parameters are as good as any."""
+ELEMENTS_MOST = 4096
+"""Of large gradients the first elements."""
 
 
 @dataclass(slots=True)
 class _Kept:
-    """One optimizer's gradient as its last step left it."""
+    """Two of one optimizer's gradients as its last step left them: one alone may be of something
+    that is cleared in another way than the rest."""
 
-    parameter: weakref.ref[Any]
-    address: int
-    version: int
+    left: tuple[tuple[weakref.ref[Any], int, int], ...]
+    """(parameter, address of its gradient, its version)."""
     numbers: Numbers | None = None
-    """Its largest absolute value when the next backward pass began; None before there was one."""
+    """Largest absolute value of the first of them when the next backward pass began; None before
+    there was one."""
 
-    def gradient(self) -> Any:
-        """The gradient, if it is still the one that the step left; else None."""
-        parameter = self.parameter()
-        gradient = parameter.grad if parameter is not None else None
-        same = gradient is not None and gradient.data_ptr() == self.address
-        return gradient if same else None
+    def gradients(self) -> list[Any]:
+        """Those that are still the ones that the step left; empty unless both are."""
+        found = []
+        for ref, address, _ in self.left:
+            parameter = ref()
+            gradient = parameter.grad if parameter is not None else None
+            if gradient is None or gradient.data_ptr() != address:
+                return []
+            found.append(gradient)
+        return found
+
+    def written(self, gradients: Sequence[Any]) -> bool:
+        """True if one of them was written to since."""
+        return any(
+            gradient._version != version
+            for gradient, (_, _, version) in zip(gradients, self.left, strict=True)
+        )
 
 
 class KeptGradients(Probe):
@@ -68,31 +83,34 @@ class KeptGradients(Probe):
         """Were they cleared by now? Optimizers that this pass does not reach may be cleared too."""
         for number in list(self._left):
             kept = self._left[number]
-            gradient = kept.gradient()
-            if gradient is None or not self._holds(kept, gradient, number in backward.reached):
+            gradients = kept.gradients()
+            if not gradients or not self._hold(kept, gradients, number in backward.reached):
                 del self._left[number]
 
-    @staticmethod
-    def _holds(kept: _Kept, gradient: Any, reached: bool) -> bool:
-        """False if it was set to 0, or may have been."""
-        if gradient.is_cpu:
-            largest = read_all([gradient.detach().abs().amax()])
-            if not largest.get()[0]:
-                return False
-        elif kept.numbers is not None:
-            return True
-        elif gradient._version != kept.version:
-            return False  # written to; to ask for the value would wait for the device
-        else:
-            largest = read_all([gradient.detach().abs().amax()])
+    def _hold(self, kept: _Kept, gradients: list[Any], reached: bool) -> bool:
+        """False if they were set to 0, or may have been."""
+        started = time.perf_counter()
+        if not self.waits_for_nothing(gradients[0]) and (
+            kept.numbers is not None or kept.written(gradients)
+        ):
+            return False  # a pass or a clearing wrote to it: to ask for the value would wait
+        largest = [_largest(gradient) for gradient in gradients]
+        if self.waits_for_nothing(gradients[0]) and not all(one.item() for one in largest):
+            return False
         if reached and kept.numbers is None:
-            kept.numbers = largest
+            kept.numbers = read_all(largest[:1])
+        self.cadence.spent(time.perf_counter() - started)
         return True
+
+    @staticmethod
+    def waits_for_nothing(gradient: Any) -> bool:
+        """True where the value of a gradient is at hand."""
+        return bool(gradient.is_cpu)
 
     def before_step(self, known: Known) -> None:
         """Nobody cleared them before this step: all that came before is in it."""
         kept = self._left.pop(known.number, None)
-        if kept is not None and kept.numbers is not None and kept.gradient() is not None:
+        if kept is not None and kept.numbers is not None and kept.gradients():
             self._found[known.number] = kept.numbers
 
     def after_step(self, known: Known) -> None:
@@ -100,10 +118,18 @@ class KeptGradients(Probe):
         count = self._attempts[known.number] = self._attempts.get(known.number, 0) + 1
         if count > FIRST_ATTEMPTS and count % AGAIN_EVERY >= AGAIN_FOR:
             return
-        parameter = _smallest(known.first_parameters(CANDIDATES))
-        if parameter is not None:
-            gradient, ref = parameter.grad, weakref.ref(parameter)
-            self._left[known.number] = _Kept(ref, gradient.data_ptr(), gradient._version)
+        left = tuple(
+            (weakref.ref(parameter), parameter.grad.data_ptr(), parameter.grad._version)
+            for parameter in _two_of(known.first_parameters(CANDIDATES))
+        )
+        if left:
+            self._left[known.number] = _Kept(left)
+
+    def gone(self, known: Known) -> None:
+        """That optimizer is gone."""
+        self._attempts.pop(known.number, None)
+        self._left.pop(known.number, None)
+        self._found.pop(known.number, None)
 
     def closed(self, known: Known, attempt: Attempt) -> None:
         """Record what the attempt was given of the one before it."""
@@ -117,8 +143,8 @@ class KeptGradients(Probe):
         self.observer.recorder.put(Measured(attempt.step, now(), columns, numbers, source))
 
 
-def _smallest(parameters: Iterable[Any]) -> Any:
-    """The parameter with the smallest dense gradient of its own; None if there is none."""
+def _two_of(parameters: Iterable[Any]) -> list[Any]:
+    """The two smallest of those with a dense gradient of their own."""
     import torch
 
     usable = [
@@ -127,5 +153,11 @@ def _smallest(parameters: Iterable[Any]) -> Any:
         if type(gradient := parameter.grad) is torch.Tensor
         and gradient.layout is torch.strided
         and gradient.numel()
+        and gradient.is_contiguous()
     ]
-    return min(usable, key=lambda parameter: parameter.numel(), default=None)
+    return sorted(usable, key=lambda parameter: parameter.numel())[:2]
+
+
+def _largest(gradient: Any) -> Any:
+    """Largest absolute value of the first elements, zero-dimensional: no copy of large ones."""
+    return gradient.detach().reshape(-1)[:ELEMENTS_MOST].abs().amax()

@@ -32,7 +32,7 @@ LOOKS, REST = 3, 64
 """A loss without any of them three times is looked at again after so many backward passes."""
 SAME_MOST = 128
 """Looks at the same operations before the graph is searched again."""
-PLACES_MOST = 1024
+PLACES_MOST = 64
 ALERTS_MOST = 3
 """What nears its edge is looked at at every attempt for a while, so often."""
 LEAST_S = 15e-6
@@ -43,6 +43,8 @@ LEAST_S = 15e-6
 class _Place:
     """One place in the code that calls backward."""
 
+    number: int
+    """Its own turn in the cadence: the losses of a game must not take turns in being seen."""
     operations: list[Operation] = field(default_factory=list)
     """Where they are in the graph of the loss, which is the same for each batch, mostly."""
     looks: int = 0
@@ -86,6 +88,8 @@ class Margins(Probe):
         super().__init__(observer)
         self.cadence = Cadence(observer.overhead, self.share, LEAST_S)
         self._places: dict[Any, _Place] = {}
+        self._named = 0
+        """Places there have ever been."""
         self._ledger: Ledger[_Found] = Ledger()
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
 
@@ -98,14 +102,17 @@ class Margins(Probe):
         place = self._places.get(backward.site)
         if place is None:
             if len(self._places) >= PLACES_MOST:
+                for old in self._places.values():
+                    self.cadence.forget(old.number)
                 self._places.clear()
-            place = self._places[backward.site] = _Place()
+            self._named += 1
+            place = self._places[backward.site] = _Place(self._named)
         if place.rest > 0:
             place.rest -= 1
             if _shape(backward.starts) == place.shape:
                 return
             place.rest = place.empty = 0
-        if not self.cadence.due(min(backward.reached)):
+        if not self.cadence.due(place.number):
             return
         started = time.perf_counter()
         margins = _margins(place, backward.starts)
@@ -122,6 +129,7 @@ class Margins(Probe):
             place.empty += 1
             if place.empty >= LOOKS:
                 place.rest, place.shape = REST, _shape(backward.starts)
+                self.cadence.forget(place.number)
         self.cadence.spent(time.perf_counter() - started)
 
     def after_backward(self, backward: Backward) -> None:

@@ -466,6 +466,7 @@ class Observer:
             self.sites.forget()
         for old in gone:
             self.cadence.forget(old.number)
+            self.probes.call("gone", old)
             self._hand_over(old, fresh)
             successor = fresh[0] if len(fresh) == 1 else None
             if self.clock.retire(old.number, successor.number if successor else None):

@@ -67,6 +67,9 @@ class Probe:
     def closed(self, known: Known, attempt: Attempt) -> None:
         """An attempt has closed, however it closed. Put `Measured` into `observer.recorder`."""
 
+    def gone(self, known: Known) -> None:
+        """An optimizer is gone: what is kept of it is of no use."""
+
     def coverage(self) -> str:
         """What is measured and how often, or why not. Empty: nothing to be measured here."""
         return "every attempt" if self.cadence.every == 1 else f"every {self.cadence.every}"

@@ -239,8 +239,8 @@ def finding(
                 scope=block.scope,
             ),
         )
-    rates = context.rates.get(block.scope)
-    rise = rates.rise(block, event.at) if rates is not None else None
+    rates = context.rates[block.scope]
+    rise = rates.rise(block, event.at)
     if rise is not None and event.severity > Severity.NOTICE and event.what != "clear":
         low, now, since = rise
         evidence += (
@@ -253,7 +253,7 @@ def finding(
             ),
         )
     severity = Severity(event.severity)
-    if rule != "nonfinite" and rates is not None and rates.tests(block, event.at):
+    if rule != "nonfinite" and rates.tests(block, event.at):
         severity = min(severity, Severity.NOTICE)  # to diverge is what the test is for
     return Finding(
         run_id=context.run_id,

@@ -447,6 +447,17 @@ def test_an_argument_on_its_way_across_the_edge() -> None:
     assert not edges("log", np.where(T < 50, 0.3, 4e-7))
 
 
+def test_margins_that_only_scatter_or_slow_down() -> None:
+    for seed in range(8):
+        made = rng(seed)
+        least = np.abs(made.normal(size=(N, 32))).min(axis=1)
+        assert not edges("division, unbounded", least)
+        assert not edges("division, unbounded", np.maximum(least, 0.01))
+        assert not edges("division, unbounded", np.exp(made.normal(0, 0.5, (N, 32))).min(axis=1))
+    for records in (8, 16, 32, 100, 300):
+        assert not edges("log, unbounded", 0.95 * np.exp(-T / records) + 0.05)
+
+
 def test_a_probability_that_is_rounded_to_zero_next() -> None:
     assert edges("log", 0.3 * np.exp(-T / 20))
     guarded = np.maximum(0.3 * np.exp(-T / 20), 1e-12)
@@ -506,7 +517,7 @@ def test_a_test_of_learning_rates_may_diverge_and_a_schedule_may_not() -> None:
     norm[240:] *= np.exp(np.minimum(np.arange(N - 240) / 4, 30))
     test = 1e-7 * 1.07**T
     assert alarms(seen(Trace({"loss": loss, "grad_norm": norm})))
-    for size in (1, 7, 200):
+    for size in (1, 7, 200, 290):
         trace = Trace({"loss": loss[:290], "grad_norm": norm[:290], "lr": test[:290]})
         assert not alarms(seen(trace, size)), size
     usual = 1e-3 * 1.02**T  # a factor a step too, from a rate that teaches

@@ -22,7 +22,7 @@ class HalfLoss(TickRule):
     calm = "The loss is far from the end of float16"
 
     def judge(self) -> Verdict:
-        if self.context.facts.get("loss_dtype") != "float16":
+        if self.context.facts.get(f"loss_dtype.{self.scope}".rstrip(".")) != "float16":
             return QUIET
         losses = np.abs(self.last(self.keep))
         largest = float(losses.max())

@@ -24,6 +24,8 @@ class KeptGradients(TickRule):
         first = int(self.steps(records)[0])
         if self.step - first >= records + self.limits["others"]:
             return QUIET
+        if not (self.last(records) > 0).all():
+            return QUIET  # cleared in a way that only the value shows
         kept = float(self.last(1)[0])
         message = (
             f"The last {records} attempts up to step {self.step} began with the gradients of the "

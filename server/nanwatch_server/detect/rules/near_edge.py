@@ -16,9 +16,9 @@ from nanwatch_server.domain.facts import number, short
 from nanwatch_server.domain.models import Evidence
 
 FIRST = 4
-"""Records whose largest margin is what a training began with."""
-FIT = 6
-"""Records before a course is told."""
+"""Records whose median is what a training began with."""
+NEWEST = 3
+"""Records whose median is where it stands."""
 COMPLEMENT = ", 1 - p"
 UNBOUNDED = ", unbounded"
 """What the SDK calls operations whose argument nothing keeps within the domain."""
@@ -38,7 +38,7 @@ class NearEdge(LayerRule):
 
     def begin(self) -> None:
         self.begun: F64 = np.empty(0)
-        """Largest margin of the first records of each operation."""
+        """Median of the first records of each operation; NaN before there are so many."""
         self.seen: F64 = np.empty(0)
         """Records of each operation, as far as they are counted."""
 
@@ -49,13 +49,12 @@ class NearEdge(LayerRule):
             self.seen = np.append(self.seen, np.zeros(more))
         now = self.last(1)[:, 0]
         told = np.isfinite(now)
-        early = told & (self.seen < FIRST)
-        self.begun[early] = np.fmax(self.begun[early], now[early])
-        self.seen[told & (self.seen < FIT)] += 1
-        for row in np.flatnonzero(told & (self.seen >= FIT)).tolist():
-            if limit := self._limit(row, float(now[row])):
-                onset = self._onset(row)
-                return Verdict(2, onset, self._say(row, float(now[row]), limit))
+        self.seen[told] += 1
+        for row in np.flatnonzero(told).tolist():
+            if self.seen[row] == FIRST:
+                self.begun[row] = np.median(self._course(row)[1][-FIRST:])
+            elif self.seen[row] > FIRST and (limit := self._limit(row, float(now[row]))):
+                return Verdict(2, self._onset(row), self._say(row, float(now[row]), limit))
         return QUIET
 
     def _limit(self, row: int, now: float) -> float:
@@ -73,19 +72,23 @@ class NearEdge(LayerRule):
             limit = min(limits["tiny"], limits["fell"] * begun)
             return limit if now <= limit else 0.0
         limit = limits["near"] * begun
-        near = begun >= limits["least"] and now <= limit
-        return limit if near and self._heads_for_it(row) else 0.0
+        return limit if begun >= limits["least"] and self._heads_for_it(row, limit) else 0.0
 
-    def _heads_for_it(self, row: int) -> bool:
-        """True if the margin falls in a line that ends at 0 soon and does not slow down."""
+    def _heads_for_it(self, row: int, limit: float) -> bool:
+        """True if the margin is low, and falls in a line that ends at 0 soon: clear of its scatter,
+        and without slowing down, as what nears a bound from above does."""
+        limits = self.limits
         steps, margins = self._course(row)
-        if len(margins) < FIT:
+        if len(margins) < limits["records"] or np.median(margins[-NEWEST:]) > limit:
             return False
         half = len(margins) // 2
-        whole, late = _slope(steps, margins), _slope(steps[half:], margins[half:])
-        left = -margins[-1] / late if late < 0 else np.inf
-        soon = left <= self.limits["ahead"] * (steps[-1] - steps[0])
-        return bool(soon and late <= self.limits["steady"] * whole)
+        whole, error = _slope(steps, margins)
+        late, _ = _slope(steps[half:], margins[half:])
+        if not (
+            whole < 0 and -whole >= limits["clear"] * error and late <= limits["steady"] * whole
+        ):
+            return False
+        return bool(-margins[-1] / late <= limits["ahead"] * (steps[-1] - steps[0]))
 
     def _course(self, row: int) -> tuple[F64, F64]:
         """Steps and margins of the last records of an operation."""
@@ -128,8 +131,12 @@ class NearEdge(LayerRule):
         return Said(title, message, (evidence,), self.kind, self.names[row])
 
 
-def _slope(steps: F64, values: F64) -> float:
-    """Least squares, a step."""
-    centred = steps - steps.mean()
+def _slope(steps: F64, values: F64) -> tuple[float, float]:
+    """Slope of the line of least squares, a step, and its standard error."""
+    centred, above = steps - steps.mean(), values - values.mean()
     total = float(centred @ centred)
-    return float(centred @ values) / total if total > 0 else 0.0
+    if not total > 0:
+        return 0.0, np.inf
+    slope = float(centred @ above) / total
+    rest = above - slope * centred
+    return slope, float(np.sqrt(rest @ rest / max(1, len(rest) - 2) / total))

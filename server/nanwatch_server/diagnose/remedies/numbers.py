@@ -64,7 +64,11 @@ _BOUNDS = {
         "torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6))  # or torch.atan2(sine, cosine)",
     ),
 }
-_BOUNDS |= dict.fromkeys(("asin", "atanh", "acosh"), _BOUNDS["acos"])
+_BOUNDS |= dict.fromkeys(("asin", "atanh"), _BOUNDS["acos"])
+_BOUNDS["acosh"] = (
+    "Keep what goes into acosh above 1: at 1 its slope is infinite, below it is NaN.",
+    "torch.acosh(x.clamp(min=1 + 1e-6))",
+)
 
 
 def unmask(case: Case) -> Suggestion:
