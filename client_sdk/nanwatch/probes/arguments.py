@@ -69,8 +69,9 @@ def _name_of(node: Any, kind: str, signs: Signs) -> str:
         return f"exp{HALF}" if str(tensor.dtype) == "torch.float16" else name
     argument = argument_of(node, kind)
     if kind == "Log1PBackward0":  # defined from -1 on
-        below = argument is not None and _kind(argument) == _NEG
-        inner = argument.next_functions[0][0] if below else None
+        inner = None
+        if argument is not None and _kind(argument) == _NEG:
+            inner = argument.next_functions[0][0]
         if inner is not None and _up_to_one(inner, 0):
             return name + COMPLEMENT
         return name if signs.positive(argument, zero=True) else name + UNBOUNDED
