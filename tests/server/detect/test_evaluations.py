@@ -139,7 +139,7 @@ def test_training_on_from_a_good_model_is_not_compared_with_its_own_small_start(
             part = slice(at * EVERY, (at + 1) * EVERY)
             steps = fit * N + T[part] + 1
             found += detector.update(Block("", "train", steps, steps * 0.1, {"loss": loss[part]}))
-            held_out = 0.02 + 0.9 * np.exp(-(fit * N + at * EVERY) / 150)
+            held_out = 0.01 + 0.9 * np.exp(-(fit * N + at * EVERY) / 150)
             value = {"loss": np.array([held_out])}
             found += detector.update(Block("", "val", steps[-1:], steps[-1:] * 0.1, value))
     assert not [one for one in found if one.rule == "validation_loss"]

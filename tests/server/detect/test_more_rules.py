@@ -357,6 +357,8 @@ def test_a_policy_that_stops_exploring_before_it_earned_anything() -> None:
     entropy = np.maximum(0.001, 1.4 * np.exp(-T / 60))
     poor = Trace({"entropy": entropy, "reward": np.ones(N)})
     assert fired(poor, "entropy_collapse")
+    density = Trace({"entropy": entropy - 0.6, "reward": np.ones(N)})
+    assert not fired(density, "entropy_collapse"), "that of a continuous policy may be negative"
     rich = Trace({"entropy": entropy, "reward": 1 + 20 * (1 - np.exp(-T / 60))})
     assert not alarms(seen(rich))
 

@@ -41,6 +41,8 @@ class EntropyCollapse(TickRule):
             early = self.last(32, "reward")[:8]
             early = early[np.isfinite(early)]
             self.reward_first = middle(early) if early.size else reward
+        if self.last(self.keep).min() < 0:
+            return QUIET  # of a density: it has no end, and 0 is no point of it
         level = middle(self.last(24))
         if not self.first > limits["floor"] or level > limits["share"] * self.first:
             self.since = -1

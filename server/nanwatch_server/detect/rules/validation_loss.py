@@ -28,7 +28,8 @@ class ValidationLoss(EvaluationRule):
     STATE = ("alarm", "recent", "best", "first", "best_step", "drifted", "beyond",
              "origin")  # fmt: skip
     origin = math.nan
-    """Largest that an untrained model gave in this run, before whatever it was trained for next."""
+    """Largest that an untrained model gave in this run, in training or at an evaluation, before
+    whatever it was trained for next."""
 
     def restart(self) -> None:
         self.recent = Ring(1, OVER)
@@ -53,8 +54,7 @@ class ValidationLoss(EvaluationRule):
         lowest = float(window.min())
         untrained = self.progress.first
         untrained = untrained if math.isfinite(untrained) else self.first
-        if not self.origin >= untrained:
-            self.origin = untrained
+        self.origin = float(np.fmax(self.origin, max(untrained, self.first)))
         worse = lowest >= self.limits["ratio"] * self.best > 0
         # what is evaluated may be measured in another unit than what is trained
         far = lowest >= self.limits["times_first"] * self.first > 0
