@@ -132,6 +132,27 @@ def test_one_report_at_the_first_non_finite_value_of_an_episode(watched: Watch) 
     assert len(reports) == 2 and all(r.layers == ["x"] for r in reports)
 
 
+def test_finite_calls_with_a_common_series_end_no_episode_of_another(watched: Watch) -> None:
+    """Every scalar of a mirrored writer comes with `global_step`."""
+    seen = watched()
+    for n in range(20):
+        seen.run.log(accuracy=0.5, global_step=n)
+        seen.run.log(reward=1.0 if n in (0, 10, 19) else math.nan, global_step=n)
+        if n % 6 == 5:  # episodes do not end with what was recorded
+            seen.read()
+    seen.read()
+    reports = [r for r in seen.reports if r.where == "logged"]
+    assert [r.layers for r in reports] == [["reward"], ["reward"]]
+    assert seen.values("custom", layer="global_step") == [n for n in range(20) for _ in (0, 1)]
+    seen.run.log(reward=math.nan, loss=math.nan)
+    seen.run.log(loss=math.inf, epoch=1)
+    seen.run.log(loss=0.5)
+    seen.run.log(loss=math.nan)
+    seen.read()
+    reports = [r for r in seen.reports if r.where == "logged"]
+    assert [r.layers for r in reports[2:]] == [["reward", "loss"], ["loss"]]
+
+
 def test_scope_and_stage_apply_to_all_names_of_a_call(watched: Watch) -> None:
     seen = watched()
     seen.run.log({"loss": 1.0, "acc": 0.5}, scope="critic", stage="val")

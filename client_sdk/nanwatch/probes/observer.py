@@ -80,7 +80,7 @@ class Observer:
         self.last_closed: ClosedAttempt | None = None
         """What was recorded of the attempt that has just closed, for the probes."""
         self.health = Health()
-        self.intake = Intake(recorder, self.clock, self.health)
+        self.intake = Intake(recorder, self.clock)
         self.overhead = Overhead(cap=budget)
         self.cadence = Cadence(self.overhead, GRADIENTS_SHARE, BUDGET_LEAST_S)
         self.probes = Probes(self, PROBES)
