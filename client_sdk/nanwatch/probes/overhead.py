@@ -124,7 +124,7 @@ class Cadence:
     def due(self, optimizer: int = 0) -> bool:
         """True if this attempt of an optimizer is to be measured. Ask once an attempt."""
         since = self._since.get(optimizer, 0) + 1
-        if self._alert > 0 and self._overhead.cap is None:
+        if self.alerted:
             self._alert -= 1
         elif since < self.every or self._overhead.cap == 0:
             self._since[optimizer] = since
@@ -142,7 +142,7 @@ class Cadence:
         Each rank keeps to multiples of a power of two: whatever each of them can afford, they
         meet at the multiples of the largest, without a word to each other.
         """
-        if self._alert > 0 and self._overhead.cap is None:
+        if self.alerted:
             self._alert -= 1
             return True
         return step % self.common_every == 0 and self._overhead.cap != 0
@@ -175,6 +175,11 @@ class Cadence:
             return CADENCE_MOST
         each_step = cost_s * max(1, len(self._since))
         return math.ceil(min(CADENCE_MOST, each_step / budget_s))
+
+    @property
+    def alerted(self) -> bool:
+        """True while every attempt is measured because something was noticed."""
+        return self._alert > 0 and self._overhead.cap is None
 
     def alert(self) -> None:
         """Something was noticed: look at every attempt for a while."""
