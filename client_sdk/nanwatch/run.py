@@ -248,6 +248,7 @@ class Run(NullRun):
             return
         self._finished = True
         release()
+        guarded("coverage", self.observer.telling.at_end)
         self.observer.enabled = False
         guarded("finish", self.hooks.remove)
         self.observer.registry.watched.clear()

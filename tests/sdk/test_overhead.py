@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from nanwatch.probes.observations import NOTICES_MOST, Health
-from nanwatch.probes.overhead import ALERT_ATTEMPTS, Cadence, Overhead
+from nanwatch.probes.overhead import ALERT_ATTEMPTS, OFF, Cadence, Overhead
+from nanwatch.probes.passes import ScopedCadence
 from sdk.watched import Watched
 
 
@@ -150,6 +151,22 @@ def test_after_a_notice_every_attempt_is_measured_for_a_while() -> None:
     for _ in range(ALERT_ATTEMPTS + 5):
         loop.step(0.1, 1e-4, 20e-3)
     assert all(loop.measured[:ALERT_ATTEMPTS]) and not all(loop.measured[ALERT_ATTEMPTS:])
+
+
+def test_how_often_is_said_as_it_is() -> None:
+    cadence = Cadence(Overhead())
+    assert cadence.text() == "every attempt"
+    cadence.every = 6
+    assert (cadence.text(), cadence.text(common=True)) == ("every 6", "every 8")
+    cadence.alert()
+    assert cadence.text() == "every attempt for now, else every 6"
+    several = ScopedCadence(Overhead(), 0.1)
+    several.named(["actor", "critic"])
+    several.of("critic").every = 4
+    assert several.text() == "every 1 to 4"
+    several.of("critic").alert()
+    assert several.text() == "every attempt for now, else every 1 to 4"
+    assert Cadence(Overhead(cap=0.0)).text() == ScopedCadence(Overhead(cap=0.0), 0.1).text() == OFF
 
 
 def test_an_optimizer_that_is_gone_no_longer_thins_out_the_rest() -> None:

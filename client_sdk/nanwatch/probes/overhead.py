@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 SMOOTHING = 0.05
 """Weight of the newest step in the moving average."""
@@ -38,6 +38,9 @@ SURE_MOST = 8
 
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
+
+OFF = "off: NANWATCH_BUDGET=0"
+"""In the coverage: no pass is made."""
 
 
 class Overhead:
@@ -176,6 +179,22 @@ class Cadence:
         each_step = cost_s * max(1, len(self._since))
         return math.ceil(min(CADENCE_MOST, each_step / budget_s))
 
+    def text(self, common: bool = False) -> str:
+        """For the coverage: `every attempt`, `every 8`, `every attempt for now, else every 8`.
+
+        `common`: how often all ranks together can measure.
+        """
+        if self._overhead.cap == 0:
+            return OFF
+        pairs = [(one, one.common_every if common else one.every) for one in self._parts()]
+        usual = _often(every for _, every in pairs)
+        now = _often(1 if one.alerted else every for one, every in pairs)
+        return usual if now == usual else f"{now} for now, else {usual}"
+
+    def _parts(self) -> Sequence[Cadence]:
+        """The cadences that this one is made of."""
+        return (self,)
+
     @property
     def alerted(self) -> bool:
         """True while every attempt is measured because something was noticed."""
@@ -184,3 +203,10 @@ class Cadence:
     def alert(self) -> None:
         """Something was noticed: look at every attempt for a while."""
         self._alert = ALERT_ATTEMPTS
+
+
+def _often(every: Iterable[int]) -> str:
+    found = sorted(set(every))
+    if not found or found == [1]:
+        return "every attempt"
+    return f"every {found[0]}" if len(found) == 1 else f"every {found[0]} to {found[-1]}"
