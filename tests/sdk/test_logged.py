@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,40 @@ def test_numpy_scalars_go_the_quick_way_and_keep_their_value(watched: Watch) -> 
             seen.run.log(v=value)
     assert seen.read().values("custom", layer="v") == [float(v) for v in kinds] * 2
     assert seen.run.recorder.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (torch.tensor(0.1, dtype=torch.float64, requires_grad=True), 0.1),
+        (torch.tensor([0.1], requires_grad=True) * 1, float(np.float32(0.1))),
+        (torch.tensor(2**53 - 1), 2.0**53 - 1),
+        (torch.tensor(True), 1.0),
+        (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
+        (torch.nn.Parameter(torch.ones(3)), 1.0),
+        (np.ma.array(2.0, mask=False), 2.0),
+        (np.ma.array([1.0, math.nan, 3.0], mask=[False, True, False]), 2.0),
+        (np.array([1.0, math.inf]), math.inf),
+        (np.array([60000.0, 60000.0], dtype=np.float16), 60000.0),
+        (np.ma.masked, None),
+        (np.ma.array(2.0, mask=True), None),
+        (np.ma.array([1.0, 2.0], mask=True), None),
+        (np.complex64(1 + 2j), None),
+        (np.array([1 + 2j]), None),
+    ],
+)
+def test_no_warning_of_ours_reaches_the_user(
+    watched: Watch, value: Any, number: float | None
+) -> None:
+    seen = watched()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as under `python -W error`
+        for _ in range(2):
+            seen.run.log(v=value)
+        seen.run.finite("v", value)
+        seen.read()
+    assert seen.values("custom", layer="v") == ([] if number is None else [number] * 2)
+    assert seen.run.recorder.dropped == ({} if number is not None else {"not a number": 2})
 
 
 def test_two_names_for_one_series_keep_the_later_and_count_the_other(watched: Watch) -> None:

@@ -391,6 +391,10 @@ def reduce(value: Any) -> float | Numbers | None:
             return float(value)
         if is_tensor(value):
             return _reduce_tensor(value)
+        if hasattr(value, "compressed"):
+            value = _unmasked(value)
+        if getattr(getattr(value, "dtype", None), "kind", "") == "c":
+            return None
         if getattr(value, "ndim", 0) and hasattr(value, "mean"):
             return _reduce_array(value)
         number = float(value)
@@ -415,13 +419,23 @@ def _reduce_tensor(value: Any) -> float | Numbers | None:
     if CAPTURE.on and value.device.type == "cuda":
         return None  # it has no value yet, and asking for it would become part of the graph
     if value.numel() == 1 and value.device.type == "cpu":
-        return float(value)
+        return float(value.detach().item())  # `float(value)` warns where it needs a gradient
     return moments(value)
 
 
+def _unmasked(value: Any) -> Any:
+    """A masked array of numpy without what is masked; None for a masked element, of which `float`
+    makes a warning and NaN."""
+    kept = value.compressed()
+    return kept if value.ndim else next(iter(kept), None)
+
+
 def _reduce_array(value: Any) -> Numbers | None:
+    import numpy
+
     if value.size == 0:
         return None
-    return Numbers(
-        [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
-    )
+    with numpy.errstate(all="ignore"):  # it warns of the spread of infinities
+        return Numbers(
+            [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
+        )
