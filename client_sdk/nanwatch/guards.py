@@ -9,15 +9,28 @@ are no numbers to count yet.
 
 from __future__ import annotations
 
-import copy
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from nanwatch import guard_arrays
 from nanwatch.contract.limits import to_name
 from nanwatch.guard import GUARD
+from nanwatch.guard_values import (
+    ARRAYS,
+    NUMBERS,
+    above_0,
+    changed,
+    is_leaf,
+    is_sparse,
+    is_tensor,
+    kind_of,
+    leaves_of,
+    left_alone,
+)
 from nanwatch.probes.tensors import capturing
 
 logger = logging.getLogger("nanwatch")
@@ -135,20 +148,54 @@ def counts() -> dict[str, int]:
 
 
 def sanitize(
-    tensor: Any, limit: float | None = None, *, nan: float = 0.0, name: str = "sanitize"
-) -> Any:
+    tensor: T, limit: float | None = None, *, nan: float = 0.0, name: str = "sanitize"
+) -> T:
     """The tensor with NaN replaced by `nan` and everything within ±`limit`.
 
-    Without a limit infinities become the largest number of the type. The gradient is zero where a
-    number was replaced; an operation before it may still make NaN of that zero (0 × Inf), so cure
-    the operation as well. A tensor that is fine keeps its bits. Integers pass unchanged.
+    `tensor` is a tensor, an array or a number, or a dict, list or tuple of them. Without a limit
+    infinities become the largest number of the type. The gradient is zero where a number was
+    replaced; an operation before it may still make NaN of that zero (0 × Inf), so cure the
+    operation as well. A tensor that is fine keeps its bits. Integers pass unchanged, and so does
+    what is none of these (None, text, complex or sparse tensors), which is said once in the log.
     """
+    if limit is not None:
+        above_0("sanitize(limit=…)", limit)
+    if is_tensor(tensor):
+        return _sanitize_one(tensor, limit, nan, name)
+    found = False
+
+    def change(leaf: Any) -> Any:
+        nonlocal found
+        found = True
+        return _sanitize_one(leaf, limit, nan, name)
+
+    result = changed(tensor, change, numbers=True)
+    if not found:
+        left_alone("sanitize", NUMBERS, kind_of(tensor))
+        return tensor
+    return result
+
+
+def _sanitize_one(value: Any, limit: float | None, nan: float, name: str) -> Any:
+    if is_tensor(value):
+        if value.is_floating_point() and not is_sparse(value):
+            return _sanitize_tensor(value, limit, nan, name)
+        if is_sparse(value) or value.is_complex():
+            left_alone("sanitize", NUMBERS, kind_of(value))
+        return value
+    if hasattr(value, "dtype"):
+        if value.dtype.kind not in "fiub":
+            left_alone("sanitize", NUMBERS, kind_of(value))
+        result, count = guard_arrays.sanitized(value, limit, nan)
+    else:
+        result, count = guard_arrays.sanitized_number(value, limit, nan)
+    TALLY.add(to_name(name), count)
+    return result
+
+
+def _sanitize_tensor(tensor: Any, limit: float | None, nan: float, name: str) -> Any:
     import torch
 
-    if not tensor.is_floating_point():
-        return tensor
-    if limit is not None and not limit > 0:
-        raise ValueError(f"sanitize(limit=…) expects a number above 0; got {limit!r}")
     # A limit beyond the type (float16 under autocast) is one that torch refuses.
     greatest = torch.finfo(tensor.dtype).max
     most = greatest if limit is None else min(float(limit), greatest)
@@ -168,18 +215,42 @@ def _clamped(tensor: Any, result: Any, most: float) -> Any:
 
 
 def clamp_(parameters: Any, limit: float, *, name: str = "clamp") -> None:
-    """Keep every parameter within ±`limit`, in place. NaN stays NaN: clamping cannot cure it."""
+    """Keep every parameter within ±`limit`, in place. NaN stays NaN: clamping cannot cure it.
+
+    `parameters` is a tensor or array, or any number of them in a dict, list, tuple or iterator.
+    What cannot be changed in place (numbers, read-only arrays) is left and said once in the log.
+    """
+    above_0("clamp_(limit=…)", limit)
+    tree = parameters
+    if not is_leaf(tree) and not isinstance(tree, dict | list | tuple):
+        tree = list(tree) if hasattr(tree, "__iter__") else []
+    leaves = leaves_of(tree)
+    for leaf in leaves:
+        if not _clamp_one(leaf, limit, name):
+            left_alone("clamp_", ARRAYS, kind_of(leaf))
+    if not leaves:
+        left_alone("clamp_", ARRAYS, kind_of(parameters))
+
+
+def _clamp_one(value: Any, limit: float, name: str) -> bool:
+    """False if it cannot be changed in place."""
     import torch
 
-    if not limit > 0:
-        raise ValueError(f"clamp_(limit=…) expects a number above 0; got {limit!r}")
+    if not is_tensor(value):
+        beyond = guard_arrays.clamp_(value, limit)
+        TALLY.add(to_name(name), beyond or 0)
+        return beyond is not None
+    if value.is_complex() or is_sparse(value):
+        return False
+    if value.dtype is torch.bool:
+        return True
+    floating = value.is_floating_point()
+    info = torch.finfo(value.dtype) if floating else torch.iinfo(value.dtype)
+    low, high = guard_arrays.within(limit, info, whole=not floating)
     with torch.no_grad():
-        for parameter in [parameters] if hasattr(parameters, "clamp_") else list(parameters):
-            _add_true(name, lambda tensor=parameter: tensor.abs() > limit)
-            most = limit
-            if parameter.is_floating_point():
-                most = min(limit, torch.finfo(parameter.dtype).max)
-            parameter.clamp_(-most, most)
+        _add_true(name, lambda: value.abs() > limit)
+        value.clamp_(low, high)
+    return True
 
 
 # --- replay buffers ------------------------------------------------------------------------------
@@ -188,36 +259,63 @@ def clamp_(parameters: Any, limit: float, *, name: str = "clamp") -> None:
 def is_finite(sample: Any) -> bool:
     """True if every number in a tensor, an array, or a dict, list or tuple of them is finite.
 
-    To be asked before a transition goes into a replay buffer. Waits for the device.
+    To be asked before a transition goes into a replay buffer. Plain numbers count; anything else
+    (None, text) holds no number that is not finite. Waits for the device.
     """
-    return all(bool(_finite_by_row(leaf.reshape(1, -1)).all()) for leaf in _leaves(sample))
+    leaves = leaves_of(sample, numbers=True)
+    if not leaves:
+        left_alone("is_finite", NUMBERS, kind_of(sample))
+    return all(map(_all_finite, leaves))
+
+
+def _all_finite(leaf: Any) -> bool:
+    if not is_leaf(leaf):
+        return isinstance(leaf, int) or math.isfinite(leaf)
+    if is_sparse(leaf):
+        leaf = leaf.coalesce().values() if leaf.is_sparse else leaf.values()
+    if getattr(leaf, "is_meta", False):
+        return True  # there are no numbers
+    return bool(_finite_by_row(leaf.reshape(1, -1)).all())
 
 
 def finite_rows(batch: T, *, name: str = "finite_rows") -> T:
     """The batch without the rows that hold NaN or Inf in any of its tensors.
 
     `batch` is a tensor or array, or a dict, list, tuple or named tuple of them, all with the rows
-    in their first dimension. The same batch is returned if nothing is wrong with it. Waits for
-    the device, because the number of rows that stay depends on the data.
+    in their first dimension; anything else in it stays. The same batch is returned if nothing is
+    wrong with it, or if it holds no rows to look at (a number, None, sparse tensors), which is
+    said once in the log. Waits for the device, because the number of rows that stay depends on
+    the data.
     """
-    leaves = _leaves(batch)
+    leaves = leaves_of(batch)
+    odd = [leaf for leaf in leaves if not _has_rows(leaf)]
+    if odd or not leaves:
+        left_alone("finite_rows", ARRAYS, kind_of(odd[0] if odd else batch))
+        return batch
     sizes = {leaf.shape[0] if leaf.ndim else -1 for leaf in leaves}
     if len(sizes) != 1 or -1 in sizes:
         raise ValueError(
             "finite_rows expects tensors or arrays that all have the rows in their first "
             f"dimension; got first dimensions {sorted(sizes)}"
         )
+    (rows,) = sizes
+    if not rows:
+        return batch
     keep: Any = None
     for leaf in leaves:
         fine = _finite_by_row(leaf.reshape(leaf.shape[0], -1))
         fine = fine.cpu().numpy() if not hasattr(leaf, "detach") and hasattr(fine, "cpu") else fine
         keep = fine if keep is None else _both(keep, fine)
-    (rows,) = sizes
     dropped = rows - int(keep.sum())
     if not dropped:
         return batch
     TALLY.add(to_name(name), dropped)
-    return _map(batch, lambda leaf: leaf[_like(keep, leaf)])
+    return changed(batch, lambda leaf: leaf[_like(keep, leaf)])
+
+
+def _has_rows(leaf: Any) -> bool:
+    """False for sparse tensors and those without numbers."""
+    return not is_sparse(leaf) and not getattr(leaf, "is_meta", False)
 
 
 def _finite_by_row(rows: Any) -> Any:
@@ -246,32 +344,6 @@ def _both(left: Any, right: Any) -> Any:
     return left & _like(right, left)
 
 
-def _leaves(tree: Any) -> list[Any]:
-    """Tensors and arrays in dicts, lists and tuples."""
-    found: list[Any] = []
-    _map(tree, found.append)
-    if not found:
-        what = type(tree).__name__
-        raise ValueError(f"expected tensors or arrays, alone or in a dict, list, tuple; got {what}")
-    return found
-
-
-def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
-    """The same tree with its tensors and arrays changed; anything else stays."""
-    if hasattr(tree, "reshape") and hasattr(tree, "dtype"):
-        return change(tree)
-    if isinstance(tree, dict):
-        changed = copy.copy(tree)  # not every kind of dict can be made of a dict
-        for key, value in tree.items():
-            changed[key] = _map(value, change)
-        return changed
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(_map(value, change) for value in tree))
-    if isinstance(tree, tuple | list):
-        return type(tree)(_map(value, change) for value in tree)
-    return tree
-
-
 # --- updates -------------------------------------------------------------------------------------
 
 
@@ -294,6 +366,11 @@ class SkipNonfinite:
             optimizer, "_optimizer_step_pre_hooks"
         ):
             optimizer = inner
+        if not hasattr(optimizer, "register_step_pre_hook"):
+            raise TypeError(
+                "skip_nonfinite expects an optimizer of torch, which has register_step_pre_hook; "
+                f"got {type(optimizer).__name__}"
+            )
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -376,8 +453,7 @@ def skip_nonfinite(
     decide alike by an all-reduce in each step: needed where every rank sees other gradients
     (sharded models), not with DistributedDataParallel.
     """
-    if streak_limit < 1:
-        raise ValueError(f"streak_limit expects a whole number above 0; got {streak_limit!r}")
+    above_0("streak_limit", streak_limit, "a whole number")
     return SkipNonfinite(optimizer, streak_limit, rank_consistent, name)
 
 
@@ -401,6 +477,10 @@ class FrozenBatchNorm:
     def __init__(self, model: Any) -> None:
         from torch.nn.modules.batchnorm import _BatchNorm
 
+        if not hasattr(model, "modules"):
+            raise TypeError(
+                f"freeze_batchnorm expects a module of torch; got {type(model).__name__}"
+            )
         found = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self._frozen = [(module, module.training) for module in found]
         # A function of this module, so that the model can still be pickled and copied.
@@ -457,32 +537,47 @@ def freeze_batchnorm(model: Any) -> FrozenBatchNorm:
 
 def detach(state: T) -> T:
     """A hidden state (tensor, or dict, list, tuple of them) cut off from its past."""
-    return _map(state, lambda leaf: leaf.detach() if hasattr(leaf, "detach") else leaf)
+    return changed(state, lambda leaf: leaf.detach() if hasattr(leaf, "detach") else leaf)
 
 
 def bptt_windows(sequence: Any, steps: int, dim: int = 1) -> Iterator[Any]:
-    """Parts of `steps` time steps of a tensor or of a dict, list, tuple of tensors, in order.
+    """Parts of `steps` time steps of a tensor, an array or a dict, list, tuple of them, in order.
 
     Back-propagate each part by itself and pass the hidden state on through `detach`. `dim` is the
-    dimension of time: 1 where the batch comes first.
+    dimension of time: 1 where the batch comes first. What has no dimensions at all (None, a plain
+    number) is one part, which is said once in the log.
     """
-    if steps < 1:
-        raise ValueError(f"bptt_windows(steps=…) expects a whole number above 0; got {steps!r}")
-    lengths = {leaf.shape[dim] for leaf in _leaves(sequence)}
+    above_0("bptt_windows(steps=…)", steps, "a whole number")
+    leaves = leaves_of(sequence)
+    if not leaves or any(map(is_sparse, leaves)):
+        left_alone("bptt_windows", ARRAYS, kind_of(sequence))
+        return iter([sequence])
+    shapes = [tuple(leaf.shape) for leaf in leaves]
+    if not all(-len(shape) <= dim < len(shape) for shape in shapes):
+        raise ValueError(f"bptt_windows expects shapes with a dimension {dim}; got {shapes[:8]}")
+    lengths = {shape[dim] for shape in shapes}
     if len(lengths) != 1:
         raise ValueError(f"expected one length in dimension {dim}; got {sorted(lengths)}")
-    (length,) = lengths
+    return _windows(sequence, steps, dim, *lengths)
+
+
+def _windows(sequence: Any, steps: int, dim: int, length: int) -> Iterator[Any]:
     for start in range(0, length, steps):
         size = min(steps, length - start)
-        yield _map(sequence, lambda leaf, at=start, size=size: leaf.narrow(dim, at, size))
+        yield changed(sequence, lambda leaf, at=start, size=size: _part(leaf, dim, at, size))
+
+
+def _part(leaf: Any, dim: int, start: int, size: int) -> Any:
+    if is_tensor(leaf):
+        return leaf.narrow(dim, start, size)
+    return leaf[(slice(None),) * (dim % leaf.ndim) + (slice(start, start + size),)]
 
 
 class TruncatedBPTT:
     """Cuts the graph of a rollout every `steps` calls: `state = cut(model(state))`."""
 
     def __init__(self, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"TruncatedBPTT expects a whole number above 0; got {steps!r}")
+        above_0("TruncatedBPTT", steps, "a whole number")
         self.steps = steps
         self.calls = 0
         self.cuts = 0

@@ -204,7 +204,8 @@ class Run(NullRun):
         `run.log(q=q_values, reward=reward)` gives Q and reward statistics; names that are kinds
         (`loss`, `kl`, `entropy`, …) become those, `q1.q_mean` belongs to scope `q1`, and anything
         else is kept under its own name. `scope=` and `stage=` ("train", "val", "test") apply to
-        all names of the call. Tensors are reduced to mean, std, min and max.
+        all names of the call. Tensors are reduced to mean, std, min and max. What is no number
+        (text, complex numbers, masked elements) is counted and not kept.
         """
         observer = self.observer
         if not observer.enabled:
@@ -257,6 +258,7 @@ class Run(NullRun):
             return
         self._finished = True
         release()
+        guarded("coverage", self.observer.telling.at_end)
         self.observer.enabled = False
         guarded("finish", self.hooks.remove)
         self.observer.registry.watched.clear()

@@ -95,6 +95,26 @@ def test_every_writer(
     end.clear()
 
 
+def test_one_report_for_a_scalar_that_is_always_nan(
+    tmp_path: Path, watched: Watch, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    """No episode of a game has ended yet: a mean of nothing, beside scalars that are fine."""
+    seen = join(watched, monkeypatch)
+    end.append(tensorboard_mirror.mirror())
+    with torch.utils.tensorboard.SummaryWriter(str(tmp_path)) as writer:
+
+        def log(values: dict[str, Any], step: int) -> None:
+            for name, value in {**values, "train/ep_len": math.nan, "train/acc": 0.5}.items():
+                writer.add_scalar(name, value, step)
+
+        train(log, steps=20)
+    seen.read()
+    assert [report.layers for report in seen.reports] == [["ep_len"]]
+    assert len(seen.values("custom", "", "ep_len")) == 20
+    counts = seen.of_stage("train", "nonfinite", "", "logged")
+    assert [value for _, value in counts] == [1.0] * 20
+
+
 def test_without_an_optimizer_the_given_step_is_the_axis(
     tmp_path: Path, watched: Watch, monkeypatch: pytest.MonkeyPatch, end: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import math
 import os
 import random
@@ -418,6 +419,28 @@ def test_an_exception_leaves_a_flight_record(watched: Watch) -> None:
     forensics.died("ValueError: out of data")
     (report,) = reports(seen)
     assert report.trigger == "exception" and Path(report.recorder_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyboardInterrupt(), "The run ended by KeyboardInterrupt."),
+        (ValueError("out of data"), "The run ended by ValueError: out of data."),
+        (RuntimeError("Too bad!\n"), "The run ended by RuntimeError: Too bad!"),
+        (AssertionError(" "), "The run ended by AssertionError."),
+    ],
+)
+def test_how_a_run_ended_is_a_sentence(
+    error: BaseException, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end() -> None:
+        with nanwatch.init(mode="offline"):
+            train(nn.Linear(8, 1), 2)
+            raise error
+
+    with caplog.at_level(logging.WARNING, "nanwatch"), pytest.raises(type(error)):
+        end()
+    assert f"attempt 2: {text} Written to /" in caplog.text
 
 
 def test_one_episode_is_looked_into_once(watched: Watch) -> None:

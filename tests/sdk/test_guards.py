@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from nanwatch import guards
+from nanwatch import guard_values, guards
 from nanwatch.probes.attempts import APPLIED, HELD
 from sdk.watched import Watched
 
@@ -176,3 +176,136 @@ def test_a_rollout_is_cut_every_so_many_steps() -> None:
     assert gradient(5) == pytest.approx(3 / 2)  # only the steps since the last cut
     with pytest.raises(ValueError, match="above 0"):
         guards.TruncatedBPTT(0)
+
+
+# --- what they take ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_sanitize_repairs_arrays_as_tensors(dtype: Any) -> None:
+    before = counted("arrays")
+    array = np.array([[1.0, math.nan, -0.0], [math.inf, -math.inf, 99.0]], dtype=dtype)
+    array.flags.writeable = False
+    clean = guards.sanitize(array, limit=10.0, name="arrays")
+    assert clean.dtype == dtype and clean.tolist() == [[1.0, 0.0, -0.0], [10.0, -10.0, 10.0]]
+    assert counted("arrays") == before + 4
+    assert guards.sanitize(array, limit=10.0, nan=1e3)[0, 1] == 1e3
+    assert guards.sanitize(array)[1, 0] == np.finfo(dtype).max
+    assert np.isnan(array[0, 1]), "the array of the caller is its own"
+    scalar = guards.sanitize(array[0, 1])
+    assert type(scalar) is type(array[0, 1]) and scalar == 0
+    flat = guards.sanitize(np.array(math.nan))
+    assert isinstance(flat, np.ndarray) and flat.shape == ()
+
+
+def test_sanitize_repairs_numbers_and_what_holds_them() -> None:
+    before = counted("held")
+    batch = {"obs": torch.tensor([math.nan]), "reward": math.nan, "next": [np.ones(2), None, 3]}
+    clean: Any = guards.sanitize(batch, name="held")
+    assert clean["obs"].tolist() == [0.0] and clean["reward"] == 0.0
+    assert clean["next"][0].tolist() == [1, 1] and clean["next"][1:] == [None, 3]
+    assert counted("held") == before + 2 and math.isnan(batch["reward"])  # type: ignore[arg-type]
+    assert guards.sanitize(Transition([1.0, math.inf], 2.0), 5.0) == Transition([1.0, 5.0], 2.0)
+    assert guards.sanitize(-math.inf, 5) == -5.0 and guards.sanitize(math.nan, 5, nan=9.0) == 9.0
+
+
+def test_clamp_takes_arrays_and_whole_numbers() -> None:
+    before = counted("clamp")
+    array, whole = np.array([0.5, -3.0, math.nan]), np.array([1, -9], dtype=np.int8)
+    state = {"w": torch.tensor([1, 200]), "u": torch.tensor([200], dtype=torch.uint8)}
+    guards.clamp_([array, whole], 2.5)
+    guards.clamp_(state, 1e9)
+    assert array.tolist()[:2] == [0.5, -2.5] and math.isnan(array[2]) and whole.tolist() == [1, -2]
+    assert state["w"].tolist() == [1, 200] and state["u"].tolist() == [200]
+    guards.clamp_(iter(state.values()), 2.5)
+    assert state["w"].tolist() == [1, 2] and state["u"].tolist() == [2]
+    assert counted("clamp") == before + 4
+
+
+def test_plain_numbers_of_a_transition_are_looked_at() -> None:
+    assert guards.is_finite(1.0) and guards.is_finite((torch.ones(2), 3, 0.5, None, True))
+    assert not guards.is_finite((torch.ones(2), math.nan)) and not guards.is_finite(math.inf)
+    assert guards.is_finite(10**400) and guards.is_finite(torch.tensor([1, 2]))
+    sparse = torch.tensor([[0.0, math.nan]]).to_sparse()
+    assert not guards.is_finite(sparse)
+
+
+@pytest.mark.parametrize(
+    "empty", [torch.empty(0), torch.empty(0, 3), np.empty((0, 3)), {"x": torch.empty(0, 2)}]
+)
+def test_what_is_empty_comes_back(empty: Any) -> None:
+    assert guards.finite_rows(empty) is empty and guards.is_finite(empty)
+    assert list(guards.bptt_windows(empty, 4, dim=0)) == []
+    assert type(guards.sanitize(empty, 1.0)) is type(empty)
+    guards.clamp_(empty, 1.0)
+
+
+def test_windows_of_arrays() -> None:
+    array = np.arange(12).reshape(2, 6)
+    assert [part.shape for part in guards.bptt_windows(array, 4)] == [(2, 4), (2, 2)]
+    assert [part.tolist() for part in guards.bptt_windows(array[0], 4, dim=-1)] == [
+        [0, 1, 2, 3],
+        [4, 5],
+    ]
+    both = {"x": torch.zeros(2, 6), "y": array}
+    assert [p["y"][0, 0] for p in guards.bptt_windows(both, 3)] == [0, 3]
+
+
+@pytest.mark.parametrize("odd", [None, "text", object(), [], nn.Linear(1, 1)])
+def test_what_cannot_be_worked_on_is_left_alone_and_said_once(
+    odd: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_values, "_left", set())
+    before = guards.counts()
+    with caplog.at_level(logging.WARNING, "nanwatch"):
+        for _ in range(3):
+            assert guards.sanitize(odd, 1.0) is odd
+            assert guards.finite_rows(odd) is odd
+            assert guards.is_finite(odd)
+            assert list(guards.bptt_windows(odd, 4)) == [odd]
+            guards.clamp_(odd, 1.0)
+            assert guards.detach(odd) == odd and guards.TruncatedBPTT(1)(odd) == odd
+    kind = type(odd).__name__
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 5 and all(f"got {kind}, which is left alone" in text for text in said)
+    assert guards.counts() == before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.tensor([complex(math.nan, 0)]),
+        torch.eye(2).to_sparse(),
+        np.array(["x"]),
+        np.array([None, 1.0], dtype=object),
+    ],
+)
+def test_numbers_that_cannot_be_repaired_are_left_alone(odd: Any) -> None:
+    assert guards.sanitize(odd, 1.0) is odd
+    guards.clamp_(odd, 1.0)
+    assert guards.detach(odd) is not None
+
+
+def test_what_cannot_be_changed_in_place_is_left_alone() -> None:
+    fixed = np.array([5.0])
+    fixed.flags.writeable = False
+    weight = torch.tensor([5.0])
+    guards.clamp_([fixed, weight, np.float32(5), 5.0], 1.0)
+    assert fixed.tolist() == [5.0] and weight.tolist() == [1.0]
+
+
+def test_a_wrong_argument_is_said_at_the_call() -> None:
+    for wrong in (None, torch.ones(2), 3):
+        with pytest.raises(TypeError, match="expects an optimizer of torch"):
+            guards.skip_nonfinite(wrong)
+        with pytest.raises(TypeError, match="expects a module of torch"):
+            guards.freeze_batchnorm(wrong)
+    for limit in (0, -1.0, "10", math.nan, np.ones(2)):
+        with pytest.raises(ValueError, match="a number above 0; got"):
+            guards.sanitize(torch.ones(2), limit)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a number above 0; got"):
+            guards.clamp_(torch.ones(2), limit)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a whole number above 0"):
+        guards.bptt_windows(torch.ones(2, 3), 0)
+    with pytest.raises(ValueError, match="with a dimension 1"):
+        guards.bptt_windows(torch.ones(2), 2)

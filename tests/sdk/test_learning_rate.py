@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from nanwatch.control.learning_rate import KEY, factor_of, set_factor
+from nanwatch.control.learning_rate import KEY, as_float, factor_of, set_factor
 from sdk.watched import Watched
 
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
@@ -167,3 +168,10 @@ def test_users_checkpoint_carries_the_factor(watched: Callable[..., Watched]) ->
     assert factor_of(other) == 0.2
     set_factor(other, 1.0)
     assert all(KEY not in group for group in other.param_groups)
+
+
+def test_a_rate_that_is_learnt_is_read_without_a_warning() -> None:
+    rate = torch.tensor(0.25, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert as_float(rate) == as_float(0.25) == 0.25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,40 @@ def test_numpy_scalars_go_the_quick_way_and_keep_their_value(watched: Watch) -> 
     assert seen.run.recorder.dropped == {}
 
 
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (torch.tensor(0.1, dtype=torch.float64, requires_grad=True), 0.1),
+        (torch.tensor([0.1], requires_grad=True) * 1, float(np.float32(0.1))),
+        (torch.tensor(2**53 - 1), 2.0**53 - 1),
+        (torch.tensor(True), 1.0),
+        (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
+        (torch.nn.Parameter(torch.ones(3)), 1.0),
+        (np.ma.array(2.0, mask=False), 2.0),
+        (np.ma.array([1.0, math.nan, 3.0], mask=[False, True, False]), 2.0),
+        (np.array([1.0, math.inf]), math.inf),
+        (np.array([60000.0, 60000.0], dtype=np.float16), 60000.0),
+        (np.ma.masked, None),
+        (np.ma.array(2.0, mask=True), None),
+        (np.ma.array([1.0, 2.0], mask=True), None),
+        (np.complex64(1 + 2j), None),
+        (np.array([1 + 2j]), None),
+    ],
+)
+def test_no_warning_of_ours_reaches_the_user(
+    watched: Watch, value: Any, number: float | None
+) -> None:
+    seen = watched()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as under `python -W error`
+        for _ in range(2):
+            seen.run.log(v=value)
+        seen.run.finite("v", value)
+        seen.read()
+    assert seen.values("custom", layer="v") == ([] if number is None else [number] * 2)
+    assert seen.run.recorder.dropped == ({} if number is not None else {"not a number": 2})
+
+
 def test_two_names_for_one_series_keep_the_later_and_count_the_other(watched: Watch) -> None:
     seen = watched()
     seen.run.log({"a b": 1.0, "a_b": 2.0})
@@ -130,6 +165,27 @@ def test_one_report_at_the_first_non_finite_value_of_an_episode(watched: Watch) 
     seen.read()
     reports = [r for r in seen.reports if r.where == "logged"]
     assert len(reports) == 2 and all(r.layers == ["x"] for r in reports)
+
+
+def test_finite_calls_with_a_common_series_end_no_episode_of_another(watched: Watch) -> None:
+    """Every scalar of a mirrored writer comes with `global_step`."""
+    seen = watched()
+    for n in range(20):
+        seen.run.log(accuracy=0.5, global_step=n)
+        seen.run.log(reward=1.0 if n in (0, 10, 19) else math.nan, global_step=n)
+        if n % 6 == 5:  # episodes do not end with what was recorded
+            seen.read()
+    seen.read()
+    reports = [r for r in seen.reports if r.where == "logged"]
+    assert [r.layers for r in reports] == [["reward"], ["reward"]]
+    assert seen.values("custom", layer="global_step") == [n for n in range(20) for _ in (0, 1)]
+    seen.run.log(reward=math.nan, loss=math.nan)
+    seen.run.log(loss=math.inf, epoch=1)
+    seen.run.log(loss=0.5)
+    seen.run.log(loss=math.nan)
+    seen.read()
+    reports = [r for r in seen.reports if r.where == "logged"]
+    assert [r.layers for r in reports[2:]] == [["reward", "loss"], ["loss"]]
 
 
 def test_scope_and_stage_apply_to_all_names_of_a_call(watched: Watch) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
+from collections.abc import Callable
 
 import pytest
+import torch
+from torch import nn
 
-from nanwatch.probes.overhead import ALERT_ATTEMPTS, Cadence, Overhead
+from nanwatch.probes.observations import NOTICES_MOST, Health
+from nanwatch.probes.overhead import ALERT_ATTEMPTS, OFF, Cadence, Overhead
+from nanwatch.probes.passes import ScopedCadence
+from sdk.watched import Watched
 
 
 class Loop:
@@ -146,6 +153,22 @@ def test_after_a_notice_every_attempt_is_measured_for_a_while() -> None:
     assert all(loop.measured[:ALERT_ATTEMPTS]) and not all(loop.measured[ALERT_ATTEMPTS:])
 
 
+def test_how_often_is_said_as_it_is() -> None:
+    cadence = Cadence(Overhead())
+    assert cadence.text() == "every attempt"
+    cadence.every = 6
+    assert (cadence.text(), cadence.text(common=True)) == ("every 6", "every 8")
+    cadence.alert()
+    assert cadence.text() == "every attempt for now, else every 6"
+    several = ScopedCadence(Overhead(), 0.1)
+    several.named(["actor", "critic"])
+    several.of("critic").every = 4
+    assert several.text() == "every 1 to 4"
+    several.of("critic").alert()
+    assert several.text() == "every attempt for now, else every 1 to 4"
+    assert Cadence(Overhead(cap=0.0)).text() == ScopedCadence(Overhead(cap=0.0), 0.1).text() == OFF
+
+
 def test_an_optimizer_that_is_gone_no_longer_thins_out_the_rest() -> None:
     """Every fold makes an optimizer of its own: it counts only while it lives."""
     loop = Loop()
@@ -157,3 +180,51 @@ def test_an_optimizer_that_is_gone_no_longer_thins_out_the_rest() -> None:
                 loop.cadence.spent(50e-6)
         assert loop.cadence.every == 1
         loop.cadence.forget(number)
+
+
+def alerted(seen: Watched, after_step: Callable[[int], None], attempts: int) -> list[bool]:
+    """A small training: after which attempts more was measured than the budget allows."""
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    found: list[bool] = []
+    for n in range(attempts):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).square().mean().backward()
+        optimizer.step()
+        after_step(n)
+        seen.read()  # as the background thread does
+        found.append(seen.run.observer.cadence.alerted)
+    return found
+
+
+def test_a_metric_that_is_always_nan_switches_no_budget_off(watched: Callable[[], Watched]) -> None:
+    seen = watched()
+    found = alerted(seen, lambda n: seen.run.log(ep_len=math.nan, acc=0.5), 30)
+    assert not any(found)
+    assert len(seen.values("custom", "", "ep_len")) == 30
+    assert seen.values("nonfinite", "", "logged") == [1.0] * 30
+    assert [report.layers for report in seen.reports] == [["ep_len"]]
+
+
+def test_what_stays_bad_is_measured_more_only_at_first(watched: Callable[[], Watched]) -> None:
+    seen = watched()
+
+    def spoil(n: int) -> None:
+        seen.run.finite("context", math.nan if n >= 10 else 1.0)
+
+    found = alerted(seen, spoil, ALERT_ATTEMPTS + 60)
+    assert not any(found[:10])
+    assert sum(found) == pytest.approx(ALERT_ATTEMPTS, abs=2) and not any(found[-40:])
+    assert seen.values("nonfinite", "", "context")[10:] == [1.0] * (ALERT_ATTEMPTS + 50)
+
+
+def test_what_comes_and_goes_is_reported_but_soon_no_reason_to_measure_more() -> None:
+    health = Health()
+    noticed: list[bool] = []
+    for _ in range(20):
+        assert health.turned_bad("", "loss", True) and not health.turned_bad("", "loss", True)
+        noticed.append(health.noticed)
+        health.noticed = False
+        assert not health.turned_bad("", "loss", False)
+    assert noticed == [True] * NOTICES_MOST + [False] * (20 - NOTICES_MOST)
+    assert health.turned_bad("critic", "loss", True) and health.noticed, "something else"

@@ -5,6 +5,7 @@ import { formatView, parseView } from "../src/state/address";
 import { boundsRefusal, draft, isGrave, lrChange } from "../src/state/commands";
 import { appliedShare, clipShare, vitalsOf } from "../src/state/vitals";
 import { compareRuns, isSick } from "../src/ui/severity";
+import { statusText } from "../src/ui/status";
 import { points, sourceWith } from "./help";
 
 const run = (name: string, change: Partial<RunSummary> = {}) =>
@@ -121,5 +122,14 @@ describe("vital signs", () => {
 
   it("trust the wall where it knows", () => {
     expect(appliedShare({ ...vital, wall: { applied_share: 0.97 } })).toBe(0.97);
+  });
+});
+
+describe("how a run ended", () => {
+  it("has no colon behind an exception without a text", () => {
+    const ended = (end_reason: string) =>
+      statusText(run("r", { status: "ended", end_reason, exit_code: 1 }), 0).text;
+    expect(ended("KeyboardInterrupt: ")).toBe("Exited (1): KeyboardInterrupt");
+    expect(ended("ValueError: out of data")).toBe("Exited (1): ValueError: out of data");
   });
 });

@@ -39,7 +39,7 @@ def share_factor(optimizer: Any) -> None:
 
 def as_float(rate: Any) -> float:
     """A learning rate as a number; tensors on a device are read, which is rare and cheap."""
-    return float(rate)
+    return float(rate.detach() if hasattr(rate, "detach") else rate)  # it may be learnt itself
 
 
 class Scaling:

@@ -490,7 +490,7 @@ class Forensics(Probe):
                 state.random_states(),
                 self._facts(),
                 0,
-                text=f"The run ended by {text}"[:2000],
+                text=_ended_by(text),
             )
         )
 
@@ -545,6 +545,16 @@ class Forensics(Probe):
                 self._finished,
             )
         )
+
+
+def _ended_by(what: str) -> str:
+    """A sentence of the exception, or the reason, that a run ended by; empty: nobody said.
+
+    An exception is its class and what it said, which may be nothing: `KeyboardInterrupt: `.
+    """
+    what = what.rstrip().removesuffix(":")
+    said = f"The run ended by {what}"[:1999] if what else "The run ended"
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _bad(numbers: Numbers) -> bool:

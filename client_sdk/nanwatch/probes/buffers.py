@@ -19,6 +19,7 @@ from nanwatch.contract.frames import NonFinite
 from nanwatch.contract.limits import to_name
 from nanwatch.probes.discovery import clean
 from nanwatch.probes.observations import Health
+from nanwatch.probes.overhead import OFF
 from nanwatch.probes.passes import (
     Found,
     Stopwatch,
@@ -213,8 +214,9 @@ class Buffers(Probe):
         """Cadence, and how many tensors were too many."""
         if not self._groups:
             return ""
-        every = self.cadence.every
-        text = "every attempt" if every == 1 else f"every {every}"
+        text = self.cadence.text()
+        if text == OFF:
+            return text
         windows = max(len(group.plan.windows) for group in self._groups)
         if windows > 1:
             text += f", a part at a time ({windows} parts)"

@@ -17,6 +17,7 @@ from nanwatch.probes import sharded
 from nanwatch.probes.attempts import Attempt
 from nanwatch.probes.clipping import Clip
 from nanwatch.probes.observations import ClosedAttempt, Health
+from nanwatch.probes.overhead import OFF
 from nanwatch.probes.registry import Known
 from nanwatch.probes.tensors import read_all
 from nanwatch.ranks import group_now
@@ -66,6 +67,13 @@ def _loss_scale(scaler: Any) -> Any:
     return read_all([scale]) if scale is not None else None
 
 
+COVERAGE_ATTEMPTS = 200
+"""The coverage is looked at this often, and sent when it has changed."""
+
+COVERAGE_EARLY = (20, 60)
+"""So it is at these attempts, when passes have found their pace, and when the run ends."""
+
+
 class Telling:
     """Marks for the rules and the page, each of them once or when it has changed."""
 
@@ -75,17 +83,37 @@ class Telling:
         self._told: dict[str, dict[str, str]] = {}
         """What was told of each scope."""
         self._coverage: dict[str, str] = {}
+        self._main_attempts = 0
+        self._attempts = self._with_norms = 0
+        """Attempts since the last look, and those whose gradient norms were measured."""
+        self._all_with_norms = False
+        """As of the last look."""
         self.clipped_at: float | None = None
         """Bound of the script's `clip_grad_value_`."""
+
+    def closed(self, attempt: Attempt, with_norms: bool) -> None:
+        """An attempt closed: now and then it is time to look at the coverage."""
+        self._attempts += 1
+        self._with_norms += with_norms
+        if attempt.is_main:
+            self._main_attempts += 1
+            count = self._main_attempts
+            if count % COVERAGE_ATTEMPTS == 1 or count in COVERAGE_EARLY:
+                self.coverage()
+
+    def at_end(self) -> None:
+        """The run ends: what was told may be old."""
+        if self._coverage:
+            self.coverage()
 
     def coverage(self) -> None:
         """What is measured how often, whenever that has changed."""
         observer = self._observer
-        norms = observer.cadence.every
-        said = {"gradient norms": "every attempt" if norms == 1 else f"every {norms}"}
         layouts = [k.layout for k in observer.registry.live() if k.layout is not None]
-        if spread := [layout for layout in layouts if layout.sharded]:
-            said["gradient norms"] = sharded.coverage(observer.cadence.common_every, spread)
+        spread = [layout for layout in layouts if layout.sharded]
+        said = {"gradient norms": self._norms(bool(spread))}
+        if spread and said["gradient norms"] != OFF:
+            said["gradient norms"] = sharded.coverage(said["gradient norms"], spread)
         if (group := group_now()) is not None and group[1] > 1:
             said["loss"] = "of each rank's own batch, no mean over ranks; rules see rank 0's"
         if self.clipped_at is not None:
@@ -96,6 +124,17 @@ class Telling:
         if said != self._coverage:
             self._coverage = said
             observer.mark("coverage", "what is measured", dict(said))
+
+    def _norms(self, common: bool) -> str:
+        """How often gradient norms are measured. Clipping and the guard may give them at every
+        attempt, whatever our own passes do."""
+        cadence = self._observer.cadence
+        if self._attempts:
+            self._all_with_norms = self._with_norms == self._attempts
+            self._attempts = self._with_norms = 0
+        if self._all_with_norms and not cadence.alerted:
+            return "every attempt"
+        return cadence.text(common)
 
     def describe(self, known: Known, attempt: Attempt) -> None:
         """Tell the rules once what kind of training this is, as its first attempt closes."""

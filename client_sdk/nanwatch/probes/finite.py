@@ -150,6 +150,8 @@ class _Tally:
 
     def _array(self, array: Any) -> None:
         """An array of numpy, or anything that computes like one."""
+        if hasattr(array, "compressed"):
+            array = array.compressed()  # what is masked is no number
         if getattr(array.dtype, "kind", "f") not in "fc":
             self.total += array.dtype.kind in "iub"
             return

@@ -19,7 +19,7 @@ from nanwatch.contract.kinds import MOMENTS
 from nanwatch.contract.limits import TABLE_ROWS_MAX, to_name
 from nanwatch.probes import sharded
 from nanwatch.probes.attempts import AttemptClock
-from nanwatch.probes.observations import LAYERS_REPORTED_MAX, Health
+from nanwatch.probes.observations import LAYERS_REPORTED_MAX
 from nanwatch.probes.tensors import CAPTURE, Numbers, is_tensor, moments
 from nanwatch.record import (
     PENDING_MAX,
@@ -106,7 +106,6 @@ class Intake:
 
     recorder: Recorder
     clock: AttemptClock
-    health: Health
     loss_at: int = -1
     """Step at which the script last logged its loss."""
     own: set[str] = field(default_factory=set)
@@ -116,6 +115,8 @@ class Intake:
     """Series → source, so that rows with a common series stay in one order."""
     _counts: dict[tuple[str, str], dict[int, tuple[float, int]]] = field(default_factory=dict)
     """(scope, stage) → step → (time, non-finite values logged)."""
+    _bad: set[int] = field(default_factory=set)
+    """Series whose last value was not finite."""
 
     def __post_init__(self) -> None:
         self.recorder.reader = self
@@ -243,14 +244,17 @@ class Intake:
                 rows.append(Row(step, at, (number,), [float(count)], source))
         return rows
 
-    def _turned_bad(self, batch: _Batch, step: int, at: float, bad: int) -> bool:
-        """Count non-finite values of one call; True if an episode of these names begins."""
-        health, key = self.health, f"{batch.stage}/{batch.scope}/{batch.layout.source}"
-        if bad or health.bad.get((key, "logged")):
+    def _turned_bad(self, batch: _Batch, step: int, at: float, bad: list[int]) -> bool:
+        """Count non-finite values of one call; True if an episode begins: all of its series were
+        finite when they were logged last. What other calls log does not end it."""
+        ids = batch.layout.ids
+        before = self._bad.intersection(ids)
+        self._bad.difference_update(ids)
+        self._bad.update(bad)
+        if bad or before:
             counts = self._counts.setdefault((batch.scope, batch.stage), {})
-            counts[step] = (at, counts.get(step, (at, 0))[1] + bad)
-            return health.turned_bad(key, "logged", bad > 0)
-        return False
+            counts[step] = (at, counts.get(step, (at, 0))[1] + len(bad))
+        return bool(bad) and not before
 
     def _close(self, catalog: Catalog, batch: _Batch) -> Iterable[Table | NonFinite]:
         """Tables of a batch, which is empty then; row by row only if something is out of the
@@ -261,9 +265,9 @@ class Intake:
         batch.rows = []
         opened = row_of(len(layout.ids)).unpack
         if layout.simple and surely_finite(rows):
-            if self.health.bad:
+            if self._bad:
                 step, at, *_ = opened(rows[0])
-                self._turned_bad(batch, step, at, 0)
+                self._turned_bad(batch, step, at, [])
             return tables_of(layout.ids, rows)
         return self._row_by_row(catalog, batch, map(opened, rows))
 
@@ -276,17 +280,19 @@ class Intake:
             ids, kept, bad = self._with_care(catalog, batch.layout, values)
             if ids:
                 rows.append(Row(step, at, ids, kept))
-            if self._turned_bad(batch, step, at, len(bad)):
-                names = bad if batch.stage == "train" else [f"{batch.stage}/{n}" for n in bad]
+            if self._turned_bad(batch, step, at, [number for number, _ in bad]):
+                prefix = "" if batch.stage == "train" else f"{batch.stage}/"
+                names = [f"{prefix}{label}" for _, label in bad]
                 reports.append(_report(step, at, batch.scope, names, len(values)))
         return [*tables(rows), *reports]
 
     def _with_care(
         self, catalog: Catalog, layout: LogLayout, values: list[float]
-    ) -> tuple[tuple[int, ...], list[float], list[str]]:
-        """(series, values, names of non-finite ones), where something is out of the ordinary."""
+    ) -> tuple[tuple[int, ...], list[float], list[tuple[int, str]]]:
+        """(series, values, (series, name) of non-finite ones), where something is out of the
+        ordinary."""
         row: dict[int, float] = {}
-        bad: list[str] = []
+        bad: list[tuple[int, str]] = []
         for number, label, value in zip(layout.ids, layout.labels, values, strict=True):
             try:
                 value = float(value)
@@ -294,7 +300,7 @@ class Intake:
                 self.recorder.count_drop(NOT_A_NUMBER)
                 continue
             if not math.isfinite(value):
-                bad.append(label)
+                bad.append((number, label))
             if number < 0:
                 catalog.refused += 1
                 continue
@@ -385,6 +391,10 @@ def reduce(value: Any) -> float | Numbers | None:
             return float(value)
         if is_tensor(value):
             return _reduce_tensor(value)
+        if hasattr(value, "compressed"):
+            value = _unmasked(value)
+        if getattr(getattr(value, "dtype", None), "kind", "") == "c":
+            return None
         if getattr(value, "ndim", 0) and hasattr(value, "mean"):
             return _reduce_array(value)
         number = float(value)
@@ -409,13 +419,23 @@ def _reduce_tensor(value: Any) -> float | Numbers | None:
     if CAPTURE.on and value.device.type == "cuda":
         return None  # it has no value yet, and asking for it would become part of the graph
     if value.numel() == 1 and value.device.type == "cpu":
-        return float(value)
+        return float(value.detach().item())  # `float(value)` warns where it needs a gradient
     return moments(value)
 
 
+def _unmasked(value: Any) -> Any:
+    """A masked array of numpy without what is masked; None for a masked element, of which `float`
+    makes a warning and NaN."""
+    kept = value.compressed()
+    return kept if value.ndim else next(iter(kept), None)
+
+
 def _reduce_array(value: Any) -> Numbers | None:
+    import numpy
+
     if value.size == 0:
         return None
-    return Numbers(
-        [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
-    )
+    with numpy.errstate(all="ignore"):  # it warns of the spread of infinities
+        return Numbers(
+            [float(value.mean()), float(value.std()), float(value.min()), float(value.max())]
+        )

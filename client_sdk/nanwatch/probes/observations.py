@@ -6,6 +6,7 @@ Each class has `ready` (are the device's numbers here?) and `rows` (background t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,21 +23,30 @@ LAYERS_REPORTED_MAX = 32
 UNREACHED = "unreached_fraction_layer"
 
 
+NOTICES_MOST = 5
+"""Episodes of one thing after which more is measured: what comes and goes would switch the budget
+off for the whole run."""
+
+
 class Health:
-    """Non-finite episodes of one scope: the first bad attempt is reported, then counted."""
+    """Non-finite episodes of what is measured: the first bad attempt is reported, then counted."""
 
     def __init__(self) -> None:
         self.bad: dict[tuple[str, str], bool] = {}
+        self.episodes: Counter[tuple[str, str]] = Counter()
         self.noticed = False
         """Set on the background thread, cleared by the training thread: measure more often."""
 
     def turned_bad(self, scope: str, where: str, bad: bool) -> bool:
-        """True at the first bad attempt of an episode."""
-        before = self.bad.get((scope, where), False)
-        self.bad[scope, where] = bad
-        if bad:
-            self.noticed = True
-        return bad and not before
+        """True at the first bad attempt of an episode. What goes on being bad is no news."""
+        key = scope, where
+        begins = bad and not self.bad.get(key, False)
+        self.bad[key] = bad
+        if begins:
+            self.episodes[key] += 1
+            if self.episodes[key] <= NOTICES_MOST:
+                self.noticed = True
+        return begins
 
 
 @dataclass(slots=True)

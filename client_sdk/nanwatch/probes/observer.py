@@ -48,9 +48,6 @@ GRADIENTS_SHARE = 0.5
 OVERHEAD_ATTEMPTS = 20
 """What the SDK costs is recorded this often."""
 
-COVERAGE_ATTEMPTS = 200
-"""The coverage is looked at this often, and sent when it has changed."""
-
 CLIPS_MOST = 16
 UNSCALED_MOST = 64
 FOREIGN_EVENTS = 100
@@ -80,7 +77,7 @@ class Observer:
         self.last_closed: ClosedAttempt | None = None
         """What was recorded of the attempt that has just closed, for the probes."""
         self.health = Health()
-        self.intake = Intake(recorder, self.clock, self.health)
+        self.intake = Intake(recorder, self.clock)
         self.overhead = Overhead(cap=budget)
         self.cadence = Cadence(self.overhead, GRADIENTS_SHARE, BUDGET_LEAST_S)
         self.probes = Probes(self, PROBES)
@@ -362,8 +359,7 @@ class Observer:
                 self.health.noticed = False
                 self.cadence.alert()
                 self.probes.alert()
-            if attempt.step % COVERAGE_ATTEMPTS == 1:
-                self.telling.coverage()
+        self.telling.closed(attempt, closed.norms is not None)
         self.recorder.put(closed)
         self.last_closed = closed
         self.probes.call("closed", known, attempt)

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 SMOOTHING = 0.05
 """Weight of the newest step in the moving average."""
@@ -38,6 +38,9 @@ SURE_MOST = 8
 
 ALERT_ATTEMPTS = 200
 """After a notice every attempt is measured for this long."""
+
+OFF = "off: NANWATCH_BUDGET=0"
+"""In the coverage: no pass is made."""
 
 
 class Overhead:
@@ -124,7 +127,7 @@ class Cadence:
     def due(self, optimizer: int = 0) -> bool:
         """True if this attempt of an optimizer is to be measured. Ask once an attempt."""
         since = self._since.get(optimizer, 0) + 1
-        if self._alert > 0 and self._overhead.cap is None:
+        if self.alerted:
             self._alert -= 1
         elif since < self.every or self._overhead.cap == 0:
             self._since[optimizer] = since
@@ -142,7 +145,7 @@ class Cadence:
         Each rank keeps to multiples of a power of two: whatever each of them can afford, they
         meet at the multiples of the largest, without a word to each other.
         """
-        if self._alert > 0 and self._overhead.cap is None:
+        if self.alerted:
             self._alert -= 1
             return True
         return step % self.common_every == 0 and self._overhead.cap != 0
@@ -176,6 +179,34 @@ class Cadence:
         each_step = cost_s * max(1, len(self._since))
         return math.ceil(min(CADENCE_MOST, each_step / budget_s))
 
+    def text(self, common: bool = False) -> str:
+        """For the coverage: `every attempt`, `every 8`, `every attempt for now, else every 8`.
+
+        `common`: how often all ranks together can measure.
+        """
+        if self._overhead.cap == 0:
+            return OFF
+        pairs = [(one, one.common_every if common else one.every) for one in self._parts()]
+        usual = _often(every for _, every in pairs)
+        now = _often(1 if one.alerted else every for one, every in pairs)
+        return usual if now == usual else f"{now} for now, else {usual}"
+
+    def _parts(self) -> Sequence[Cadence]:
+        """The cadences that this one is made of."""
+        return (self,)
+
+    @property
+    def alerted(self) -> bool:
+        """True while every attempt is measured because something was noticed."""
+        return self._alert > 0 and self._overhead.cap is None
+
     def alert(self) -> None:
         """Something was noticed: look at every attempt for a while."""
         self._alert = ALERT_ATTEMPTS
+
+
+def _often(every: Iterable[int]) -> str:
+    found = sorted(set(every))
+    if not found or found == [1]:
+        return "every attempt"
+    return f"every {found[0]}" if len(found) == 1 else f"every {found[0]} to {found[-1]}"

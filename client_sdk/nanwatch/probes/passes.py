@@ -65,12 +65,9 @@ class ScopedCadence(Cadence):
             if cadence._cost_s <= DEAR_SHARE * self._overhead.step_s:
                 cadence.alert()
 
-    def text(self) -> str:
-        """For the coverage: `every attempt`, `every 8`, `every 2 to 8`."""
-        found = sorted({cadence.every for cadence in self._by_scope.values()})
-        if not found or found == [1]:
-            return "every attempt"
-        return f"every {found[0]}" if len(found) == 1 else f"every {found[0]} to {found[-1]}"
+    def _parts(self) -> Sequence[Cadence]:
+        """One for each optimizer."""
+        return tuple(self._by_scope.values())
 
 
 class Stopwatch:

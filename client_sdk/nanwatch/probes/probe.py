@@ -72,7 +72,7 @@ class Probe:
 
     def coverage(self) -> str:
         """What is measured and how often, or why not. Empty: nothing to be measured here."""
-        return "every attempt" if self.cadence.every == 1 else f"every {self.cadence.every}"
+        return self.cadence.text()
 
 
 @dataclass(slots=True)

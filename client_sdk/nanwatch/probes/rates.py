@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nanwatch.control.learning_rate import KEY, Scaling
+from nanwatch.control.learning_rate import KEY, Scaling, as_float
 from nanwatch.probes.tensors import Number, number_of, read_all
 
 StepRate = tuple[str, Number, Number]
@@ -21,7 +21,7 @@ def _read(value: Any) -> Number:
         return value
     if getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
         return read_all([value])
-    return float(value)
+    return as_float(value)
 
 
 def begin(optimizer: Any, scaling: Scaling) -> tuple[StepRate, ...]:

@@ -134,14 +134,13 @@ def share_of(
     return numbers if all(factor == 1.0 for factor in factors) else Share(numbers, factors)
 
 
-def coverage(every: int, layouts: Iterable[Any]) -> str:
+def coverage(often: str, layouts: Iterable[Any]) -> str:
     """What the page says of the norms of sharded optimizers, given their layouts."""
     if any(
         known_for is not None and made is None for known_for, made in (x.shares for x in layouts)
     ):
         return "not measured: gradients wait for a reduction that the script makes"
     group = group_now()
-    often = "every attempt" if every == 1 else f"every {every}"
     ranks = f"sharded over {group[1]} ranks, " if group is not None else "sharded, "
     return f"{ranks}combined by the server, {often}"
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nanwatch.contract.frames import NonFinite
 from nanwatch.probes.attempts import APPLIED
 from nanwatch.probes.observations import Health
+from nanwatch.probes.overhead import OFF
 from nanwatch.probes.passes import (
     Found,
     Item,
@@ -246,6 +247,8 @@ class Updates(Probe):
     def coverage(self) -> str:
         """Cadence, windows, and what cannot be said of sharded weights."""
         text = self.scoped.text()
+        if text == OFF:
+            return text
         windows = max((len(w.plan.windows) for w in self._weights.values()), default=1)
         if windows > 1:
             text += f", a part of the layers at a time ({windows} parts)"

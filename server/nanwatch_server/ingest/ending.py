@@ -33,7 +33,8 @@ def note_exception(
     about = Stream(run_id=run.id, rank=0, epoch=DERIVED_EPOCH - 1 - process.epoch)
     if uow.high_water(about, "events") >= 0:
         return []
-    text = (EXCEPTION_NOTE + reason)[:TEXT_MOST]
+    said = reason.rstrip().removesuffix(":")  # an exception may have no text
+    text = (EXCEPTION_NOTE + said)[:TEXT_MOST]
     mark = Mark(what="note", step=max(run.last_step, 0), time=now, text=text)
     frame = msgspec.msgpack.encode(Batch(lane="events", first=0, records=[mark]))
     row = uow.append_journal(about, "events", 0, 0, frame, now)

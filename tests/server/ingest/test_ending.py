@@ -113,9 +113,14 @@ def test_a_repeated_goodbye_tells_it_once(served: Served) -> None:
 def test_each_process_of_a_run_tells_of_its_own_end(served: Served) -> None:
     """Their numbers are random: a later one may be smaller."""
     texts: list[str] = []
-    for epoch, said in ((900, "ValueError: the first"), (3, "KeyError: the second")):
+    ends = ((900, "ValueError: the first"), (3, "KeyError: the second"), (1, "KeyboardInterrupt: "))
+    for epoch, said in ends:
         with Wire(served.url, served.token) as wire:
             wire.hello(epoch=epoch, started_at=2000.0 - epoch)
             wire.send(f.Bye(events=-1, scalars=-1, reason=said, exit_code=1))
             texts = [mark["text"] for mark in notes(served, RUN)]
-    assert texts == ["exception: ValueError: the first", "exception: KeyError: the second"]
+    assert texts == [
+        "exception: ValueError: the first",
+        "exception: KeyError: the second",
+        "exception: KeyboardInterrupt",
+    ]

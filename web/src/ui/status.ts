@@ -24,7 +24,7 @@ export function statusText(run: RunSummary, age: number): { mark: string; text: 
 }
 
 function endText(run: RunSummary): { mark: string; text: string; detail: string } {
-  const reason = run.end_reason.replaceAll("_", " ");
+  const reason = run.end_reason.replaceAll("_", " ").replace(/:\s*$/, ""); // an exception without a text
   if (run.exit_code !== null && run.exit_code !== 0)
     return { mark: "✖", text: `Exited (${run.exit_code})${reason ? `: ${reason}` : ""}`, detail: "" };
   const finished = reason === "" || reason === "finished";
