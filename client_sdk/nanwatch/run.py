@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import random
+import reprlib
 import socket
 import sys
 import time
@@ -145,6 +146,7 @@ class Run(NullRun):
         self._pid = os.getpid()
         self._previous_hook: Any = None
         self._failure = ("", None)
+        self._resume_refused = False
 
     def start(self) -> None:
         """Install the probes and start the background thread."""
@@ -225,12 +227,21 @@ class Run(NullRun):
         self.observer.mark(known, str(text or what)[:500], described)
 
     def resume(self, step: int) -> None:
-        """The training goes on from `step` attempts made earlier."""
+        """The training goes on from `step` attempts made earlier: 0 to 2**53 - 1, all else is
+        ignored with a warning."""
         guarded("resume", self._resume, step)
 
     def _resume(self, step: int) -> None:
-        self.observer.clock.start_at(int(step))
-        self._mark("resume", f"resumed at {int(step)}", {})
+        at = _whole(step)
+        if at is not None and self.observer.clock.start_at(at):
+            self._mark("resume", f"resumed at {at}", {})
+        elif not self._resume_refused:
+            self._resume_refused = True
+            logger.warning(
+                "nanwatch: run.resume expects a whole number from 0 to 2**53 - 1; got %s. It is "
+                "ignored, the count of the attempts goes on (told once).",
+                reprlib.repr(step),
+            )
 
     def failed(self, error: BaseException) -> None:
         """The training broke off with `error`, which something caught; said when the run ends."""
@@ -335,6 +346,15 @@ class Run(NullRun):
             for number, found in enumerate(instances(kind)):
                 others[f"{type(found).__name__}{number or ''}"] = found
         return {n: m for n, m in modules.items() if m is not None}, optimizers, others
+
+
+def _whole(value: Any) -> int | None:
+    """A number of any type as a whole number; None if it is none."""
+    try:
+        whole = int(value)
+        return whole if whole == value else None
+    except Exception:
+        return None
 
 
 def process_facts() -> dict[str, str]:
