@@ -22,7 +22,9 @@ CHECKSUM = struct.Struct("<I")
 HEADER = struct.Struct("<IBqq")
 HEAD_BYTES = CHECKSUM.size + HEADER.size
 DECLARE, BATCH, HELLO = 1, 2, 3
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES, SEGMENT_BYTES_LEAST = 4 << 20, 4 << 10
+SEGMENTS_IN_BOUND = 4
+"""Or more: only whole segments can be deleted, so a whole one is given up at the bound."""
 MEMORY_BYTES = 32 << 20
 
 
@@ -64,13 +66,16 @@ class Spool:
         self._hello = hello
         self._lane = lane
         self._bound = bound_bytes
+        share = max(SEGMENT_BYTES_LEAST, bound_bytes // SEGMENTS_IN_BOUND)
+        self._segment_bytes = min(SEGMENT_BYTES, share)
         self._declarations = declarations
         self._entries: deque[Entry] = deque()
         self._sent = 0
         """Entries before this index are in flight."""
         self._number = -1
         self._file: int | None = None
-        self._written = 0
+        self._written = self._head = 0
+        """Bytes of the segment that is being filled, and of its hello and first declarations."""
         self._sizes: dict[int, int] = {}
         self._unsynced = False
         self._secured = -1
@@ -101,7 +106,9 @@ class Spool:
         return error
 
     def _write(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
-        if self._file is None or self._written >= SEGMENT_BYTES:
+        # Very many names of series take more than a small segment: then it is as long as they are.
+        full = self._written - self._head >= max(self._segment_bytes, self._head)
+        if self._file is None or full:
             self._open_segment()
         return self._write_entry(kind, first, last, payload)
 
@@ -130,6 +137,7 @@ class Spool:
             self._write_entry(HELLO, 0, 0, self._hello())
         for payload in self._declarations():
             self._write_entry(DECLARE, 0, 0, payload)
+        self._head = self._written
 
     def write_declarations(self, payload: bytes) -> None:
         """Repeat new declarations in the current segment, so that it still decodes alone."""
@@ -171,11 +179,18 @@ class Spool:
     def _enforce_bound(self) -> None:
         bound = min(self._bound, MEMORY_BYTES) if self.memory_only else self._bound
         while self.bytes > bound and len(self._entries) > 1:
-            oldest = self._entries.popleft()
-            self._sent = max(0, self._sent - 1)
-            self.bytes -= oldest.size
-            self.lost.append(Lost(oldest.first, oldest.last, oldest.points))
+            segment = self._entries[0].segment
+            self._give_up_oldest()
+            # What stays on the disk is sent by whoever comes after us: so none of it may be lost.
+            while 0 <= segment < self._number and self._entries[0].segment == segment:
+                self._give_up_oldest()
         self._unlink_before(self._entries[0].segment if self._entries else self._number)
+
+    def _give_up_oldest(self) -> None:
+        oldest = self._entries.popleft()
+        self._sent = max(0, self._sent - 1)
+        self.bytes -= oldest.size
+        self.lost.append(Lost(oldest.first, oldest.last, oldest.points))
 
     # --- sending -------------------------------------------------------------------------------
 
