@@ -42,8 +42,7 @@ class Entry:
     """None: on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """Sequence numbers that were given up because the bound was reached."""
 
     first: int
@@ -72,6 +71,8 @@ class Spool:
         self._entries: deque[Entry] = deque()
         self._sent = 0
         """Entries before this index are in flight."""
+        self._sent_upto = -1
+        """Last sequence number that was ever sent."""
         self._number = -1
         self._file: int | None = None
         self._written = self._head = 0
@@ -84,6 +85,9 @@ class Spool:
         """The newest frame, so that one that is sent at once is not read back from the disk."""
         self.memory_only = False
         self.lost: deque[Lost] = deque()
+        """Given up since someone last took them."""
+        self.unsure: deque[Lost] = deque()
+        """Sent and given up without an answer: the next one tells whether the server has them."""
         self.bytes = 0
 
     # --- writing -------------------------------------------------------------------------------
@@ -188,9 +192,10 @@ class Spool:
 
     def _give_up_oldest(self) -> None:
         oldest = self._entries.popleft()
-        self._sent = max(0, self._sent - 1)
         self.bytes -= oldest.size
-        self.lost.append(Lost(oldest.first, oldest.last, oldest.points))
+        self._sent = max(0, self._sent - 1)
+        lost = Lost(oldest.first, oldest.last, oldest.points)
+        (self.unsure if lost.last <= self._sent_upto else self.lost).append(lost)
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -201,6 +206,7 @@ class Spool:
             payload = entry.payload if entry.payload is not None else self._read(entry)
             if payload is not None:
                 self._sent += 1
+                self._sent_upto = max(self._sent_upto, entry.last)
                 return entry, payload
             del self._entries[self._sent]
             self.bytes -= entry.size
@@ -225,6 +231,8 @@ class Spool:
 
     def ack(self, upto: int) -> int:
         """Forget everything up to a sequence number; returns the number of frames forgotten."""
+        while self.unsure and self.unsure[0].last <= upto:
+            self.unsure.popleft()
         forgotten = 0
         while self._entries and self._entries[0].last <= upto:
             entry = self._entries.popleft()
@@ -236,8 +244,15 @@ class Spool:
         return forgotten
 
     def rewind(self) -> None:
-        """Send everything again that is not acknowledged (after a reconnect)."""
+        """Send everything again that is not acknowledged."""
         self._sent = 0
+
+    def resume(self, upto: int) -> None:
+        """A new connection, to a server that has everything up to a sequence number."""
+        self.ack(upto)
+        self.rewind()
+        self.lost.extend(self.unsure)
+        self.unsure.clear()
 
     def _unlink_before(self, segment: int) -> None:
         for number in [n for n in self._sizes if 0 <= n < segment]:
