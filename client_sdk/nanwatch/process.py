@@ -1,12 +1,17 @@
-"""What the SDK owes to the process it is a guest in: silent forks, tracebacks without its frames.
+"""What the SDK owes to the process it is a guest in: silent forks, children whose end is noticed,
+tracebacks without its frames.
 
 No torch, no I/O. Called by `run`; nothing here installs a signal handler, and nothing may.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.util
 import os
+import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -15,6 +20,8 @@ from nanwatch.guard import GUARD
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _CHAINED_MOST = 16
+_LAST = -100
+"""Among what multiprocessing does at the end of a child: behind queues and children of its own."""
 
 
 class Silenced(Protocol):
@@ -44,6 +51,18 @@ def _in_child() -> None:
     GUARD.clear()
     for run in list(_alive):
         run.silence()
+
+
+def at_child_end(call: Callable[[BaseException | None], None]) -> Callable[[], None]:
+    """Call with what ends this process, if multiprocessing began it: forked ones leave by
+    `os._exit`, without `atexit`, and none shows `sys.excepthook` its exception. Returns what takes
+    it back."""
+    if multiprocessing.parent_process() is None:
+        return lambda: None
+    finalizer = multiprocessing.util.Finalize(
+        None, lambda: call(sys.exc_info()[1]), exitpriority=_LAST
+    )
+    return finalizer.cancel
 
 
 def own_frames(error: BaseException, trace: TracebackType | None) -> TracebackType | None:

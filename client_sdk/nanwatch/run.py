@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -145,6 +146,7 @@ class Run(NullRun):
         self._finished = False
         self._pid = os.getpid()
         self._previous_hook: Any = None
+        self._cancel_end: Callable[[], None] = lambda: None
         self._failure = ("", None)
         self._resume_refused = False
 
@@ -156,6 +158,7 @@ class Run(NullRun):
         self._previous_hook = sys.excepthook
         sys.excepthook = self._on_exception
         atexit.register(self._at_exit)
+        self._cancel_end = process.at_child_end(self._at_child_end)
         process.silence_in_forks(self)
 
     def _settled(self, who: Identity) -> ControlOffer | None:
@@ -277,6 +280,7 @@ class Run(NullRun):
             self.options.exit_timeout_s,
         )
         atexit.unregister(self._at_exit)
+        self._cancel_end()
 
     def __exit__(
         self,
@@ -322,6 +326,16 @@ class Run(NullRun):
             self.finish()
         except KeyboardInterrupt:
             pass
+
+    def _at_child_end(self, error: BaseException | None) -> None:
+        """A child of multiprocessing ends, perhaps by an exception."""
+        if isinstance(error, SystemExit):
+            # `torch.multiprocessing.spawn` hands the exception to the parent and exits with 1.
+            error = error.__context__ if error.code else None
+        if error is not None:
+            self._note_failure(type(error), error)
+            guarded("traceback", process.own_frames, error, error.__traceback__)
+        self._at_exit()
 
     def silence(self) -> None:
         """A forked child (DataLoader worker) does not train: be silent, hold no lock."""

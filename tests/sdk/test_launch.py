@@ -5,6 +5,7 @@ Every script runs twice, bare and under `nanwatch run`, and must say and do the 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -240,6 +241,77 @@ def test_data_loader_workers_are_left_alone(tmp_path: Path, method: str) -> None
     """)
     same(tmp_path, str(script(tmp_path, code)))
     assert len(hellos(tmp_path)) == 1
+
+
+def ends(tmp_path: Path) -> list[tuple[int, str, int | None]]:
+    """(last step on the disk, reason, exit code) of each process that was watched."""
+    found = []
+    for path in sorted((tmp_path / "data").glob("spool/*/end.json")):
+        told = json.loads(path.read_text())
+        steps = [
+            step
+            for segment in sorted(path.parent.glob("scalars-*.seg"))
+            for step in steps_of(segment, "update_applied")
+        ]
+        assert steps == list(range(1, len(steps) + 1))
+        found.append((len(steps), told["reason"], told["exit_code"]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("ending", "reason", "code"),
+    [
+        ("return", "finished", None),
+        ("raise ValueError('bad')", "ValueError: bad", 1),
+        ("sys.exit(3)", "finished", None),
+    ],
+)
+def test_the_end_of_a_child_of_multiprocessing_is_known(
+    tmp_path: Path, method: str, ending: str, reason: str, code: int | None
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent(f"""
+        import multiprocessing
+        def work():
+            train(30)
+            {ending}
+        if __name__ == "__main__":
+            child = multiprocessing.get_context("{method}").Process(target=work)
+            child.start()
+            child.join()
+            print(child.exitcode)
+        """),
+    )
+    same(tmp_path, "train.py")
+    assert ends(tmp_path) == [(30, reason, code)]
+
+
+def test_the_ends_of_children_begun_by_others_are_known(tmp_path: Path) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        import torch.multiprocessing
+        def rank(number):
+            train(20)
+            raise ValueError("bad")
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                print(list(pool.map(train, [15, 15])))
+            try:
+                torch.multiprocessing.start_processes(rank, nprocs=1, start_method="fork")
+            except torch.multiprocessing.ProcessRaisedException:
+                print("raised")
+        """),
+    )
+    done = run(tmp_path, "train.py")
+    assert (done.returncode, done.stdout) == (0, "[None, None]\nraised\n"), done.stderr
+    assert ends(tmp_path) == [(20, "ValueError: bad", 1), (30, "finished", None)]
 
 
 def test_a_script_that_calls_init_itself_makes_one_run(tmp_path: Path) -> None:
