@@ -13,10 +13,12 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import Protocol
 
 from nanwatch.guard import GUARD
+from nanwatch.guards import TALLY
+from nanwatch.probes.tensors import CAPTURE
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _CHAINED_MOST = 16
@@ -34,6 +36,7 @@ class Silenced(Protocol):
 
 _alive: weakref.WeakSet[Silenced] = weakref.WeakSet()
 _registered = False
+_inherited: list[Silenced] = []
 
 
 def silence_in_forks(run: Silenced) -> None:
@@ -46,11 +49,34 @@ def silence_in_forks(run: Silenced) -> None:
         os.register_at_fork(after_in_child=_in_child)
 
 
+def keep(run: Silenced) -> None:
+    """Never let go of the parent's run in a forked child: its connection and files are not ours to
+    close."""
+    _inherited.append(run)
+
+
 def _in_child() -> None:
     # No lock is taken before this: a thread that is gone may have held any of them.
     GUARD.clear()
+    CAPTURE.after_fork()
+    TALLY.after_fork()
     for run in list(_alive):
         run.silence()
+
+
+def forget_half_imports() -> None:
+    """In a forked child: what another thread of the parent was just importing stays half made for
+    ever, and fails whoever asks for it. What this thread itself imports goes on."""
+    importing: set[object] = set()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            importing.add(frame.f_globals.get("__name__"))
+        frame = frame.f_back
+    for name, module in list(sys.modules.items()):
+        spec = module.__dict__.get("__spec__") if isinstance(module, ModuleType) else None
+        if getattr(spec, "_initializing", False) and name not in importing:
+            del sys.modules[name]
 
 
 def at_child_end(call: Callable[[BaseException | None], None]) -> Callable[[], None]:

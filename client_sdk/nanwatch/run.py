@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 import nanwatch
-from nanwatch import local_server, process
+from nanwatch import launch, local_server, process
 from nanwatch.config import Control, Options, resolve, script_name
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import RunInfo
@@ -338,9 +338,35 @@ class Run(NullRun):
         self._at_exit()
 
     def silence(self) -> None:
-        """A forked child (DataLoader worker) does not train: be silent, hold no lock."""
+        """This is a forked child. Most (DataLoader workers) do not train: be silent, hold no lock,
+        and only look whether it does."""
+        if not self._finished:
+            self.hooks.on_training = self._child_trains
         self.observer.enabled = False
         self._finished = True
+
+    def _child_trains(self) -> None:
+        """A forked child begins to train: under `nanwatch run` it is a run of its own."""
+        import torch
+
+        if _current is not self or torch.utils.data.get_worker_info() is not None:
+            return
+        if os.environ.get("NANWATCH_LAUNCHED"):
+            launch.begin_in_child(self.options)
+        else:
+            logger.warning(
+                "nanwatch: process %d trains and is not watched: it was forked from one that is. "
+                "Call nanwatch.init in it, or start the script by `nanwatch run`.",
+                os.getpid(),
+            )
+
+    def make_way(self) -> None:
+        """In a forked child that begins a run of its own: leave torch to that one."""
+        if os.getpid() != self._pid:
+            self.hooks.on_training = None
+            process.keep(self)
+            guarded("fork", process.forget_half_imports)
+            guarded("fork", self.hooks.remove)
 
     def _optimizers(self) -> list[tuple[str, Any]]:
         return [
@@ -426,6 +452,7 @@ def init(
     )
     if isinstance(_current, Run):
         _current.finish()
+        _current.make_way()
     if options.mode == "off":
         _current = NullRun()
         return _current

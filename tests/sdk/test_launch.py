@@ -19,6 +19,7 @@ import pytest
 from nanwatch.contract import frames
 from nanwatch.launch import NotFound, interpreter_flags, plan
 from nanwatch.link.spool import BATCH, DECLARE, scan
+from sdk.served import Served
 
 TRAIN = """
 import os, sys
@@ -312,6 +313,87 @@ def test_the_ends_of_children_begun_by_others_are_known(tmp_path: Path) -> None:
     done = run(tmp_path, "train.py")
     assert (done.returncode, done.stdout) == (0, "[None, None]\nraised\n"), done.stderr
     assert ends(tmp_path) == [(20, "ValueError: bad", 1), (30, "finished", None)]
+
+
+@pytest.mark.parametrize("parent", ["train(5)", "import nanwatch; nanwatch.init('mine')"])
+def test_forked_children_of_a_parent_with_a_run_are_runs_of_their_own(
+    tmp_path: Path, parent: str
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent(f"""
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+        def begin(work, *arguments):
+            child = context.Process(target=work, args=arguments)
+            child.start()
+            return child
+        def end(child):
+            child.join()
+            assert child.exitcode == 0
+        def worker(steps):
+            train(steps)
+        def with_a_child(steps):
+            train(steps)
+            end(begin(worker, 12))
+            train(steps)
+        def by_itself():
+            if "NANWATCH_LAUNCHED" in os.environ:
+                import nanwatch
+                nanwatch.init("own")
+            train(14)
+        if "NANWATCH_LAUNCHED" in os.environ:
+            {parent}
+        children = [begin(worker, 20), begin(with_a_child, 15), begin(by_itself), begin(print)]
+        for child in children:
+            end(child)
+        train(3)
+        """),
+    )
+    same(tmp_path, "train.py")
+    trained = 8 if parent == "train(5)" else 3
+    wanted = [trained, 12, 14, 20, 30]
+    assert ends(tmp_path) == [(steps, "finished", None) for steps in wanted]
+    theirs = "default" if parent == "train(5)" else "mine"
+    assert sorted(hello.run.project for hello in hellos(tmp_path)) == sorted([*[theirs] * 4, "own"])
+
+
+def test_a_fork_while_the_parent_imports_what_it_sends_with_reaches_the_server(
+    tmp_path: Path,
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent("""
+        import importlib.util, multiprocessing, threading
+        import nanwatch
+        parent, begun, go_on = os.getpid(), threading.Event(), threading.Event()
+        class Slow:  # holds up the parent's background thread in the middle of `websockets.client`
+            def find_spec(self, name, path=None, target=None):
+                if name == "websockets.uri" and os.getpid() == parent:
+                    begun.set()
+                    go_on.wait(30)
+        sys.meta_path.insert(0, Slow())
+        nanwatch.init("slow")
+        assert begun.wait(30) and sys.modules["websockets.client"].__spec__._initializing
+        child = multiprocessing.get_context("fork").Process(target=train, args=(20,))
+        child.start()
+        child.join()
+        go_on.set()
+        print(child.exitcode)
+        """),
+    )
+    served = Served(tmp_path / "server")
+    try:
+        url = {"NANWATCH_URL": served.url, "NANWATCH_TOKEN": served.token}
+        done = run(tmp_path, "train.py", NANWATCH_MODE="online", **url)
+        assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+        runs = served.client.get("/api/runs")["runs"]
+        assert [one["status"] for one in runs] == ["ended", "ended"]
+        assert sorted(one["last_step"] for one in runs) == [0, 20], done.stderr
+    finally:
+        served.stop()
 
 
 def test_a_script_that_calls_init_itself_makes_one_run(tmp_path: Path) -> None:
