@@ -87,6 +87,10 @@ class Tally:
                 found[name] = found.get(name, 0) + int(count)
         return found
 
+    def after_fork(self) -> None:
+        """Begin anew in a child: a thread that is gone may hold the lock."""
+        self._lock = threading.Lock()
+
 
 FRESH_MOST = 256
 """Counts of one guard that may wait for the close of an attempt before they are added up."""

@@ -2,8 +2,8 @@
 
 The command replaces this process: the script runs under a Python of its own, started as without
 us, and nanwatch comes in by `_site/sitecustomize.py` through PYTHONPATH. So arguments, `__main__`,
-flags, signals, exit code and child processes are the script's own. Called by the CLI and by
-`_site/sitecustomize.py`.
+flags, signals, exit code and child processes are the script's own. Called by the CLI, by
+`_site/sitecustomize.py`, and by `run` in forked children.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nanwatch.guard import GUARD
+
+if TYPE_CHECKING:
+    from nanwatch.config import Options
 
 SITE = Path(__file__).resolve().parent / "_site"
 _TAKES_A_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -115,6 +119,15 @@ def begin() -> None:
     if run.initialised() or torch.utils.data.get_worker_info() is not None:
         return
     nanwatch.init(config=arguments_as_config(sys.argv[1:]))
+
+
+def begin_in_child(of: Options) -> None:
+    """Start a run in a forked child that trains; `of` are the options of its parent's run."""
+    import nanwatch
+
+    named: dict[str, Any] = {} if of.local else {"server": of.server, "token": of.token}
+    config = arguments_as_config(sys.argv[1:])
+    nanwatch.init(of.project, config=config, mode=of.mode, guard=of.guard, **named)
 
 
 def arguments_as_config(arguments: list[str]) -> dict[str, str]:

@@ -11,17 +11,19 @@ import logging
 import os
 import platform
 import random
+import reprlib
 import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
 import nanwatch
-from nanwatch import local_server, process
+from nanwatch import launch, local_server, process
 from nanwatch.config import Control, Options, resolve, script_name
 from nanwatch.contract.commands import ControlOffer
 from nanwatch.contract.frames import RunInfo
@@ -145,7 +147,9 @@ class Run(NullRun):
         self._finished = False
         self._pid = os.getpid()
         self._previous_hook: Any = None
+        self._cancel_end: Callable[[], None] = lambda: None
         self._failure = ("", None)
+        self._resume_refused = False
 
     def start(self) -> None:
         """Install the probes and start the background thread."""
@@ -155,6 +159,7 @@ class Run(NullRun):
         self._previous_hook = sys.excepthook
         sys.excepthook = self._on_exception
         atexit.register(self._at_exit)
+        self._cancel_end = process.at_child_end(self._at_child_end)
         process.silence_in_forks(self)
 
     def _settled(self, who: Identity) -> ControlOffer | None:
@@ -235,12 +240,21 @@ class Run(NullRun):
         self.observer.mark(known, str(text or what)[:500], described)
 
     def resume(self, step: int) -> None:
-        """The training goes on from `step` attempts made earlier."""
+        """The training goes on from `step` attempts made earlier: 0 to 2**53 - 1, all else is
+        ignored with a warning."""
         guarded("resume", self._resume, step)
 
     def _resume(self, step: int) -> None:
-        self.observer.clock.start_at(int(step))
-        self._mark("resume", f"resumed at {int(step)}", {})
+        at = _whole(step)
+        if at is not None and self.observer.clock.start_at(at):
+            self._mark("resume", f"resumed at {at}", {})
+        elif not self._resume_refused:
+            self._resume_refused = True
+            logger.warning(
+                "nanwatch: run.resume expects a whole number from 0 to 2**53 - 1; got %s. It is "
+                "ignored, the count of the attempts goes on (told once).",
+                reprlib.repr(step),
+            )
 
     def failed(self, error: BaseException) -> None:
         """The training broke off with `error`, which something caught; said when the run ends."""
@@ -277,6 +291,7 @@ class Run(NullRun):
             self.options.exit_timeout_s,
         )
         atexit.unregister(self._at_exit)
+        self._cancel_end()
 
     def __exit__(
         self,
@@ -323,10 +338,46 @@ class Run(NullRun):
         except KeyboardInterrupt:
             pass
 
+    def _at_child_end(self, error: BaseException | None) -> None:
+        """A child of multiprocessing ends, perhaps by an exception."""
+        if isinstance(error, SystemExit):
+            # `torch.multiprocessing.spawn` hands the exception to the parent and exits with 1.
+            error = error.__context__ if error.code else None
+        if error is not None:
+            self._note_failure(type(error), error)
+            guarded("traceback", process.own_frames, error, error.__traceback__)
+        self._at_exit()
+
     def silence(self) -> None:
-        """A forked child (DataLoader worker) does not train: be silent, hold no lock."""
+        """This is a forked child. Most (DataLoader workers) do not train: be silent, hold no lock,
+        and only look whether it does."""
+        if not self._finished:
+            self.hooks.on_training = self._child_trains
         self.observer.enabled = False
         self._finished = True
+
+    def _child_trains(self) -> None:
+        """A forked child begins to train: under `nanwatch run` it is a run of its own."""
+        import torch
+
+        if _current is not self or torch.utils.data.get_worker_info() is not None:
+            return
+        if os.environ.get("NANWATCH_LAUNCHED"):
+            launch.begin_in_child(self.options)
+        else:
+            logger.warning(
+                "nanwatch: process %d trains and is not watched: it was forked from one that is. "
+                "Call nanwatch.init in it, or start the script by `nanwatch run`.",
+                os.getpid(),
+            )
+
+    def make_way(self) -> None:
+        """In a forked child that begins a run of its own: leave torch to that one."""
+        if os.getpid() != self._pid:
+            self.hooks.on_training = None
+            process.keep(self)
+            guarded("fork", process.forget_half_imports)
+            guarded("fork", self.hooks.remove)
 
     def _optimizers(self) -> list[tuple[str, Any]]:
         return [
@@ -346,6 +397,15 @@ class Run(NullRun):
             for number, found in enumerate(instances(kind)):
                 others[f"{type(found).__name__}{number or ''}"] = found
         return {n: m for n, m in modules.items() if m is not None}, optimizers, others
+
+
+def _whole(value: Any) -> int | None:
+    """A number of any type as a whole number; None if it is none."""
+    try:
+        whole = int(value)
+        return whole if whole == value else None
+    except Exception:
+        return None
 
 
 def process_facts() -> dict[str, str]:
@@ -403,6 +463,7 @@ def init(
     )
     if isinstance(_current, Run):
         _current.finish()
+        _current.make_way()
     if options.mode == "off":
         _current = NullRun()
         return _current

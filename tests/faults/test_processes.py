@@ -32,10 +32,12 @@ def test_forks_while_a_thread_holds_each_lock_of_ours(tmp_path: Path) -> None:
         import threading
         import nanwatch
         from nanwatch.guard import GUARD
+        from nanwatch.guards import TALLY
+        from nanwatch.probes.tensors import CAPTURE
         from torch.utils.data import DataLoader
         run = nanwatch.init("locks", mode="offline")
         train(3)
-        locks = [GUARD._lock, run.recorder._count_lock, run.inbox._lock]
+        locks = [GUARD._lock, run.recorder._count_lock, run.inbox._lock, CAPTURE.lock, TALLY._lock]
         for lock in locks:
             held, let_go = threading.Event(), threading.Event()
             def hold(lock=lock, held=held, let_go=let_go):
@@ -74,8 +76,8 @@ def test_forks_while_a_thread_holds_each_lock_of_ours(tmp_path: Path) -> None:
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "9\n", "what the children trained is theirs"
-    assert len(list(tmp_path.glob("spool/*"))) == 4
+    assert done.stdout == "13\n", "what the children trained is theirs"
+    assert len(list(tmp_path.glob("spool/*"))) == 6
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

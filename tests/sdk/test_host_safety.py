@@ -170,8 +170,10 @@ def test_forked_children_do_not_hang_and_send_nothing(tmp_path: Path) -> None:
                 optimizer.step()
         pid = os.fork()
         if pid == 0:
-            model(batch).mean().backward()
-            optimizer.step()
+            for _ in range(2):
+                optimizer.zero_grad()
+                model(batch).mean().backward()
+                optimizer.step()
             run.log(loss=1.0)
             run.finish()
             os._exit(0 if run.observer.clock.step == 24 else 3)
@@ -182,6 +184,7 @@ def test_forked_children_do_not_hang_and_send_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("trains and is not watched: it was forked") == 1
 
 
 def test_anything_may_be_logged(tmp_path: Path) -> None:

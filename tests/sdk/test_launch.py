@@ -5,6 +5,7 @@ Every script runs twice, bare and under `nanwatch run`, and must say and do the 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from nanwatch.contract import frames
 from nanwatch.launch import NotFound, interpreter_flags, plan
 from nanwatch.link.spool import BATCH, DECLARE, scan
+from sdk.served import Served
 
 TRAIN = """
 import os, sys
@@ -278,6 +280,158 @@ def test_data_loader_workers_are_left_alone(tmp_path: Path, method: str) -> None
     """)
     same(tmp_path, str(script(tmp_path, code)))
     assert len(hellos(tmp_path)) == 1
+
+
+def ends(tmp_path: Path) -> list[tuple[int, str, int | None]]:
+    """(last step on the disk, reason, exit code) of each process that was watched."""
+    found = []
+    for path in sorted((tmp_path / "data").glob("spool/*/end.json")):
+        told = json.loads(path.read_text())
+        steps = [
+            step
+            for segment in sorted(path.parent.glob("scalars-*.seg"))
+            for step in steps_of(segment, "update_applied")
+        ]
+        assert steps == list(range(1, len(steps) + 1))
+        found.append((len(steps), told["reason"], told["exit_code"]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("ending", "reason", "code"),
+    [
+        ("return", "finished", None),
+        ("raise ValueError('bad')", "ValueError: bad", 1),
+        ("sys.exit(3)", "finished", None),
+    ],
+)
+def test_the_end_of_a_child_of_multiprocessing_is_known(
+    tmp_path: Path, method: str, ending: str, reason: str, code: int | None
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent(f"""
+        import multiprocessing
+        def work():
+            train(30)
+            {ending}
+        if __name__ == "__main__":
+            child = multiprocessing.get_context("{method}").Process(target=work)
+            child.start()
+            child.join()
+            print(child.exitcode)
+        """),
+    )
+    same(tmp_path, "train.py")
+    assert ends(tmp_path) == [(30, reason, code)]
+
+
+def test_the_ends_of_children_begun_by_others_are_known(tmp_path: Path) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        import torch.multiprocessing
+        def rank(number):
+            train(20)
+            raise ValueError("bad")
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                print(list(pool.map(train, [15, 15])))
+            try:
+                torch.multiprocessing.start_processes(rank, nprocs=1, start_method="fork")
+            except torch.multiprocessing.ProcessRaisedException:
+                print("raised")
+        """),
+    )
+    done = run(tmp_path, "train.py")
+    assert (done.returncode, done.stdout) == (0, "[None, None]\nraised\n"), done.stderr
+    assert ends(tmp_path) == [(20, "ValueError: bad", 1), (30, "finished", None)]
+
+
+@pytest.mark.parametrize("parent", ["train(5)", "import nanwatch; nanwatch.init('mine')"])
+def test_forked_children_of_a_parent_with_a_run_are_runs_of_their_own(
+    tmp_path: Path, parent: str
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent(f"""
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+        def begin(work, *arguments):
+            child = context.Process(target=work, args=arguments)
+            child.start()
+            return child
+        def end(child):
+            child.join()
+            assert child.exitcode == 0
+        def worker(steps):
+            train(steps)
+        def with_a_child(steps):
+            train(steps)
+            end(begin(worker, 12))
+            train(steps)
+        def by_itself():
+            if "NANWATCH_LAUNCHED" in os.environ:
+                import nanwatch
+                nanwatch.init("own")
+            train(14)
+        if "NANWATCH_LAUNCHED" in os.environ:
+            {parent}
+        children = [begin(worker, 20), begin(with_a_child, 15), begin(by_itself), begin(print)]
+        for child in children:
+            end(child)
+        train(3)
+        """),
+    )
+    same(tmp_path, "train.py")
+    trained = 8 if parent == "train(5)" else 3
+    wanted = [trained, 12, 14, 20, 30]
+    assert ends(tmp_path) == [(steps, "finished", None) for steps in wanted]
+    theirs = "default" if parent == "train(5)" else "mine"
+    assert sorted(hello.run.project for hello in hellos(tmp_path)) == sorted([*[theirs] * 4, "own"])
+
+
+def test_a_fork_while_the_parent_imports_what_it_sends_with_reaches_the_server(
+    tmp_path: Path,
+) -> None:
+    script(
+        tmp_path,
+        TRAIN
+        + textwrap.dedent("""
+        import importlib.util, multiprocessing, threading
+        import nanwatch
+        parent, begun, go_on = os.getpid(), threading.Event(), threading.Event()
+        class Slow:  # holds up the parent's background thread in the middle of `websockets.client`
+            def find_spec(self, name, path=None, target=None):
+                if name == "websockets.uri" and os.getpid() == parent:
+                    begun.set()
+                    go_on.wait(30)
+        sys.meta_path.insert(0, Slow())
+        nanwatch.init("slow")
+        assert begun.wait(30) and sys.modules["websockets.client"].__spec__._initializing
+        child = multiprocessing.get_context("fork").Process(target=train, args=(20,))
+        child.start()
+        child.join()
+        go_on.set()
+        print(child.exitcode)
+        """),
+    )
+    served = Served(tmp_path / "server")
+    try:
+        url = {"NANWATCH_URL": served.url, "NANWATCH_TOKEN": served.token}
+        done = run(tmp_path, "train.py", NANWATCH_MODE="online", **url)
+        assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+        runs = served.client.get("/api/runs")["runs"]
+        assert [one["status"] for one in runs] == ["ended", "ended"]
+        assert sorted(one["last_step"] for one in runs) == [0, 20], done.stderr
+    finally:
+        served.stop()
 
 
 def test_a_script_that_calls_init_itself_makes_one_run(tmp_path: Path) -> None:

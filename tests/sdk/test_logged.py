@@ -128,6 +128,33 @@ def test_no_warning_of_ours_reaches_the_user(
     assert seen.run.recorder.dropped == ({} if number is not None else {"not a number": 2})
 
 
+@pytest.mark.parametrize(
+    "step", [-1, 2**53, 2**60, 10**30, 1.5, math.nan, math.inf, "7", None, [1], Hostile()]
+)
+def test_a_resume_at_what_is_no_step_is_ignored_and_said_once(
+    watched: Watch, caplog: pytest.LogCaptureFixture, step: Any
+) -> None:
+    seen = watched()
+    seen.run.resume(41)
+    for _ in range(3):
+        seen.run.resume(step)
+    seen.run.log(v=1.0)
+    assert seen.read().series("custom", layer="v") == [(41, 1.0)]
+    assert [mark.text for mark in seen.marks] == ["resumed at 41"]
+    (said,) = caplog.messages
+    assert "expects a whole number from 0 to 2**53 - 1" in said and "ignored" in said
+
+
+@pytest.mark.parametrize("step", [0, 2**53 - 1, 7.0, np.int64(7), torch.tensor(7)])
+def test_a_resume_at_a_whole_number_of_any_type(
+    watched: Watch, caplog: pytest.LogCaptureFixture, step: Any
+) -> None:
+    seen = watched()
+    seen.run.resume(step)
+    seen.run.log(v=1.0)
+    assert seen.read().series("custom", layer="v") == [(int(step), 1.0)] and not caplog.messages
+
+
 def test_two_names_for_one_series_keep_the_later_and_count_the_other(watched: Watch) -> None:
     seen = watched()
     seen.run.log({"a b": 1.0, "a_b": 2.0})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from nanwatch.link.spool import BATCH, DECLARE, Spool, scan
 
 
@@ -60,6 +62,41 @@ def test_the_bound_drops_the_oldest_and_says_which(tmp_path: Path) -> None:
     assert [gap.first for gap in lost] == list(range(10))
     assert sum(gap.points for gap in lost) == 50
     assert len(drain(spool)) == 10 and spool.bytes <= 1000
+
+
+def on_disk(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("*.seg"))
+
+
+@pytest.mark.parametrize("bound", [300_000, 2_000_000, 6_000_000])
+def test_the_disk_keeps_to_the_bound_and_holds_nothing_that_is_given_up(
+    tmp_path: Path, bound: int
+) -> None:
+    spool = make(tmp_path, bound)
+    frames = 4 * bound // 5_000
+    for n in range(frames):
+        spool.append(n, n, 1, bytes(5_000))
+        assert on_disk(tmp_path) < 1.01 * bound + 5_000
+    assert on_disk(tmp_path) > 0.7 * bound
+    given_up = sum(lost.points for lost in spool.lost)
+    on_the_disk = [
+        first
+        for path in sorted(tmp_path.glob("*.seg"))
+        for kind, first, _, _ in scan(path)
+        if kind == BATCH
+    ]
+    assert on_the_disk == list(range(given_up, frames)) and len(drain(spool)) == len(on_the_disk)
+
+
+def test_names_that_take_more_than_a_segment_are_not_repeated_for_each_frame(
+    tmp_path: Path,
+) -> None:
+    names = bytes(200_000)
+    spool = Spool(tmp_path, "scalars", 100_000, lambda: [names])
+    for n in range(100):
+        spool.append(n, n, 1, bytes(5_000))
+        assert on_disk(tmp_path) < 2 * (len(names) + 205_000)
+    assert len(drain(spool)) == 20
 
 
 def test_read_only_disk_falls_back_to_memory(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +215,31 @@ def test_a_bounded_spool_keeps_the_newest_and_declares_the_rest(
     sent = send(box_of(run, tmp_path), server)
     stored = eventually(lambda: server.points(run.id, "v"))
     assert stored == numbers(800)[-len(stored) :] and len(stored) < 800
-    assert sent.gaps > 0 and server.run(run.id)["beat"]["queued"] == 0
+    ended = eventually(lambda: (found := server.run(run.id))["status"] == "ended" and found)
+    lost = 800 - len(stored)
+    assert sent.gaps > 0 and ended["beat"]["queued"] == 0
+    assert run.recorder.dropped == ended["beat"]["dropped"] == {"spool full": lost}
+    assert declared(server, run.id) == [("spool full", lost)]
+
+
+def declared(server: Served, run: str) -> list[tuple[str, int]]:
+    """Reason and points of the gaps that the server wrote down."""
+    path = server.data_dir / "nanwatch.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return database.execute(
+            "select reason, points from gaps where run_id = ?", [run]
+        ).fetchall()
+
+
+def test_what_is_dropped_just_before_the_end_is_on_the_page(server: Served) -> None:
+    run = nanwatch.init("sync", server=server.url, token=server.token)
+    assert isinstance(run, Run) and run.worker.connected.wait(20)
+    for number in range(100):
+        run.log(v=float(number), w="no number")
+    run.finish()
+    ended = eventually(lambda: (found := server.run(run.id))["status"] == "ended" and found)
+    assert ended["beat"]["dropped"] == {"not a number": 100} and ended["beat"]["queued"] == 0
+    assert server.points(run.id, "v") == numbers(100)
 
 
 def test_the_next_run_sends_what_was_left_for_its_server(

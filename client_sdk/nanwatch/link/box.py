@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 from nanwatch.contract import frames
 from nanwatch.contract.frames import Lane
 from nanwatch.link.lock import Claim, Lock
-from nanwatch.link.spool import BATCH, DECLARE, HELLO, SegmentReader
+from nanwatch.link.spool import BATCH, DECLARE, HELLO, Lost, SegmentReader
 
 HELLO_FILE, OWNER_FILE, END_FILE = "hello.msgpack", "owner.json", "end.json"
 LOCK_FILE = "upload.lock"
@@ -36,6 +36,8 @@ class End:
     step: int = -1
     dropped: dict[str, int] | None = None
     """Points it dropped, by reason."""
+    lost: dict[str, list[Lost]] = field(default_factory=dict)
+    """What it gave up and the server does not know, by lane."""
 
 
 class Box:

@@ -5,10 +5,11 @@ Two lanes with contiguous sequence numbers; `events` go first. Background thread
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nanwatch.contract.frames import (
+    LANES,
     Batch,
     CheckpointSaved,
     CommandResult,
@@ -26,12 +27,15 @@ from nanwatch.contract.frames import (
 )
 from nanwatch.contract.limits import BATCH_RECORDS_MAX, FRAME_BYTES_MAX
 from nanwatch.guard import GUARD
-from nanwatch.link.spool import Spool
+from nanwatch.link.spool import Lost, Spool
 
 FRAME_BYTES_AIM = FRAME_BYTES_MAX // 2
 EVENT_SHARE = 10
 """One tenth of the spool's bound is kept for events."""
 
+
+SPOOL_FULL, UNKNOWN = "spool full", "lost"
+"""Why records will never come."""
 
 EVENTS = frozenset({CheckpointSaved, CommandResult, Forensics, NonFinite, Problem})
 
@@ -60,12 +64,37 @@ def declare_frames(series: list[SeriesDecl]) -> list[bytes]:
     ]
 
 
+def gaps(lane: Lane, first: int, last: int, given_up: Iterable[Lost]) -> Iterator[Gap]:
+    """What to declare of the hole from `first` to `last`: what was given up with its points, the
+    rest without, since nobody knows them. `given_up` in order."""
+    for lost in given_up:
+        if lost.last < first or lost.first > last:
+            continue
+        if lost.first > first:
+            yield Gap(lane=lane, first=first, last=lost.first - 1, reason=UNKNOWN)
+        end = min(lost.last, last)
+        begin = max(lost.first, first)
+        yield Gap(lane=lane, first=begin, last=end, reason=SPOOL_FULL, points=lost.points)
+        first = end + 1
+    if first <= last:
+        yield Gap(lane=lane, first=first, last=last, reason=UNKNOWN)
+
+
 class Outbox:
-    """Both lanes of one process."""
+    """Both lanes of one process. `count_drop` is told once of all points that were given up."""
 
     def __init__(
-        self, directory: Path, bound_bytes: int, hello: Callable[[], bytes] | None = None
+        self,
+        directory: Path,
+        bound_bytes: int,
+        hello: Callable[[], bytes],
+        count_drop: Callable[[str, int], None],
     ) -> None:
+        self._count_drop = count_drop
+        self._given_up: dict[Lane, list[Lost]] = {lane: [] for lane in LANES}
+        """What the server has not passed over yet, in order; neighbours are one."""
+        self._passed: dict[Lane, int] = dict.fromkeys(LANES, -1)
+        """Last number that was sent or declared on this connection."""
         self._declared: list[SeriesDecl] = []
         share = bound_bytes // EVENT_SHARE
         self.spools: dict[Lane, Spool] = {
@@ -116,24 +145,68 @@ class Outbox:
         )
         payload = encode(Batch(lane=lane, first=first, records=records))
         error = self.spools[lane].append(first, last, points, payload)
+        self._count_losses(lane)
         if error is not None:
             GUARD.note("spool", error)
 
-    def gaps(self) -> list[tuple[Gap, int]]:
-        """Losses to declare to the server, with the points they held."""
-        found: list[tuple[Gap, int]] = []
-        for lane, spool in self.spools.items():
-            while spool.lost:
-                lost = spool.lost.popleft()
-                gap = Gap(
-                    lane=lane,
-                    first=lost.first,
-                    last=lost.last,
-                    reason="spool full",
-                    points=lost.points,
-                )
-                found.append((gap, lost.points))
-        return found
+    # --- losses ----------------------------------------------------------------------------------
+
+    def _count_losses(self, lane: Lane) -> None:
+        fresh = self.spools[lane].lost
+        if not fresh:
+            return
+        self._count_drop(SPOOL_FULL, sum(lost.points for lost in fresh))
+        self._given_up[lane] = _joined([*self._given_up[lane], *fresh])
+        fresh.clear()
+
+    def losses(self) -> tuple[dict[str, list[Lost]], int]:
+        """What was given up and is not known to the server, by lane; and how many points of it
+        are not counted yet, because the server may have them."""
+        unsure = [lost.points for spool in self.spools.values() for lost in spool.unsure]
+        found: dict[str, list[Lost]] = {
+            lane: _joined([*self._given_up[lane], *self.spools[lane].unsure]) for lane in LANES
+        }
+        return found, sum(unsure)
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def resume(self, lane: Lane, upto: int) -> None:
+        """A new connection, to a server that has everything up to a sequence number."""
+        self.spools[lane].resume(upto)
+        self._count_losses(lane)
+        self._passed[lane] = upto
+        self._forget(lane, upto)
+
+    def ack(self, lane: Lane, upto: int) -> None:
+        """Forget everything up to a sequence number."""
+        self.spools[lane].ack(upto)
+        self._forget(lane, upto)
+
+    def _forget(self, lane: Lane, upto: int) -> None:
+        if self._given_up[lane]:
+            self._given_up[lane] = [lost for lost in self._given_up[lane] if lost.last > upto]
+
+    def due(self, lane: Lane, credit: int) -> Iterator[bytes]:
+        """Frames to send now, holes declared in their places."""
+        spool = self.spools[lane]
+        while spool.unsent and spool.in_flight < credit:
+            found = spool.next()
+            self._count_losses(lane)
+            if found is None:
+                break
+            entry, payload = found
+            yield from self._pass_over(lane, entry.first - 1)
+            self._passed[lane] = max(self._passed[lane], entry.last)
+            yield payload
+        if not spool.unsent:
+            yield from self._pass_over(lane, self.last(lane))
+
+    def _pass_over(self, lane: Lane, upto: int) -> Iterator[bytes]:
+        first = self._passed[lane] + 1
+        if first <= upto:
+            self._passed[lane] = upto
+            for gap in gaps(lane, first, upto, self._given_up[lane]):
+                yield encode(gap)
 
     def span(self, lane: Lane) -> Span:
         """What this process still holds of a lane."""
@@ -172,3 +245,15 @@ class Outbox:
         """Close the spools."""
         for spool in self.spools.values():
             spool.close()
+
+
+def _joined(found: list[Lost]) -> list[Lost]:
+    """In order, neighbours as one."""
+    joined: list[Lost] = []
+    for lost in sorted(found):
+        before = joined[-1] if joined else None
+        if before is not None and before.last + 1 == lost.first:
+            joined[-1] = Lost(before.first, lost.last, before.points + lost.points)
+        else:
+            joined.append(lost)
+    return joined

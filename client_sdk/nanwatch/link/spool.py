@@ -22,7 +22,9 @@ CHECKSUM = struct.Struct("<I")
 HEADER = struct.Struct("<IBqq")
 HEAD_BYTES = CHECKSUM.size + HEADER.size
 DECLARE, BATCH, HELLO = 1, 2, 3
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES, SEGMENT_BYTES_LEAST = 4 << 20, 4 << 10
+SEGMENTS_IN_BOUND = 4
+"""Or more: only whole segments can be deleted, so a whole one is given up at the bound."""
 MEMORY_BYTES = 32 << 20
 
 
@@ -40,8 +42,7 @@ class Entry:
     """None: on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """Sequence numbers that were given up because the bound was reached."""
 
     first: int
@@ -64,13 +65,18 @@ class Spool:
         self._hello = hello
         self._lane = lane
         self._bound = bound_bytes
+        share = max(SEGMENT_BYTES_LEAST, bound_bytes // SEGMENTS_IN_BOUND)
+        self._segment_bytes = min(SEGMENT_BYTES, share)
         self._declarations = declarations
         self._entries: deque[Entry] = deque()
         self._sent = 0
         """Entries before this index are in flight."""
+        self._sent_upto = -1
+        """Last sequence number that was ever sent."""
         self._number = -1
         self._file: int | None = None
-        self._written = 0
+        self._written = self._head = 0
+        """Bytes of the segment that is being filled, and of its hello and first declarations."""
         self._sizes: dict[int, int] = {}
         self._unsynced = False
         self._secured = -1
@@ -79,6 +85,9 @@ class Spool:
         """The newest frame, so that one that is sent at once is not read back from the disk."""
         self.memory_only = False
         self.lost: deque[Lost] = deque()
+        """Given up since someone last took them."""
+        self.unsure: deque[Lost] = deque()
+        """Sent and given up without an answer: the next one tells whether the server has them."""
         self.bytes = 0
 
     # --- writing -------------------------------------------------------------------------------
@@ -101,7 +110,9 @@ class Spool:
         return error
 
     def _write(self, kind: int, first: int, last: int, payload: bytes) -> tuple[int, int]:
-        if self._file is None or self._written >= SEGMENT_BYTES:
+        # Very many names of series take more than a small segment: then it is as long as they are.
+        full = self._written - self._head >= max(self._segment_bytes, self._head)
+        if self._file is None or full:
             self._open_segment()
         return self._write_entry(kind, first, last, payload)
 
@@ -130,6 +141,7 @@ class Spool:
             self._write_entry(HELLO, 0, 0, self._hello())
         for payload in self._declarations():
             self._write_entry(DECLARE, 0, 0, payload)
+        self._head = self._written
 
     def write_declarations(self, payload: bytes) -> None:
         """Repeat new declarations in the current segment, so that it still decodes alone."""
@@ -171,11 +183,19 @@ class Spool:
     def _enforce_bound(self) -> None:
         bound = min(self._bound, MEMORY_BYTES) if self.memory_only else self._bound
         while self.bytes > bound and len(self._entries) > 1:
-            oldest = self._entries.popleft()
-            self._sent = max(0, self._sent - 1)
-            self.bytes -= oldest.size
-            self.lost.append(Lost(oldest.first, oldest.last, oldest.points))
+            segment = self._entries[0].segment
+            self._give_up_oldest()
+            # What stays on the disk is sent by whoever comes after us: so none of it may be lost.
+            while 0 <= segment < self._number and self._entries[0].segment == segment:
+                self._give_up_oldest()
         self._unlink_before(self._entries[0].segment if self._entries else self._number)
+
+    def _give_up_oldest(self) -> None:
+        oldest = self._entries.popleft()
+        self.bytes -= oldest.size
+        self._sent = max(0, self._sent - 1)
+        lost = Lost(oldest.first, oldest.last, oldest.points)
+        (self.unsure if lost.last <= self._sent_upto else self.lost).append(lost)
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -186,6 +206,7 @@ class Spool:
             payload = entry.payload if entry.payload is not None else self._read(entry)
             if payload is not None:
                 self._sent += 1
+                self._sent_upto = max(self._sent_upto, entry.last)
                 return entry, payload
             del self._entries[self._sent]
             self.bytes -= entry.size
@@ -210,6 +231,8 @@ class Spool:
 
     def ack(self, upto: int) -> int:
         """Forget everything up to a sequence number; returns the number of frames forgotten."""
+        while self.unsure and self.unsure[0].last <= upto:
+            self.unsure.popleft()
         forgotten = 0
         while self._entries and self._entries[0].last <= upto:
             entry = self._entries.popleft()
@@ -221,8 +244,15 @@ class Spool:
         return forgotten
 
     def rewind(self) -> None:
-        """Send everything again that is not acknowledged (after a reconnect)."""
+        """Send everything again that is not acknowledged."""
         self._sent = 0
+
+    def resume(self, upto: int) -> None:
+        """A new connection, to a server that has everything up to a sequence number."""
+        self.ack(upto)
+        self.rewind()
+        self.lost.extend(self.unsure)
+        self.unsure.clear()
 
     def _unlink_before(self, segment: int) -> None:
         for number in [n for n in self._sizes if 0 <= n < segment]:

@@ -22,6 +22,7 @@ from nanwatch.contract.limits import PROTOCOL_VERSION
 from nanwatch.link.box import Box, End, boxes
 from nanwatch.link.connection import Connection, Refused
 from nanwatch.link.lock import TOUCH_INTERVAL_S
+from nanwatch.link.outbox import gaps
 from nanwatch.link.spool import BATCH, DECLARE, HELLO, Kept, SegmentReader
 
 logger = logging.getLogger("nanwatch")
@@ -226,10 +227,12 @@ class _Session:
         self._sent.bytes += len(entry.payload)
 
     def _gap(self, lane: Lane, last: int) -> None:
-        self._wait_for_credit()
-        first = self._next[lane]
-        self._line.send(frames.Gap(lane=lane, first=first, last=last, reason="lost"))
-        self._pending[lane].append(last)
+        first, end = self._next[lane], self._box.end()
+        given_up = end.lost.get(lane, []) if end is not None else []
+        for gap in gaps(lane, first, last, given_up):
+            self._wait_for_credit()
+            self._line.send(gap)
+            self._pending[lane].append(gap.last)
         self._next[lane] = last + 1
         self._sent.gaps += last - first + 1
 

@@ -16,7 +16,7 @@ import msgspec
 
 from nanwatch.contract import frames
 from nanwatch.contract.commands import ControlOffer
-from nanwatch.contract.frames import Lane, Record
+from nanwatch.contract.frames import LANES, Lane, Record
 from nanwatch.contract.limits import (
     BEAT_INTERVAL_S,
     CREDIT_BATCHES,
@@ -27,7 +27,7 @@ from nanwatch.control.inbox import Inbox
 from nanwatch.guard import GUARD
 from nanwatch.link.box import Box, End
 from nanwatch.link.connection import Backoff, Connection, Refused
-from nanwatch.link.outbox import Outbox
+from nanwatch.link.outbox import SPOOL_FULL, Outbox
 from nanwatch.link.pace import INTERVAL_S, Alarm, Pace
 from nanwatch.link.upload import Leftovers
 from nanwatch.local_server import Finder
@@ -83,7 +83,12 @@ class Worker:
         """Finds or starts the user's own server, where none was named."""
         self._box = Box(spool_directory)
         self._leftovers = Leftovers(spool_directory.parent.parent, spool_directory)
-        self.outbox = Outbox(spool_directory, spool_bytes, lambda: frames.encode(self._hello()))
+        self.outbox = Outbox(
+            spool_directory,
+            spool_bytes,
+            lambda: frames.encode(self._hello()),
+            recorder.count_drop,
+        )
         self._connection: Connection | None = None
         self._backoff = Backoff()
         self._retry_at = 0.0
@@ -183,13 +188,18 @@ class Worker:
         if self.outbox.empty or self._bye is None:
             return
         reason, exit_code = self._bye
+        lost, uncounted = self.outbox.losses()
+        dropped = dict(self._recorder.dropped)
+        if uncounted:
+            dropped[SPOOL_FULL] = dropped.get(SPOOL_FULL, 0) + uncounted
         end = End(
             events=self.outbox.last("events"),
             scalars=self.outbox.last("scalars"),
             reason=reason,
             exit_code=exit_code,
             step=self._current_step(),
-            dropped=dict(self._recorder.dropped),
+            dropped=dropped,
+            lost=lost,
         )
         try:
             self._box.ended(end)
@@ -199,6 +209,7 @@ class Worker:
     def _say_bye(self) -> None:
         assert self._connection is not None and self._bye is not None
         reason, exit_code = self._bye
+        self._beat()  # what was dropped at the last, and how little still waits
         if self.outbox.empty:
             self._connection.send(
                 frames.Bye(
@@ -328,14 +339,7 @@ class Worker:
                 for frame in self.outbox.declarations():
                     connection.send_bytes(frame)
             for lane, upto in marks.items():
-                spool = self.outbox.spools[lane]
-                spool.rewind()
-                spool.ack(upto)
-                held = spool.first_held
-                first = self.outbox.last(lane) + 1 if held is None else held
-                if first > upto + 1:
-                    gap = frames.Gap(lane=lane, first=upto + 1, last=first - 1, reason="lost")
-                    connection.send(gap)
+                self.outbox.resume(lane, upto)
         except BaseException:
             connection.close()
             raise
@@ -394,32 +398,30 @@ class Worker:
         """Send what is due; True if there was a frame with data."""
         connection, sent = self._connection, False
         assert connection is not None
-        for gap, points in self.outbox.gaps():
-            self._recorder.count_drop(gap.reason, points)
-            connection.send(gap)
         now = time.monotonic()
         if now >= self._hold_until:
-            for spool in self.outbox.spools.values():
-                while spool.unsent and spool.in_flight < self._credit:
-                    found = spool.next()
-                    if found is None:
-                        break
-                    connection.send_bytes(found[1])
+            for lane in LANES:
+                for frame in self.outbox.due(lane, self._credit):
+                    connection.send_bytes(frame)
                     sent = True
         for frame in self._inbox.take_frames():
             connection.send(frame)
         if now - self._beat_at >= BEAT_INTERVAL_S:
             self._beat_at = now
-            connection.send(
-                frames.Beat(
-                    step=self._current_step(),
-                    wall=time.time(),
-                    queued=self.outbox.queued(),
-                    dropped=dict(self._recorder.dropped),
-                    overhead=self._overhead(),
-                )
-            )
+            self._beat()
         return sent
+
+    def _beat(self) -> None:
+        assert self._connection is not None
+        self._connection.send(
+            frames.Beat(
+                step=self._current_step(),
+                wall=time.time(),
+                queued=self.outbox.queued(),
+                dropped=dict(self._recorder.dropped),
+                overhead=self._overhead(),
+            )
+        )
 
     def _rest(self) -> None:
         """Until the next frame is due. Whoever waits for an ack alone sleeps, and reads it then."""
@@ -448,7 +450,7 @@ class Worker:
 
     def _handle(self, frame: frames.ServerFrame) -> None:
         if isinstance(frame, frames.Ack):
-            self.outbox.spools[frame.lane].ack(frame.upto)
+            self.outbox.ack(frame.lane, frame.upto)
             self._credit = frame.credit
         elif isinstance(frame, frames.Slow):
             self._credit = frame.credit

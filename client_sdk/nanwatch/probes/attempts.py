@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nanwatch.contract.limits import STEP_MAX
 from nanwatch.probes.surgery import Surgery
 
 APPLIED, SCALER_SKIPPED, USER_SKIPPED, HELD = 0, 1, 2, 3
@@ -100,9 +101,12 @@ class AttemptClock:
         """The user named the main optimizer."""
         self.main, self._main_fixed = optimizer, True
 
-    def start_at(self, step: int) -> None:
-        """A resumed training: the next attempt is `step` + 1."""
+    def start_at(self, step: int) -> bool:
+        """A resumed training: the next attempt is `step` + 1. False for what can be no step."""
+        if not 0 <= step <= STEP_MAX:
+            return False
         self.step = max(self.step, step)
+        return True
 
     def awaiting(self, optimizer: int) -> bool:
         """True if a backward pass of this optimizer is waiting to be used or thrown away."""

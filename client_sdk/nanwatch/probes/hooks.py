@@ -41,6 +41,8 @@ class Hooks:
         self._ending: frameworks.Ending | None = None
         """The framework's loop that was asked to end by `_stop`."""
         self._stop: BaseException | None = None
+        self.on_training: Callable[[], None] | None = None
+        """Told once of the first step of a training in a forked child, where we are asleep."""
         self._clipping = ClippingProbe(self._on_clip, self._on_value, self._clipping_here)
 
     def _active(self) -> bool:
@@ -90,6 +92,15 @@ class Hooks:
 
         self._undo.append(undo)
 
+    def _woken(self, owner: Any, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Tell of the training that begins in a forked child; what to call in place of ours, which
+        is the wrapper of the run that began there, if one did."""
+        tell, self.on_training = self.on_training, None
+        if tell is not None:
+            guarded("fork", tell)
+        now = getattr(owner, name)
+        return now if getattr(now, "__wrapped__", None) is original else original
+
     def _timed(self, kind: str, call: Callable[..., Any], *args: Any) -> Any:
         started = time.perf_counter()
         try:
@@ -134,8 +145,13 @@ class Hooks:
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-                if compiling() or not self._active():
+                if compiling():
                     return original(tensors, *args, **kwargs)
+                if not self._active():
+                    call = original
+                    if self.on_training is not None:
+                        call = self._woken(torch.autograd, "backward", original)
+                    return call(tensors, *args, **kwargs)
                 if type(tensors) is not tensor and hasattr(tensors, "__next__"):
                     tensors = list(tensors)  # can be read only once
                 if not self._shielded and "torch._dynamo" in sys.modules:
@@ -329,6 +345,9 @@ class Hooks:
 
         def make_optimizer(original: Callable[..., Any]) -> Callable[..., Any]:
             def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                if self.on_training is not None and not torch.compiler.is_compiling():
+                    call = self._woken(torch.optim.Optimizer, "zero_grad", original)
+                    return call(optimizer, *args, **kwargs)
                 closes = False
                 if observer.clock.pending and self._active() and not self._inside_step():
                     known = observer.registry.find(optimizer)

@@ -29,6 +29,10 @@ class Capture:
         with self.lock:
             self.on = on
 
+    def after_fork(self) -> None:
+        """Begin anew in a child: a thread that is gone may hold the lock."""
+        self.lock, self.on = threading.Lock(), False
+
 
 CAPTURE = Capture()
 
