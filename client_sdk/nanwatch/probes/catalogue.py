@@ -16,6 +16,7 @@ from nanwatch.probes.q_values import QValues
 from nanwatch.probes.repaired import Repaired
 from nanwatch.probes.sampling import Sampling
 from nanwatch.probes.system import System
+from nanwatch.probes.unrolled import Unrolled
 from nanwatch.probes.updates import Updates
 
 PROBES: tuple[type[Probe], ...] = (
@@ -33,4 +34,5 @@ PROBES: tuple[type[Probe], ...] = (
     Policies,
     Forensics,
     Repaired,
+    Unrolled,
 )

@@ -192,7 +192,12 @@ class Case:
 
     @property
     def recurrent(self) -> bool:
-        """A recurrent module or a state-space scan carries gradients through time."""
+        """A recurrent module, a state-space scan or a loop carries gradients through time."""
+        return self.gated or self.unrolled > 0
+
+    @property
+    def gated(self) -> bool:
+        """A recurrent module is there, whose state is bounded; a loop by hand has any."""
         return is_on(self.facts, "recurrent") or self._named(_TIME)
 
     @property
@@ -213,8 +218,13 @@ class Case:
 
     @property
     def length(self) -> int:
-        """Steps gradients flow back through time; 0 if unknown."""
-        return int(fact_number(self.facts, *LENGTH_NAMES) or 0)
+        """Steps gradients flow back through time, as configured, else as measured; 0 if unknown."""
+        return int(fact_number(self.facts, *LENGTH_NAMES) or self.unrolled)
+
+    @property
+    def unrolled(self) -> int:
+        """How often the same weights were seen in a row within one pass by the SDK; 0 if not."""
+        return int(fact_number(self.facts, "unrolled") or 0)
 
     @property
     def untruncated(self) -> bool:

@@ -164,7 +164,7 @@ def _bad_forward_pass(case: Case) -> bool:
     overflow on the way forward, those of rollouts and scans can; an overflow would be infinite
     first; and one step of a huge gradient is seen before the loss it spoils."""
     first = case.first_nonfinite
-    bounded = case.recurrent and not case.scans
+    bounded = case.gated and not case.scans
     if first is None or first.kind != "loss" or not bounded or first.onset_step <= FIRST_STEPS:
         return False
     infinite = any("inf" in item.value.lower() for item in first.evidence[:1])

@@ -166,6 +166,7 @@ CASES = [
     ),
     ("half-precision-overflow", [finding("half_loss"), went("loss", "Infinity")], {}),
     ("edge-of-domain", [finding("near_edge"), went("loss", "NaN")], {}),
+    ("exploding-gradient", [went("loss", "Infinity", step=300)], {"unrolled": "24"}),
     ("weight-growth", [finding("weight_growth")], {}),
     ("weight-growth", [finding("weight_leap", evidence=(GREW,))], {}),
     ("learning-rate-too-high", [finding("weight_leap", evidence=(THROWN,))], {}),
