@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def _private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def watched() -> Iterator[Callable[..., Watched]]:
     """Makes runs whose hooks are installed and whose background thread is not started."""
     runs: list[Run] = []
+    gc.collect()  # models of the test before, which only cycles keep: they would be found
 
     def make(**options: Any) -> Watched:
         from nanwatch.config import resolve

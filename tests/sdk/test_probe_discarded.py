@@ -380,8 +380,8 @@ def test_a_gan_has_no_skips(watched: Make) -> None:
             d_optimizer.zero_grad()
             (-judge(generator(torch.randn(8, 2)))).mean().backward()
             g_optimizer.step()
-    assert skips(seen, "g") == [] == skips(seen, "d")
-    assert len(seen.series("update_applied", "d")) == 40
+    assert skips(seen, "generator") == [] == skips(seen, "judge")
+    assert len(seen.series("update_applied", "judge")) == 40
 
 
 def test_folds_have_no_skips(watched: Make) -> None:
