@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from nanwatch.contract.limits import to_name
 from nanwatch.probes.arguments import Signs, operations
 from sdk.watched import Watched
 
@@ -40,17 +41,17 @@ def least(x: Tensor) -> float:
 
 SEEN: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], float]]] = {
     "log of a line": (
-        lambda x: (x + 5).log().mean(), "log, unbounded", lambda x: least(x + 5)
+        lambda x: (x + 5).log().mean(), "log:unbounded", lambda x: least(x + 5)
     ),
-    "log1p": (lambda x: torch.log1p(x).mean(), "log, unbounded", lambda x: 1 + least(x)),
+    "log1p": (lambda x: torch.log1p(x).mean(), "log:unbounded", lambda x: 1 + least(x)),
     "log1p of -p": (
-        lambda x: torch.log1p(-x.sigmoid()).mean(), "log, 1 - p", lambda x: least(1 - x.sigmoid())
+        lambda x: torch.log1p(-x.sigmoid()).mean(), "log:1-p", lambda x: least(1 - x.sigmoid())
     ),
     "log of softmax": (
         lambda x: -x.softmax(1).log().mean(), "log", lambda x: least(x.softmax(1))
     ),
     "log of 1 - sigmoid": (
-        lambda x: -(1 - x.sigmoid()).log().mean(), "log, 1 - p", lambda x: least(1 - x.sigmoid())
+        lambda x: -(1 - x.sigmoid()).log().mean(), "log:1-p", lambda x: least(1 - x.sigmoid())
     ),
     "log of 1 - sigmoid with a floor": (
         lambda x: -(1 - x.sigmoid() + 1e-8).log().mean(), "log", lambda x: least(1 - x.sigmoid())
@@ -59,10 +60,10 @@ SEEN: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], float]
         lambda x: x.square().mean().sqrt(), "sqrt", lambda x: float(x.square().mean())
     ),
     "root by hand": (
-        lambda x: ((x + 5) ** 0.5).mean(), "power, unbounded", lambda x: least(x + 5)
+        lambda x: ((x + 5) ** 0.5).mean(), "power:unbounded", lambda x: least(x + 5)
     ),
     "divisor that is learnt": (
-        lambda x: (1 / (x + 5)).mean(), "division, unbounded", lambda x: least(x + 5)
+        lambda x: (1 / (x + 5)).mean(), "division:unbounded", lambda x: least(x + 5)
     ),
     "norm below": (
         lambda x: (x / x.norm(dim=1, keepdim=True)).mean(),
@@ -76,7 +77,7 @@ SEEN: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], float]
     ),
     "acos": (
         lambda x: torch.acos(x / 10).mean(),
-        "acos, unbounded",
+        "acos:unbounded",
         lambda x: 1 - float(x.abs().max()) / 10,
     ),
 }  # fmt: skip
@@ -86,6 +87,7 @@ SEEN: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], float]
 def test_the_least_distance_of_each_batch(watched: Watch, name: str) -> None:
     seen = watched()
     loss_of, operation, expected = SEEN[name]
+    assert to_name(operation) == operation, "the server keeps it as it is"
     outputs = train(loss_of)
     margins = seen.read().series(KIND, layer=operation)
     assert margins and margins[0][0] == 1
@@ -97,7 +99,7 @@ def test_a_nan_and_a_crossing_are_kept_as_they_are(watched: Watch) -> None:
     seen = watched()
     train(lambda x: (x - 100).log().mean(), steps=2)
     assert all(margin < 0 or math.isnan(margin) for margin in seen.read().values(
-        KIND, layer="log, unbounded"
+        KIND, layer="log:unbounded"
     ))  # fmt: skip
 
 
@@ -194,7 +196,7 @@ def test_operations_are_found_from_the_loss_on() -> None:
     x = torch.rand(4, 3, requires_grad=True)
     loss = x.softmax(1).log().sqrt().mean()
     found = operations([loss.grad_fn], 300, 16)
-    assert [one.name for one in found] == ["sqrt, unbounded", "log"]
+    assert [one.name for one in found] == ["sqrt:unbounded", "log"]
     assert len(operations([loss.grad_fn], 300, 1)) == 1
     assert operations([loss.grad_fn], 1, 16) == []
 

@@ -12,11 +12,11 @@ DEPTH_MOST = 40
 NODES_ASKED_MOST = 1000
 """... and in all within one search."""
 ELEMENTS_MOST = 1 << 20
-UNBOUNDED = ", unbounded"
+UNBOUNDED = ":unbounded"
 """Of arguments that nothing keeps within the domain."""
-COMPLEMENT = ", 1 - p"
+COMPLEMENT = ":1-p"
 """Of `1 - p`, which float32 rounds to 0 from 6e-8 on."""
-HALF = ", float16"
+HALF = ":float16"
 """Of exponentials in the format that ends at 65504."""
 _NONE = object()
 
@@ -29,7 +29,7 @@ class Operation(NamedTuple):
     node: str
     """Type of the node."""
     name: str
-    """What it is called: `log`, `log, unbounded`."""
+    """What it is called: `log`, `log:unbounded`."""
 
 
 def operations(starts: Sequence[Any], nodes_most: int, found_most: int) -> list[Operation]:

@@ -438,14 +438,14 @@ def test_an_argument_on_its_way_across_the_edge() -> None:
     line = np.where(T < 300, 18.0, 18.0 - 0.05 * (T - 300))
     line[line <= 0] = np.nan
     for size in (1, 13, 200):
-        (found, *_) = edges("log, unbounded", line * noise(rng(1), N, 0.01), size)
+        (found, *_) = edges("log:unbounded", line * noise(rng(1), N, 0.01), size)
         assert 520 <= found.step < 650, "18 is gone after 360 steps"
     slowing = 18 * np.exp(-T / 60) + 0.4
-    assert not edges("log, unbounded", slowing * noise(rng(2), N, 0.02))
+    assert not edges("log:unbounded", slowing * noise(rng(2), N, 0.02))
     assert not edges("log", line), "a probability may come near 0"
-    assert not edges("acos, unbounded", line / 18)
-    assert edges("acos, unbounded", np.where(T < 50, 0.3, 4e-7))
-    assert edges("log, 1 - p", np.where(T < 50, 0.3, 4e-7))
+    assert not edges("acos:unbounded", line / 18)
+    assert edges("acos:unbounded", np.where(T < 50, 0.3, 4e-7))
+    assert edges("log:1-p", np.where(T < 50, 0.3, 4e-7))
     assert not edges("log", np.where(T < 50, 0.3, 4e-7))
 
 
@@ -453,11 +453,11 @@ def test_margins_that_only_scatter_or_slow_down() -> None:
     for seed in range(8):
         made = rng(seed)
         least = np.abs(made.normal(size=(N, 32))).min(axis=1)
-        assert not edges("division, unbounded", least)
-        assert not edges("division, unbounded", np.maximum(least, 0.01))
-        assert not edges("division, unbounded", np.exp(made.normal(0, 0.5, (N, 32))).min(axis=1))
+        assert not edges("division:unbounded", least)
+        assert not edges("division:unbounded", np.maximum(least, 0.01))
+        assert not edges("division:unbounded", np.exp(made.normal(0, 0.5, (N, 32))).min(axis=1))
     for records in (8, 16, 32, 100, 300):
-        assert not edges("log, unbounded", 0.95 * np.exp(-T / records) + 0.05)
+        assert not edges("log:unbounded", 0.95 * np.exp(-T / records) + 0.05)
 
 
 def test_a_probability_that_is_rounded_to_zero_next() -> None:
@@ -470,8 +470,8 @@ def test_a_probability_that_is_rounded_to_zero_next() -> None:
 def test_exponents_near_overflow() -> None:
     assert edges("exp", np.maximum(88.0 - T / 10, 1.0))
     assert not edges("exp", np.maximum(88.0 - T / 10, 60.0))
-    assert edges("exp, float16", np.maximum(11.0 - T / 50, 1.0))
-    assert not edges("exp, float16", np.maximum(11.0 - T / 50, 4.0))
+    assert edges("exp:float16", np.maximum(11.0 - T / 50, 1.0))
+    assert not edges("exp:float16", np.maximum(11.0 - T / 50, 4.0))
 
 
 # --- silence -------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ FIRST = 4
 """Records whose median is what a training began with."""
 NEWEST = 3
 """Records whose median is where it stands."""
-COMPLEMENT = ", 1 - p"
-UNBOUNDED = ", unbounded"
+COMPLEMENT = ":1-p"
+UNBOUNDED = ":unbounded"
 """What the SDK calls operations whose argument nothing keeps within the domain."""
-HALF_PRECISION = ", float16"
+HALF_PRECISION = ":float16"
 COSINES = ("acos", "asin", "atanh")
 """Of what learning brings to 1 in good health: only rounding is too near."""
 
@@ -103,7 +103,7 @@ class NearEdge(LayerRule):
         return int(steps[int(np.argmax(margins))])
 
     def _say(self, row: int, now: float, limit: float) -> Said:
-        operation = self.names[row].partition(",")[0]
+        operation = self.names[row].partition(":")[0]
         begun = float(self.begun[row])
         if operation == "exp":
             title = f"exp() is within a factor of e^{short(now)} of overflow"

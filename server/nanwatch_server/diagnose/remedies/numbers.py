@@ -30,7 +30,7 @@ def full_loss(case: Case) -> Suggestion:
 def keep_off_the_edge(case: Case) -> Suggestion:
     """Keep the argument of an operation where that is defined."""
     found = case.of("near_edge")
-    operation = found.layer.partition(",")[0] if found is not None else "log"
+    operation = found.layer.partition(":")[0] if found is not None else "log"
     text, code = _BOUNDS.get(operation, _BOUNDS["log"])
     return Suggestion(text=text, treats="cause", copy=code)
 
