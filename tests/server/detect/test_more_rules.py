@@ -440,6 +440,8 @@ def test_an_argument_on_its_way_across_the_edge() -> None:
     for size in (1, 13, 200):
         (found, *_) = edges("log:unbounded", line * noise(rng(1), N, 0.01), size)
         assert 520 <= found.step < 650, "18 is gone after 360 steps"
+    crossed = Trace({}, layers={MARGIN: (("log:unbounded",), line[None])})
+    assert not any(one.cleared for one in seen(crossed)), "NaN is not far from the edge again"
     slowing = 18 * np.exp(-T / 60) + 0.4
     assert not edges("log:unbounded", slowing * noise(rng(2), N, 0.02))
     assert not edges("log", line), "a probability may come near 0"

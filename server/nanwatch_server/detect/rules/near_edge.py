@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.tick import QUIET, LayerRule, Verdict
@@ -55,7 +56,8 @@ class NearEdge(LayerRule):
                 self.begun[row] = np.median(self._course(row)[1][-FIRST:])
             elif self.seen[row] > FIRST and (limit := self._limit(row, float(now[row]))):
                 return Verdict(2, self._onset(row), self._say(row, float(now[row]), limit))
-        return QUIET
+        # beyond the edge is not far from it again
+        return QUIET if (now > 0).any() else Verdict(KEEP)
 
     def _limit(self, row: int, now: float) -> float:
         """The margin that this one is too small for; 0 if it is large enough."""
