@@ -251,7 +251,7 @@ def test_windows_of_arrays() -> None:
     assert [p["y"][0, 0] for p in guards.bptt_windows(both, 3)] == [0, 3]
 
 
-@pytest.mark.parametrize("odd", [None, "text", object(), [], nn.Linear(1, 1)])
+@pytest.mark.parametrize("odd", [None, "text", object(), [], nn.Linear])
 def test_what_cannot_be_worked_on_is_left_alone_and_said_once(
     odd: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
