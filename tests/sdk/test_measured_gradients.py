@@ -22,8 +22,10 @@ def pass_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 def test_fisher_information_between_two_tasks(watched: Watch, by_model: bool) -> None:
     watch = watched()
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 1))
+    stray = nn.Linear(1, 1)  # in training mode, and nobody trains it
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for _ in range(2):
+        assert stray.training
         model.train()
         for _ in range(30):
             pass_of(model, optimizer)

@@ -198,7 +198,7 @@ _PASSES_ON = frozenset(
                  "Cumprod", "Prod", "Minimum", "Mm", "Bmm", "Mv", "Dot", "Where", "MaskedFill",
                  "Sort", "Topk", "Narrow", "Diagonal", "Flip", "Roll", "ConstantPadNd", "Nansum",
                  "ScatterAdd", "IndexAdd", "IndexPut", "Scatter", "AvgPool1D", "AvgPool2D",
-                 "AdaptiveAvgPool2D", "MaxPool2DWithIndices", "Lerp", "Addcmul", "Squeeze_")
+                 "AdaptiveAvgPool2D", "MaxPool2DWithIndices", "Lerp", "Addcmul")
 )  # fmt: skip
 """Not negative if nothing that goes in is."""
 
@@ -266,7 +266,7 @@ class Signs:
         return any(self.positive(parent, depth, zero) for parent in parents)
 
     def _difference(self, node: Any, parents: list[Any], depth: int, zero: bool) -> bool:
-        return complement(node, depth)
+        return _complement(node, depth)
 
 
 _NEG = "NegBackward"
@@ -297,7 +297,7 @@ _BOUNDS_OF = {
 """Clamps by plain numbers."""
 
 
-def complement(node: Any, depth: int = 0) -> bool:
+def _complement(node: Any, depth: int = 0) -> bool:
     """True for a constant less something that never exceeds 1; the constant is taken for 1."""
     parents = [parent for parent, _ in node.next_functions]
     if _kind(node) == "SubBackward":
@@ -313,7 +313,7 @@ def _bare_complement(node: Any) -> bool:
         if node is None:
             return False
         if _kind(node) in ("SubBackward", "RsubBackward"):
-            return complement(node)
+            return _complement(node)
         parents = [parent for parent, _ in node.next_functions]
         if len(parents) != 1:
             return False
@@ -327,8 +327,9 @@ def _up_to_one(node: Any, depth: int) -> bool:
         name = _kind(node)
         if name in _UP_TO_ONE or name.startswith(("Clamp", "Hardtanh", "Hardsigmoid")):
             return True
-        sums = name.startswith(("Add", "Sum", "Mm", "Bmm", "Cumsum"))
-        if sums or not (name in _PASSES_ON or name == "PowBackward"):
+        grows = name.startswith(("Add", "Sum", "Mm", "Bmm", "Cumsum"))
+        power = name == "PowBackward" and (_exponent(node) or 0) > 0
+        if grows or not (power or name in _PASSES_ON):
             return False
         parents = {parent for parent, _ in node.next_functions if parent is not None}
         if len(parents) != 1:

@@ -1,6 +1,6 @@
 """Gradients that nobody cleared: a forgotten `zero_grad()` adds every gradient to all before it.
 
-Looks at one small gradient of each optimizer for a while, then now and then. Only attempts that
+Looks at two small gradients of each optimizer for a while, then now and then. Only attempts that
 began with the gradients of the one before are recorded, so a sound loop has no such series.
 """
 

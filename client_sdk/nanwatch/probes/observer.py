@@ -208,9 +208,10 @@ class Observer:
                 self._emit(attempt)
 
     def _evaluating(self) -> bool:
-        """True while every model known is in evaluation mode."""
+        """True while every model that is trained is in evaluation mode: others (a teacher, a net of
+        another script) may be in either."""
         known = False
-        for ref in self.registry.roots.values():
+        for ref in self.registry.trained:
             model = ref()
             if model is not None and model.training:
                 return False  # nearly always the first

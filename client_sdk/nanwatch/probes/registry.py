@@ -146,6 +146,8 @@ class Registry:
         """True if an optimizer has no name or layout yet."""
         self.watched: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         """Modules that the user named; weak, like everything of the user's."""
+        self.trained: list[weakref.ref[Any]] = []
+        """Those of `roots` that hold a parameter of an optimizer, as of the last search."""
         self.roots: dict[str, weakref.ref[Any]] = {}
         self.recurrent = False
         self.gone: list[int] = []
@@ -271,6 +273,13 @@ class Registry:
         names.update({id(module): name for name, module in self.watched.items()})
         self.recurrent = self.recurrent or discovery.is_recurrent(roots)
         self._remember_roots(roots, names, only_more)
+        owners = self.owner_of()
+        roots_now = list(self.roots.values())
+        self.trained = [
+            ref
+            for ref in roots_now
+            if (root := ref()) is not None and any(id(p) in owners for p in root.parameters())
+        ] or roots_now  # sharded modules hold others than their optimizer
         parameters = discovery.parameter_names([*self.watched.values(), *roots], names)
         in_use = {known.scope for known in live if known.named}
         for known in live:

@@ -37,9 +37,10 @@ REHEARSALS = ("rehearsed", "rehearsal", "rehearsal_size", "exemplars")
 HALVES = frozenset({"float16", "fp16", "half", "16-mixed"})
 """What such a setting says where half precision is in use."""
 AGENT_NAMES = ("env", "env_id", "env_name", "tau", "reward_scale", "discount", "epsilon")
-MEMORIES = ("buffer", "buffer_size", "replay_size", "memory_size", "memory", "learning_starts",
-            "eps_start", "epsilon_start", "eps_end", "target_update", "tau")  # fmt: skip
-"""Settings of value learning from stored transitions."""
+BUFFERS = ("buffer", "buffer_size", "replay_size", "memory_size", "memory", "learning_starts")
+"""Settings of a replay buffer, ..."""
+OFF_POLICY = (*BUFFERS, "eps_start", "epsilon_start", "eps_end", "target_update", "tau")
+"""... and others that only value learning from stored transitions has."""
 SUDDEN = 4
 """Records between onset and finding of what came without growth."""
 FROM_START = 10
@@ -137,7 +138,7 @@ class Case:
     @property
     def off_policy(self) -> bool:
         """Values are learnt from a memory of what happened, by settings that only this has."""
-        return self.values and fact(self.facts, *MEMORIES) is not None
+        return self.values and fact(self.facts, *OFF_POLICY) is not None
 
     @property
     def clip(self) -> float:
@@ -246,8 +247,7 @@ class Case:
     @property
     def empty_memory(self) -> bool:
         """A replay buffer of states that give the first weights of a critic no gradient."""
-        names = ("buffer_size", "buffer", "replay_size", "memory_size", "memory", "learning_starts")
-        remembers = self.values and fact(self.facts, *names) is not None
+        remembers = self.values and fact(self.facts, *BUFFERS) is not None
         return remembers and self.unreached_from_start
 
     @property
