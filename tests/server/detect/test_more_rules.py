@@ -448,6 +448,8 @@ def test_an_argument_on_its_way_across_the_edge() -> None:
     assert not edges("acos:unbounded", line / 18)
     assert edges("acos:unbounded", np.where(T < 50, 0.3, 4e-7))
     assert edges("log:1-p", np.where(T < 50, 0.3, 4e-7))
+    for guarded in ("log:1-p", "acos:unbounded"):  # 1 + 1e-6 - p, clamp(-1 + 1e-6, 1 - 1e-6)
+        assert not edges(guarded, np.where(T < 50, 0.3, 9.5e-7))
     assert not edges("log", np.where(T < 50, 0.3, 4e-7))
 
 
