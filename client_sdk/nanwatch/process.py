@@ -17,7 +17,7 @@ from types import FrameType, ModuleType, TracebackType
 from typing import Protocol
 
 from nanwatch.guard import GUARD
-from nanwatch.guards import TALLY
+from nanwatch.guards.tally import TALLY
 from nanwatch.probes.tensors import CAPTURE
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep

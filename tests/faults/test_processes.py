@@ -32,7 +32,7 @@ def test_forks_while_a_thread_holds_each_lock_of_ours(tmp_path: Path) -> None:
         import threading
         import nanwatch
         from nanwatch.guard import GUARD
-        from nanwatch.guards import TALLY
+        from nanwatch.guards.tally import TALLY
         from nanwatch.probes.tensors import CAPTURE
         from torch.utils.data import DataLoader
         run = nanwatch.init("locks", mode="offline")

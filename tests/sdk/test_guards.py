@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from nanwatch import guard_values, guards
+from nanwatch import guards
+from nanwatch.guards import values as guarded_values
 from nanwatch.probes.attempts import APPLIED, HELD
 from sdk.watched import Watched
 
@@ -255,7 +256,7 @@ def test_windows_of_arrays() -> None:
 def test_what_cannot_be_worked_on_is_left_alone_and_said_once(
     odd: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard_values, "_left", set())
+    monkeypatch.setattr(guarded_values, "_left", set())
     before = guards.counts()
     with caplog.at_level(logging.WARNING, "nanwatch"):
         for _ in range(3):

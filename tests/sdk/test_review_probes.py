@@ -16,14 +16,15 @@ from torch import nn
 
 from nanwatch import guards
 from nanwatch.control.holding import Hold
-from nanwatch.guards import FRESH_MOST, TALLY, Tally
+from nanwatch.guards.tally import FRESH_MOST, TALLY, Tally
 from nanwatch.probes import discovery
 from sdk.watched import Watched
 
 
 @pytest.fixture(autouse=True)
 def _own_tally(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(guards, "TALLY", Tally())
+    for name, fresh in vars(Tally()).items():
+        monkeypatch.setattr(TALLY, name, fresh)
     yield
 
 
@@ -70,13 +71,11 @@ def test_a_limit_beyond_the_type_is_no_error() -> None:
 
 
 def test_counts_that_nobody_takes_do_not_pile_up() -> None:
-    tally = guards.TALLY
-    tally.watched = True
+    TALLY.watched = True
     for _ in range(3 * FRESH_MOST):
         guards.sanitize(bad())
-    assert len(tally.fresh["sanitize"]) <= FRESH_MOST
-    assert sum(int(count) for count in tally.take()["sanitize"]) == 3 * FRESH_MOST
-    assert tally is not TALLY
+    assert len(TALLY.fresh["sanitize"]) <= FRESH_MOST
+    assert sum(int(count) for count in TALLY.take()["sanitize"]) == 3 * FRESH_MOST
 
 
 def test_detach_takes_dicts_that_cannot_be_made_of_a_dict() -> None:

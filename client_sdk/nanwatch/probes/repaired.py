@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nanwatch.guards import TALLY
+from nanwatch.guards.tally import TALLY
 from nanwatch.probes.probe import Columns, Measured, Probe, now
 from nanwatch.probes.tensors import Joined, Numbers, read_all
 
