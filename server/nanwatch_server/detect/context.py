@@ -24,6 +24,8 @@ from nanwatch_server.domain.facts import fact, fact_number, number
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 TITLE_MAX = 80
+EARNS_TICKS = 3
+"""Medians of 8 rewards before anything can be said of them."""
 PAYS_TICKS = 8
 """Medians of 8 rewards before it can be told whether they rise."""
 REWARDED = frozenset({"reward", "reward_abs_max", "q_mean", "q_max", "explained_variance"})
@@ -178,6 +180,18 @@ class Context:
         while too few were logged to tell."""
         gained, kept = self._gains(step)
         return None if math.isnan(gained) else gained > 0 and kept > 0.5
+
+    def earns(self, step: int) -> bool:
+        """True if the agent gets better, as far as can be told: `pays`, or after too few rewards
+        for that, twice what it earned at first (half of what it lost)."""
+        pays = self.pays(step)
+        if pays is not None:
+            return pays
+        values = self.returns.upto(step, PAYS_TICKS)
+        if len(values) < EARNS_TICKS:
+            return False
+        share = 1.0 if values[0] > 0 else 0.5
+        return bool(values[-2:].min() - values[0] >= share * abs(values[0]) > 0)
 
     def sign(self, step: int) -> int:
         """-1 or 1 if all medians of rewards up to `step` were below or above 0; else 0, also while

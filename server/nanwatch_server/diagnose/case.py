@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanwatch_server.domain import labels
-from nanwatch_server.domain.facts import fact, fact_number, is_on, plain
+from nanwatch_server.domain.facts import fact, fact_number, filters_nan, is_on, plain
 from nanwatch_server.domain.models import Evidence, Finding, Severity
 
 LENGTH_NAMES = ("T", "timesteps", "seq_len", "sequence_length", "seq_length", "rollout_steps",
@@ -46,6 +46,8 @@ SUDDEN = 4
 FROM_START = 10
 """Steps: trouble that began within them leaves nothing to go back to."""
 REWARD_LARGE = 100.0
+BLOWN = 1e4
+"""Times the rewards at the beginning (or 1) that no agent can earn by getting better."""
 _NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?")
 _CRITIC = re.compile(r"critic|(?<![a-z])(q|qf|vf|value)[0-9]*(?![a-z])")
 _ADVERSARY = re.compile(r"generator|discriminator|(?<![a-z])(netg|netd|gen|disc)(?![a-z])")
@@ -124,7 +126,18 @@ class Case:
     @property
     def large_rewards(self) -> bool:
         """Rewards of a size that asks for scaling."""
-        return self.reward > REWARD_LARGE
+        return self.reward > REWARD_LARGE and not self.blown_rewards
+
+    @property
+    def blown_rewards(self) -> bool:
+        """Rewards that were small when the trouble was first told of and beyond all measure later:
+        what makes them has broken, as a simulator does."""
+        label = "Largest |reward|"
+        items = [
+            e for f in self.findings for e in f.evidence if (e.kind, e.label) == ("reward", label)
+        ]
+        seen = [parse(item.value) for item in items]
+        return bool(seen) and seen[0] <= REWARD_LARGE and seen[-1] >= BLOWN * max(seen[0], 1.0)
 
     @property
     def values(self) -> bool:
@@ -339,5 +352,5 @@ class Case:
 
     @property
     def filters_nan(self) -> bool:
-        """A trainer that logs the last finite loss instead of a NaN."""
-        return is_on(self.facts, "logging_nan_inf_filter")
+        """A trainer that logs another loss instead of a NaN."""
+        return filters_nan(self.facts)

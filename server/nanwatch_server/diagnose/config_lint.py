@@ -99,8 +99,8 @@ def _rate(case: Case) -> Remark | None:
 
 
 def _filter(case: Case) -> Remark | None:
-    if not case.filters_nan:
-        return None
+    if not is_on(case.facts, "logging_nan_inf_filter"):
+        return None  # where only the log tells whose it is, nobody has chosen it
     return Remark(
         "logging_nan_inf_filter",
         "The trainer hides a loss that is not finite",

@@ -86,6 +86,9 @@ def _signs_replay(case: Case) -> tuple[list[str], list[str]]:
     if case.empty_memory:
         said = "Weights get no gradient where all their inputs are 0: states that lost their "
         return [f"{said}values on the way into the buffer, as by a cast to whole numbers."], []
+    if case.blown_rewards:
+        said = f"Rewards were small when it began and reach {number(case.reward)}: what makes "
+        return [f"{said}them has broken, as a simulator with too long a time step does."], []
     pro = ["Stored outputs are replayed into the loss, so a bad row comes back again and again."]
     if case.half_precision:
         pro.append("Mixed precision: rounding of stored outputs compounds.")
@@ -220,6 +223,8 @@ def _score_replay(case: Case) -> float:
         return 0.82
     if case.empty_memory:
         return 0.85  # inputs that are 0 in every batch that is drawn
+    if case.blown_rewards and case.off_policy:
+        return 0.85  # the buffer keeps what a broken simulator gave
     fired = any(case.has(r) for r in ("nonfinite", "grad_explosion", *OF_LOSS))
     return 0.78 if case.replay and fired else 0.0
 

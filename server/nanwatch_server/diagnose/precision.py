@@ -23,7 +23,10 @@ def _signs_stand_in(case: Case) -> Signs:
     if case.has("nonfinite"):
         pro.append("Values that are not finite were seen elsewhere in the same run.")
     if case.filters_nan:
-        pro.append("`logging_nan_inf_filter` is on: the trainer prints the last finite loss.")
+        pro.append(
+            "`logging_nan_inf_filter` is on, as it is by default: the trainer logs the mean of "
+            "the losses before a NaN in its place, and 0 where there are none."
+        )
     return pro, []
 
 

@@ -57,6 +57,18 @@ def is_on(facts: Mapping[str, str], *names: str) -> bool:
     )
 
 
+WRITTEN_BY = "log_written_by"
+"""Fact of a log that was read from a file: whose it is."""
+TRAINER = "transformers.Trainer"
+
+
+def filters_nan(facts: Mapping[str, str]) -> bool:
+    """True if the logged loss may stand for one that is NaN: `logging_nan_inf_filter`, on unless
+    somebody turned it off, takes the mean of those before it in the window of one log instead."""
+    by_default = facts.get(WRITTEN_BY) == TRAINER
+    return is_on(facts, "logging_nan_inf_filter") or by_default
+
+
 def number(value: float) -> str:
     """Four significant digits; `NaN`, `Infinity` and `-Infinity` as words."""
     if math.isnan(value):

@@ -183,7 +183,7 @@ class JsonLines(LineSource):
                 ids.append(self.rows.id_of(kind, owner, leaf, stage, rank))
         self.mapper.declare(guessed)
         rest = iter(guessed)
-        return tuple(self._guessed(next(rest), rank) if one == -2 else one for one in ids)
+        return tuple(self.id_of(next(rest), rank) if one == -2 else one for one in ids)
 
     def _asks(self, kind: str, owner: str, name: str, foreign: str) -> bool:
         """True for a name that is ours only by chance, or of which a person said something."""
@@ -192,12 +192,6 @@ class JsonLines(LineSource):
         # No kind, or one whose scope is the word for a stage (`val.loss`).
         stage = bool(owner) and name.partition(".")[0].lower() in STAGES
         return kind == "custom" or stage or self.mapper.is_told(foreign)
-
-    def _guessed(self, name: str, rank: int) -> int:
-        place = self.mapper.place(name)
-        if place is None:
-            return -1
-        return self.rows.id_of(place.kind, place.scope, place.layer, place.stage, rank)
 
     def _foreign(self, found: dict[str, Any], number: int) -> None:
         """A line of somebody else: the step under another name, or none at all."""

@@ -63,6 +63,10 @@ _MORE = {
     "ep_return_mean": "reward",
     "average_return": "reward",
     "average_reward": "reward",
+    "avg_reward": "reward",
+    "avg_episode_reward": "reward",
+    "mean_episode_reward": "reward",
+    "mean_episode_return": "reward",
     "episode_reward_mean": "reward",
     "episode_return_mean": "reward",
     "mean_q": "q_mean",
@@ -82,6 +86,16 @@ _PLAIN = {
     **_MORE,
     **KIND_OF,
 }
+_NEGATED = {"train/entropy_loss": "entropy"}
+"""Columns that hold minus a kind: Stable-Baselines3 logs minus the mean entropy of its policies."""
+
+_PART = re.compile(r"(.+)_loss|loss_(.+)")
+_NO_PARTS = frozenset(
+    {"scale", "weight", "weights", "coef", "coefficient", "ratio", "ema", "smooth", "best", "old"}
+    | {"mean", "std", "min", "max", "var", "median", "epoch", "running", "norm", "window", "delta"}
+)
+"""Last words of names that speak of a loss and are none."""
+
 _GROUPS = {
     "gradients": "grad_norm",
     "gradient": "grad_norm",
@@ -182,6 +196,10 @@ class Mapper:
         """Column → place; None: left out. In the order in which they were met."""
         self.notes: dict[str, str] = {}
         """Column → why it is not what its name says."""
+        self.negated: set[str] = set()
+        """Columns whose numbers stand for minus the kind of their place."""
+        self.summed: dict[str, Place] = {}
+        """Columns that are parts of a loss which nobody logged → place of their sum."""
         self._taken: dict[Place, str] = {}
 
     def declare(self, names: Iterable[str]) -> None:
@@ -191,6 +209,20 @@ class Mapper:
         self.places.update(dict.fromkeys(fresh))
         for name in sorted(fresh, key=lambda one: guesses[one][0]):
             self._take(name, guesses[name][1])
+        self._sum_up(fresh)
+
+    def _sum_up(self, fresh: list[str]) -> None:
+        """Parts of a loss (`train/box_loss`, `train/cls_loss`) where there is no whole one."""
+        for stage in dict.fromkeys(STAGES.values()):
+            if any(one.kind == "loss" and one.stage == stage for one in self._taken):
+                continue
+            parts = [n for n in fresh if self.places[n] == custom(n, stage) and _is_part(n)]
+            if len(parts) < 2 or any(map(self.is_told, parts)):
+                continue
+            whole = Place("loss", stage=stage)
+            self._taken[whole] = "the sum of " + ", ".join(parts)
+            self.summed.update(dict.fromkeys(parts, whole))
+            self.notes.update(dict.fromkeys(parts, f"summed into {whole}"))
 
     def place(self, name: str) -> Place | None:
         """Place of a column; None if it is left out."""
@@ -224,6 +256,9 @@ class Mapper:
         layer = to_name(name) if KINDS[one.kind].per_layer or one.kind == "custom" else ""
         return -1, [Place(one.kind, one.scope, layer, stage)]
 
+    def _is_negated(self, name: str, place: Place) -> bool:
+        return _NEGATED.get(name.strip().lower()) == place.kind and not self.is_told(name)
+
     def _said(self, name: str) -> Given | None:
         for one in self._told:
             if one.name == name or fnmatch.fnmatchcase(name, one.name):
@@ -238,6 +273,9 @@ class Mapper:
             if place not in self._taken:
                 self._taken[place] = name
                 self.places[name] = place
+                if self._is_negated(name, place):
+                    self.negated.add(name)
+                    self.notes[name] = "times -1"
                 return
         self.notes[name] = f"{wanted[0]} is {self._taken[wanted[0]]} already"
         self.places[name] = custom(name, wanted[0].stage)
@@ -252,6 +290,8 @@ def infer(name: str) -> tuple[int, list[Place]]:
     """How sure, and what a name means, best first; `custom` if it says nothing known."""
     if place := _canonical(name):
         return EXACT, [place]
+    if kind := _NEGATED.get(name.strip().lower()):
+        return USUAL, [Place(kind)]
     parts, stage = take_stage(parts_of(name), "train")
     if not parts:
         return WEAK, [custom(name)]
@@ -260,6 +300,16 @@ def infer(name: str) -> tuple[int, list[Place]]:
         return USUAL, found
     sure, place = _last(parts, stage)
     return (sure, [place]) if place else (WEAK, [custom(name, stage)])
+
+
+def _is_part(name: str) -> bool:
+    """True for `box_loss` and `loss_rpn_cls`, what belongs to a loss whose whole is their sum."""
+    parts, _ = take_stage(parts_of(name), "train")
+    last = _norm(parts[-1]).removesuffix("_step") if parts else ""
+    if len(parts) > 1 and _norm(parts[-2]) == "loss":
+        last = f"{last}_loss"
+    found = _PART.fullmatch(last)
+    return found is not None and (found[1] or found[2]).split("_")[-1] not in _NO_PARTS
 
 
 def _canonical(name: str) -> Place | None:

@@ -59,6 +59,10 @@ class Rows:
         """True if the log has times, False if it has none, None as long as nobody knows."""
         self.refused = 0
         """Values of series beyond the most that a run may have."""
+        self.negated: set[int] = set()
+        """Series whose values come with the other sign."""
+        self._sums: dict[int, list[int]] = {}
+        """Series → those whose sum it is, in rows that have all of them."""
         self._stand_in = stand_in
         """Time of every row of a log without times; None: its step."""
         self._ids: dict[tuple[str, str, str, str, int], int] = {}
@@ -87,6 +91,12 @@ class Rows:
             )
         return found
 
+    def sum_into(self, whole: int, part: int) -> None:
+        """From now on `whole` is a sum, to which `part` belongs."""
+        parts = self._sums.setdefault(whole, [])
+        if part not in parts and min(whole, part) >= 0:
+            parts.append(part)
+
     def add(
         self,
         step: int,
@@ -98,6 +108,9 @@ class Rows:
         """Values of one step; of one that is held already they become one row with it."""
         if not ids:
             return
+        if self.negated:
+            pairs = zip(ids, values, strict=True)
+            values = [-value if one in self.negated else value for one, value in pairs]
         at = self._at(step, time)
         held = self._held
         if held is not None:
@@ -106,7 +119,7 @@ class Rows:
                 if both is not None:
                     self._held = Row(step, held.time, both, [*held.values, *values], rank)
                     return
-            self._out.append(held)
+            self._complete(held)
         if not self.exact:
             self._look_back(step, at, ids)
         self._held = Row(step, at, ids, values, rank)
@@ -152,8 +165,17 @@ class Rows:
     def _release(self) -> None:
         self._gather()
         if self._held is not None:
-            self._out.append(self._held)
+            self._complete(self._held)
             self._held = None
+
+    def _complete(self, row: Row) -> None:
+        """A row that nothing can be added to any more, but for its own sums."""
+        for whole, parts in self._sums.items():
+            at = [row.ids.index(one) for one in parts if one in row.ids]
+            if parts and len(at) == len(parts):
+                total = sum(row.values[one] for one in at)
+                row = row._replace(ids=(*row.ids, whole), values=[*row.values, total])
+        self._out.append(row)
 
     def _at(self, step: int, time: float | None) -> float:
         if self.clock is None:

@@ -115,12 +115,18 @@ class Source:
         """The column that tells the time, from the first row."""
         return clock_of(first, elapsed=self.options.stand_in is None)
 
-    def id_of(self, name: str) -> int:
+    def id_of(self, name: str, rank: int = 0) -> int:
         """Place of a column's series; -1 if the column is left out."""
         place = self.mapper.place(name)
         if place is None:
             return -1
-        return self.rows.id_of(place.kind, place.scope, place.layer, place.stage)
+        one = self.rows.id_of(place.kind, place.scope, place.layer, place.stage, rank)
+        if name in self.mapper.negated:
+            self.rows.negated.add(one)
+        if whole := self.mapper.summed.get(name):
+            into = self.rows.id_of(whole.kind, whole.scope, whole.layer, whole.stage, rank)
+            self.rows.sum_into(into, one)
+        return one
 
     def learn(self, nested: dict) -> None:
         """Configuration that lies in the log."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nanwatch_server.domain.facts import TRAINER, WRITTEN_BY
 from nanwatch_server.importers import columns
 from nanwatch_server.importers.rows import Item
 from nanwatch_server.importers.source import Options, Source, UnusableError
@@ -69,6 +70,7 @@ class LogHistory(Source):
         if isinstance(data, dict):
             plain = (str, int, float, bool)
             self.learn({k: v for k, v in data.items() if isinstance(v, plain) and v is not None})
+            self.learn({WRITTEN_BY: TRAINER})
         for number, entry in enumerate(entries[self._entries :], self._entries + 1):
             self._entry(entry, number)
         self._entries = max(self._entries, len(entries))

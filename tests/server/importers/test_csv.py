@@ -63,6 +63,7 @@ def test_stable_baselines3(tmp_path: Path) -> None:
         if step > 1:
             log.record("train/critic_loss", math.nan if step == 4 else 0.5)
             log.record("train/ent_coef", 0.1)
+            log.record("train/entropy_loss", -1.25 / step)
         log.dump(100 * step)
     log.close()
     for got in read_all(tmp_path / "sac"):
@@ -70,6 +71,9 @@ def test_stable_baselines3(tmp_path: Path) -> None:
         losses = got.points("loss", "critic")
         assert [step for step, _ in losses] == [200, 300, 400] and math.isnan(losses[2][1])
         assert "train:.custom[train/ent_coef]" in got.names
+        entropies = got.points("entropy")
+        assert [value for _, value in entropies] == pytest.approx([1.25 / n for n in (2, 3, 4)])
+        assert got.source.mapper.notes["train/entropy_loss"] == "times -1"
         assert got.source.rows.clock
     assert [got.source.format for got in read_all(tmp_path / "sac")] == [
         *("TensorBoard", "CSV", "JSON lines")

@@ -45,6 +45,8 @@ from nanwatch_server.importers.names import MapError, Mapper, Place, given, infe
         ("train/approx_kl", "kl", "", "", "train"),
         ("train/explained_variance", "explained_variance", "", "", "train"),
         ("losses/entropy", "entropy", "", "", "train"),
+        ("train/entropy_loss", "entropy", "", "", "train"),
+        ("avg_reward", "reward", "", "", "train"),
         ("q_mean", "q_mean", "", "", "train"),
         ("q1.q_mean", "q_mean", "q1", "", "train"),
         ("losses/qf1_values", "q_mean", "qf1", "", "train"),
@@ -59,7 +61,7 @@ def test_known_names(name: str, kind: str, scope: str, layer: str, stage: str) -
 @pytest.mark.parametrize(
     "name",
     [
-        *("train/ent_coef", "train/ent_coef_loss", "train/entropy_loss", "accuracy", "epoch"),
+        *("train/ent_coef", "train/ent_coef_loss", "entropy_loss", "accuracy", "epoch"),
         *("charts/SPS", "loss/aux", "loss/regularizer", "train/clip_fraction", "reward_std"),
         *("gradients/fc.weight/std", "losses/old_approx_kl", "mean_grad_norm", "rewards/chosen"),
         *("memory", "throughput", "step_time", "perf/gpu_memory", "time/fps", "kl_coef"),
@@ -80,6 +82,15 @@ def test_two_columns_never_become_one_series() -> None:
     assert places["train_loss_epoch"] == Place("custom", "", "train_loss_epoch")
     assert "loss/train" in mapper.notes["train_loss_epoch"]
     assert (places["lr-Adam"], places["lr-Adam-1"]) == (Place("lr"), Place("lr", "Adam-1"))
+
+
+def test_stable_baselines3_logs_minus_the_entropy_unless_a_person_says_otherwise() -> None:
+    mapper = Mapper()
+    mapper.declare(["train/entropy_loss"])
+    assert mapper.negated == {"train/entropy_loss"}
+    told = Mapper([given("train/entropy_loss=entropy")])
+    told.declare(["train/entropy_loss"])
+    assert told.places["train/entropy_loss"] == Place("entropy") and not told.negated
 
 
 def test_what_a_person_says_wins() -> None:

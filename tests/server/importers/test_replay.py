@@ -127,3 +127,33 @@ def test_a_trainer_state_claims_no_updates(tmp_path: Path) -> None:
     norms = [value for _, value in got.points("grad_norm")]
     assert norms[:2] == [2.0, math.inf] and math.isnan(norms[2]) and norms[3] == 1.0
     assert not got.marks and len(got.rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("losses", "beside", "hidden"),
+    [
+        ([0.0328], {}, True),
+        ([], {}, True),
+        ([2.1, 1.9, 1.7], {"grad_norm": math.nan}, True),
+        ([1.1, 0.2, 0.03, 0.004, 0.0005], {}, False),
+        ([0.0328], {"grad_norm": 0.02}, False),
+        ([], {"reward": 0.5}, False),
+    ],
+)
+def test_a_loss_of_zero_that_the_filter_of_transformers_writes(
+    tmp_path: Path, losses: list[float], beside: dict[str, float], hidden: bool
+) -> None:
+    """What is solved gets there step by step, and the loss of a policy may be 0 (GRPO)."""
+    path = tmp_path / "trainer_state.json"
+    history = [
+        {"step": 10 * n, "loss": loss, "learning_rate": 2e-4, **beside}
+        for n, loss in enumerate([*losses, *[0.0] * 30], 1)
+    ]
+    path.write_text(json.dumps({"log_history": history}))
+    found = [one for one in judged(path).findings if one.rule == "constant_loss"]
+    assert bool(found) == hidden
+    if hidden:
+        assert found[0].onset_step == 10 * (len(losses) + 1) and "NaN" in found[0].message
+    rows = "".join(f"{one['step']},{one['loss']},2e-4\n" for one in history)
+    (tmp_path / "own.csv").write_text(f"step,loss,lr\n{rows}")
+    assert not [one for one in judged(tmp_path / "own.csv").findings if one.severity >= 2]

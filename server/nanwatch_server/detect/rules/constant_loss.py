@@ -13,12 +13,14 @@ from nanwatch_server.detect.alarm import Alarm, unknown
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
 from nanwatch_server.detect.robust import Ring, middle
-from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.facts import filters_nan, number
 from nanwatch_server.domain.models import Evidence, Finding
 
 USUAL = 64
 NEWEST = 8
 """Losses that tell how it came to 0."""
+FEW = 8
+"""Losses before a trainer's filter hides the rest."""
 FIRST = 16
 """Losses that set the level of the untrained model."""
 
@@ -73,6 +75,8 @@ class ConstantLoss(Rule):
         words: dict[int, tuple[int, Said]] = {}
         for at in np.flatnonzero(np.isfinite(loss)).tolist():
             severities[at] = self._record(float(loss[at]), int(block.steps[at]))
+            if not severities[at] and self._filtered(block, at):
+                severities[at] = 2
             if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
                 words[at] = self.begin, self._say(float(loss[at]))
         found: list[Finding] = []
@@ -119,15 +123,40 @@ class ConstantLoss(Rule):
             return 0  # tasks may begin with some, until there is enough to learn from
         # a hinge loss that is solved comes to rest at 0 from nearby, or is 0 for a batch now and
         # then before; a replaced one jumps there
-        size = max(abs(usual), abs(loss))
-        jumped = abs(usual - loss) >= self.limits["jump"] * size
+        jumped = min(self._away(loss, usual), self._away(loss, self._last_other(loss)))
+        jumped = jumped >= self.limits["jump"]
         learnt = abs(usual) <= self.limits["solved"] * abs(self.first)
         before = self.usual.window(NEWEST)[0]
         before = np.abs(before[before != 0])
         came_near = before.size and before.min() <= self.limits["came_near"] * abs(usual)
         solved = loss == 0 and (learnt or came_near or self.zeros > self.limits["zeros"])
-        jumped &= not solved
-        return 2 if jumped or self._stopped(loss, usual) else 0
+        return 2 if (jumped and not solved) or self._stopped(loss, usual) else 0
+
+    @staticmethod
+    def _away(loss: float, other: float) -> float:
+        """How far two losses are from each other, as a share of the larger."""
+        return abs(other - loss) / max(abs(other), abs(loss), 1e-300)
+
+    def _last_other(self, loss: float) -> float:
+        """The newest loss that was another: one that comes to rest was there almost before."""
+        window = self.usual.window(USUAL)[0]
+        others = window[np.isfinite(window) & (window != loss)]
+        return float(others[-1]) if others.size else loss
+
+    def _filtered(self, block: Block, at: int) -> bool:
+        """True for a loss of 0 that a trainer writes who leaves NaN out of its sums: from the
+        first record on, or from one to the next."""
+        if self.value or self.streak < self.limits["records"] or self.varied > FEW:
+            return False
+        context = self.context
+        if context.learns_policy() or not filters_nan(context.facts):
+            return False  # the loss of a policy may be 0: its gradient is not
+        norms = block.scalars.get("grad_norm")
+        if norms is not None and norms[at] > 0:
+            return False  # there is something left to learn
+        before = np.abs(self.usual.window(NEWEST)[0])
+        before = before[before != 0]
+        return not before.size or bool(before[-1] >= self.limits["filtered"])
 
     def _stopped(self, loss: float, usual: float) -> bool:
         """True for a loss that varied by noise and stays where it was: not one that converges to
@@ -151,6 +180,12 @@ class ConstantLoss(Rule):
                 f"Loss is exactly {number(loss)} since step {begin}, {count + 1} records in a row; "
                 f"before that it varied around {number(usual)}. A number that never changes is a "
                 "stand-in (nan_to_num, a penalty, a filter of the trainer), not a loss."
+            )
+            if self.varied > FEW or loss
+            else (
+                f"Loss is exactly 0 since step {begin}, {count + 1} records in a row. That is what "
+                "the Trainer of transformers logs where every loss is NaN "
+                "(logging_nan_inf_filter), and no training gets there at once."
             ),
             evidence=(
                 Evidence(label="Same loss in a row", value=str(count + 1),

@@ -46,11 +46,14 @@ class DeadUnits(LayerRule):
         if self.since < 0:
             self.since = int(self.trail.window(3)[0, 0])
         gained = self.progress.gained(self.step, 16)
-        learns = math.isnan(gained) or gained > limits["gained"]
+        # a critic that chases what a better policy earns has no loss that comes down
+        pays = self.context.earns(self.step)
+        learns = math.isnan(gained) or gained > limits["gained"] or pays
         # a loss that comes down from above its start has not begun to learn by that
         recovering = self.progress.falling(self.step) and not gained < -limits["gained"]
         whole = share >= limits["critical"] and self.step - self.since >= limits["patience"]
         stuck = self.progress.rising(self.step, 40) or (whole and not recovering)
+        stuck &= not pays
         if learns and not stuck:
             return Verdict(1, self.since, self._say(row, share))
         if share < limits["alarm"] or recovering or self.step - self.begun < limits["patience"]:
