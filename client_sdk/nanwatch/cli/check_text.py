@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -95,15 +96,33 @@ def _notices(out: Console, verdict: Verdict) -> None:
         _say(out, Text(f"… and {len(notices) - NOTICES_SHOWN} more"))
 
 
+_MEASURED = re.compile(
+    r"_layer\b|update_applied|grad_kept|domain_margin|logit_max|adam_rms|repaired|update_norm"
+)
+"""Kinds that hardly any log holds: that they are missing is no news about one."""
+
+
 def _coverage(out: Console, coverage: Any) -> None:
     ran = list(dict.fromkeys(one["rule"] for one in coverage if one["ran"]))
     out.print()
     out.print(Text.assemble(("Checked: ", "bold"), ", ".join(ran) or "nothing"))
     # Per scope it is in the JSON and the HTML; a person asks what nobody looked at.
-    missing = {one["rule"]: one["why"] for one in coverage if one["rule"] not in ran}
+    by_records = sorted(coverage, key=lambda one: one["records"])
+    missing = {one["rule"]: one["why"] for one in by_records if one["rule"] not in ran}
+    reasons: dict[str, list[str]] = {}
+    measured: list[str] = []
+    for rule, why in missing.items():
+        if _MEASURED.search(why):
+            measured.append(rule)
+        else:
+            reasons.setdefault(why, []).append(rule)
     if missing:
-        said = "; ".join(f"{rule} ({why})" for rule, why in missing.items())
-        out.print(Text.assemble(("Could not be checked: ", "bold"), (said, "dim")))
+        out.print(Text("Could not be checked: ", style="bold"))
+    for why, rules in sorted(reasons.items(), key=lambda item: -len(item[1])):
+        _say(out, Text(f"{why}: {', '.join(rules)}", style="dim"))
+    if measured:
+        what = "what only nanwatch in the training measures (layers, updates, logits)"
+        _say(out, Text(f"{what}: {len(measured)} rules", style="dim"))
 
 
 def _say(out: Console, text: Text, left: int = 2) -> None:

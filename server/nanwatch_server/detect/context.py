@@ -307,6 +307,8 @@ class Rule(Stateful):
     """Kinds of which one is enough."""
     stage: str = "train"
     """Blocks of which stage it reads."""
+    needs: int = 1
+    """Records before it can say anything."""
 
     def __init__(self, context: Context, scope: str) -> None:
         self.context = context

@@ -238,12 +238,14 @@ class RunDetector:
             for kind in RULES:
                 records = self._records.get((kind.name, scope), 0)
                 why = "" if records else kind.missing(seen) or "its kinds never came together"
+                if 0 < records < kind.needs:
+                    why = f"fewer than {kind.needs} records"
                 why = why if self._is_on(kind) else "switched off by the limits"
                 entries.append(
                     {
                         "rule": kind.name,
                         "scope": scope,
-                        "ran": records > 0,
+                        "ran": records >= kind.needs,
                         "records": records,
                         "why": why,
                     }

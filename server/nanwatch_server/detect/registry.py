@@ -12,6 +12,7 @@ from nanwatch_server.detect.rules.above_chance import AboveChance
 from nanwatch_server.detect.rules.adam_rms import AdamRms
 from nanwatch_server.detect.rules.adversary import Adversary
 from nanwatch_server.detect.rules.clip_saturation import ClipSaturation
+from nanwatch_server.detect.rules.coin_toss import CoinToss
 from nanwatch_server.detect.rules.constant_loss import ConstantLoss
 from nanwatch_server.detect.rules.dead_units import DeadUnits, SaturatedUnits
 from nanwatch_server.detect.rules.entropy_collapse import EntropyCollapse
@@ -29,6 +30,7 @@ from nanwatch_server.detect.rules.kept_gradients import KeptGradients
 from nanwatch_server.detect.rules.logit_growth import AttentionGrowth, LogitGrowth
 from nanwatch_server.detect.rules.loss_divergence import LossDivergence
 from nanwatch_server.detect.rules.loss_explosion import LossExplosion, LossGrowth
+from nanwatch_server.detect.rules.loss_means import LossMeans
 from nanwatch_server.detect.rules.loss_scale import LossScale
 from nanwatch_server.detect.rules.loss_spike import LossSpike
 from nanwatch_server.detect.rules.masked_nan import MaskedNaN
@@ -80,9 +82,11 @@ RULES: tuple[type[Rule], ...] = (
     LossGrowth,
     LossSpike,
     LossDivergence,
+    LossMeans,
     TaskShock,
     JointRise,
     Plateau,
+    CoinToss,
     AboveChance,
     Oscillation,
     ConstantLoss,

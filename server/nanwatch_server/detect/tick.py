@@ -83,7 +83,7 @@ class TickRule(SpeakingRule):
     """Kinds kept beside it where they come with it; NaN where they do not."""
     keep: ClassVar[int] = 128
     """Records kept."""
-    needs: ClassVar[int] = 8
+    needs = 8
     """Records before anything is judged."""
     every: ClassVar[int] = TICK
     """Judged after so many records; a multiple of 8 below the 200 of the all-clear."""

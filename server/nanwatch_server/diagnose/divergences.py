@@ -12,7 +12,7 @@ from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import number
 
 OF_LOSS = ("loss_explosion", "loss_growth", "loss_divergence", "loss_spike", "task_shock",
-           "joint_rise", "surge")  # fmt: skip
+           "joint_rise", "surge", "loss_means")  # fmt: skip
 """Rules on the loss."""
 RISES = (*OF_LOSS, "grad_explosion", "grad_level", "grad_spike", "clip_saturation", "weight_leap",
          "weight_growth", "adam_rms")  # fmt: skip

@@ -125,7 +125,7 @@ def _score_plateau(case: Case) -> float:
         return 0.6
     if case.has("above_chance") and case.evidence("loss", labels.LOSS_STANDS):
         return 0.6  # weights that cannot move, rather than logits too large
-    still = ("plateau", "flat_validation", "above_chance")
+    still = ("plateau", "coin_toss", "flat_validation", "above_chance")
     return 0.45 if any(map(case.has, still)) else 0.0
 
 
@@ -179,7 +179,7 @@ STANDSTILLS: tuple[Syndrome, ...] = (
     Syndrome(
         "not-learning",
         _score_plateau,
-        ("plateau", "flat_validation", "above_chance", "update_ratio"),
+        ("plateau", "coin_toss", "flat_validation", "above_chance", "update_ratio"),
         "The loss stands where it began, and noise does not explain it. Labels, the learning rate "
         "or the graph between loss and weights are the usual reasons.",
         _signs_plateau,

@@ -57,6 +57,8 @@ def is_on(facts: Mapping[str, str], *names: str) -> bool:
     )
 
 
+EPOCHS = "log_counts_epochs"
+"""Fact of a log whose steps are epochs: each record is a mean over many updates."""
 WRITTEN_BY = "log_written_by"
 """Fact of a log that was read from a file: whose it is."""
 TRAINER = "transformers.Trainer"

@@ -268,7 +268,7 @@ class WideTable(_Table):
             step = header[0]  # a panel's x axis
         if step is not None:
             self._step = header.index(step)
-            self.mapper.leave_out(step, "step")
+            self.counts_by(step)
         self._clock = self.clock_of(first)
         if self._clock is not None:
             self._clock_at = header.index(self._clock.name)

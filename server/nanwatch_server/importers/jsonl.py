@@ -204,9 +204,11 @@ class JsonLines(LineSource):
             self._step_name = columns.step_name(flat) or ""
             self._clock = self.clock_of(flat)
             times = [name for name in flat if columns.is_second_clock(name)]
-            for name in (self._step_name, self._clock.name if self._clock else "", *times):
+            for name in (self._clock.name if self._clock else "", *times):
                 if name:
-                    self.mapper.leave_out(name, "step" if name == self._step_name else "time")
+                    self.mapper.leave_out(name, "time")
+            if self._step_name:
+                self.counts_by(self._step_name)
         step = self._count
         self._count += 1
         if self._step_name:

@@ -16,6 +16,7 @@ from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.limits import to_name
 from nanwatch.contract.lines import series_key
 from nanwatch.contract.names import KIND_OF, STAGES, known_kind, parts_of, take_stage
+from nanwatch_server.importers.words import read_words, stage_words
 
 EXACT, USUAL, GUESSED, WEAK = range(4)
 """How sure a guess is; of two names for one series the surer one gets it."""
@@ -63,10 +64,6 @@ _MORE = {
     "ep_return_mean": "reward",
     "average_return": "reward",
     "average_reward": "reward",
-    "avg_reward": "reward",
-    "avg_episode_reward": "reward",
-    "mean_episode_reward": "reward",
-    "mean_episode_return": "reward",
     "episode_reward_mean": "reward",
     "episode_return_mean": "reward",
     "mean_q": "q_mean",
@@ -93,8 +90,9 @@ _PART = re.compile(r"(.+)_loss|loss_(.+)")
 _NO_PARTS = frozenset(
     {"scale", "weight", "weights", "coef", "coefficient", "ratio", "ema", "smooth", "best", "old"}
     | {"mean", "std", "min", "max", "var", "median", "epoch", "running", "norm", "window", "delta"}
+    | {"aux", "auxiliary", "reg", "regularizer", "regularization", "regularisation", "penalty"}
 )
-"""Last words of names that speak of a loss and are none."""
+"""Last words of names that speak of a loss and are none, or beside one."""
 
 _GROUPS = {
     "gradients": "grad_norm",
@@ -130,6 +128,7 @@ _OWNER = re.compile(
 """Networks with an optimizer of their own, as people call them."""
 
 _ALIASES = {"policy_gradient": "policy", "pg": "policy"}
+_GROUP = re.compile(r"(pg|group|param_group)_?\d+")
 _LR = re.compile(r"lr-([A-Za-z0-9_./\-]+)")
 _Q = re.compile(r"(q|qf|q_?\d|qf_?\d|critic_?\d?)_(mean|max|min|std)(?:_value)?")
 _PER_LAYER = sorted(
@@ -299,7 +298,17 @@ def infer(name: str) -> tuple[int, list[Place]]:
     if found:
         return USUAL, found
     sure, place = _last(parts, stage)
-    return (sure, [place]) if place else (WEAK, [custom(name, stage)])
+    if place:
+        return sure, [place]
+    if said := read_words(name):
+        kind, scope, stage = said
+        return GUESSED, [Place(kind, scope, "", stage)]
+    if len(parts) == 1 and not parts[0].islower() and "_" not in parts[0]:  # gradNorm
+        words, stage = stage_words(name)
+        kind, scope = _kind("_".join(words))
+        if kind:
+            return GUESSED, [Place(kind, to_name(scope) if scope else "", "", stage)]
+    return WEAK, [custom(name, stage)]
 
 
 def _is_part(name: str) -> bool:
@@ -333,7 +342,9 @@ def _rates(parts: list[str], stage: str) -> list[Place]:
     if found:
         return [Place("lr", "", "", stage), Place("lr", to_name(found[1]), "", stage)]
     if len(parts) > 1 and _norm(parts[0]) in ("lr", "learning_rate"):
-        return [Place("lr", to_name("/".join(parts[1:])), "", stage)]
+        own = Place("lr", to_name("/".join(parts[1:])), "", stage)
+        # groups of one optimizer, as YOLO logs them, share what is said of the first
+        return [Place("lr", "", "", stage), own] if _GROUP.fullmatch(_norm(parts[-1])) else [own]
     return []
 
 

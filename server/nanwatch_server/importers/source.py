@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from nanwatch.contract.lines import flatten
+from nanwatch_server.domain.facts import EPOCHS
 from nanwatch_server.importers.columns import Clock, clock_of
 from nanwatch_server.importers.names import Given, Mapper
 from nanwatch_server.importers.rows import Item, Rows
+from nanwatch_server.importers.words import stage_words
 
 PROBLEMS_SHOWN = 5
 READ_BYTES = 1 << 20
@@ -127,6 +129,12 @@ class Source:
             into = self.rows.id_of(whole.kind, whole.scope, whole.layer, whole.stage, rank)
             self.rows.sum_into(into, one)
         return one
+
+    def counts_by(self, name: str) -> None:
+        """The column that counts the steps."""
+        self.mapper.leave_out(name, "step")
+        if stage_words(name)[0][-1:] in (["epoch"], ["epochs"]):
+            self.learn({EPOCHS: "true"})
 
     def learn(self, nested: dict) -> None:
         """Configuration that lies in the log."""

@@ -13,9 +13,10 @@ _DIVERGENCE = ("nonfinite", "skip_streak", "clip_saturation", "grad_explosion", 
                "loss_divergence", "task_shock", "constant_loss", "loss_scale", "logit_growth",
                "attention_growth", "weight_growth", "buffer_drift", "adam_rms", "policy_shift",
                "replay_health", "masked_nan", "surge", "weight_leap", "grad_level",
-               "joint_rise", "stand_in", "twin_gap", "idle_statistics",
+               "joint_rise", "loss_means", "stand_in", "twin_gap", "idle_statistics",
                "kept_gradients", "half_loss", "near_edge")  # fmt: skip
-_STANDSTILL = ("plateau", "idle_weights", "vanishing_gradient", "dead_units", "saturated_units",
+_STANDSTILL = ("plateau", "coin_toss", "idle_weights", "vanishing_gradient", "dead_units",
+               "saturated_units",
                "update_ratio", "reward_scale", "tiny_rewards", "rate_gone", "flat_validation",
                "posterior_collapse", "above_chance", "unreached",
                "hollow_loss", "undone")  # fmt: skip

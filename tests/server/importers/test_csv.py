@@ -80,6 +80,15 @@ def test_stable_baselines3(tmp_path: Path) -> None:
     ]
 
 
+def test_parts_of_a_loss_become_one_in_rows_that_have_all_of_them(tmp_path: Path) -> None:
+    text = "epoch,train/box_loss,train/cls_loss,val/box_loss,val/cls_loss\n1,1.5,0.25,2,1\n"
+    got = read(table(tmp_path / "results.csv", text + "2,1.25,nan,2,\n3,,0.5,1,1\n"))
+    (first, second) = got.points("loss")
+    assert first == (1, 1.75) and second[0] == 2 and math.isnan(second[1])
+    assert got.points("loss", stage="val") == [(1, 3.0), (3, 2.0)]
+    assert "train:.custom[train/box_loss]" in got.names, "the parts are kept"
+
+
 def test_lightning(tmp_path: Path) -> None:
     loggers = pytest.importorskip("lightning.pytorch.loggers")
     log = loggers.CSVLogger(tmp_path, "name", "version_0")

@@ -47,6 +47,20 @@ from nanwatch_server.importers.names import MapError, Mapper, Place, given, infe
         ("losses/entropy", "entropy", "", "", "train"),
         ("train/entropy_loss", "entropy", "", "", "train"),
         ("avg_reward", "reward", "", "", "train"),
+        ("Validation Loss", "loss", "", "", "val"),
+        ("trainLoss", "loss", "", "", "train"),
+        ("va_loss", "loss", "", "", "val"),
+        ("avg_val_loss", "loss", "", "", "val"),
+        ("Test Losses", "loss", "", "", "test"),
+        ("lossD", "loss", "d", "", "train"),
+        ("errG", "loss", "g", "", "train"),
+        ("LossPi", "loss", "pi", "", "train"),
+        ("Q1Vals", "q_mean", "q1", "", "train"),
+        ("AverageEpRet", "reward", "", "", "train"),
+        ("Avg_Reward_100", "reward", "", "", "train"),
+        ("mean_100ep_reward", "reward", "", "", "train"),
+        ("gradNorm", "grad_norm", "", "", "train"),
+        ("learningRate", "lr", "", "", "train"),
         ("q_mean", "q_mean", "", "", "train"),
         ("q1.q_mean", "q_mean", "q1", "", "train"),
         ("losses/qf1_values", "q_mean", "qf1", "", "train"),
@@ -64,6 +78,7 @@ def test_known_names(name: str, kind: str, scope: str, layer: str, stage: str) -
         *("train/ent_coef", "train/ent_coef_loss", "entropy_loss", "accuracy", "epoch"),
         *("charts/SPS", "loss/aux", "loss/regularizer", "train/clip_fraction", "reward_std"),
         *("gradients/fc.weight/std", "losses/old_approx_kl", "mean_grad_norm", "rewards/chosen"),
+        *("StdEpRet", "MaxEpRet", "best_val_loss", "reward_rate", "train_ce", "G_GAN", "Test Acc"),
         *("memory", "throughput", "step_time", "perf/gpu_memory", "time/fps", "kl_coef"),
     ],
 )
@@ -82,6 +97,27 @@ def test_two_columns_never_become_one_series() -> None:
     assert places["train_loss_epoch"] == Place("custom", "", "train_loss_epoch")
     assert "loss/train" in mapper.notes["train_loss_epoch"]
     assert (places["lr-Adam"], places["lr-Adam-1"]) == (Place("lr"), Place("lr", "Adam-1"))
+
+
+def test_parts_of_a_loss_are_summed_where_nobody_logged_the_whole() -> None:
+    """Results of YOLO; a regulariser alone is no part that could stand for it."""
+    mapper = Mapper()
+    parts = ["train/box_loss", "train/cls_loss", "val/box_loss", "val/cls_loss"]
+    mapper.declare(["epoch", *parts, "loss/regularizer", "loss_weight"])
+    whole = Place("loss")
+    assert mapper.summed == dict.fromkeys(parts[:2], whole) | dict.fromkeys(
+        parts[2:], Place("loss", stage="val")
+    )
+    assert mapper.notes["val/box_loss"] == "summed into loss (val)"
+    known = Mapper()
+    known.declare([*parts, "total_loss", "val_loss"])
+    assert not known.summed
+    alone = Mapper()
+    alone.declare(["loss/aux", "mse_loss"])
+    assert not alone.summed and alone.places["mse_loss"] == whole
+    told = Mapper([given("train/box_loss=ignore")])
+    told.declare(parts)
+    assert set(told.summed.values()) == {Place("loss", stage="val")}
 
 
 def test_stable_baselines3_logs_minus_the_entropy_unless_a_person_says_otherwise() -> None:

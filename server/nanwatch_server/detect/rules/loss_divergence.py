@@ -24,6 +24,7 @@ class LossDivergence(Rule):
 
     name = "loss_divergence"
     reads = ("loss",)
+    needs = 72
     STATE = ("alarm", "losses", "steps", "best", "first", "high", "high_step",
              "lost")  # fmt: skip
 

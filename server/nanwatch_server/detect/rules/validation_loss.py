@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from nanwatch_server.detect.alarm import REPEAT
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import Ring, middle
 from nanwatch_server.detect.running import BUFFERS
@@ -62,7 +63,7 @@ class ValidationLoss(EvaluationRule):
         worse |= self._left(lowest, untrained, step)
         apart = self._apart(lowest, untrained, step)
         if len(window) < OVER or not (worse or apart):
-            return QUIET
+            return self._begins(window, step)
         if not self.drifted and self._drift()[0] >= self.limits["drift"]:
             self.drifted = True
             self.alarm.last_emit = min(self.alarm.last_emit, self.alarm.seen - REPEAT)  # news
@@ -73,6 +74,21 @@ class ValidationLoss(EvaluationRule):
         if apart and (buffers := self.context.buffers.get(self.scope)) and buffers.names:
             said.evidence += (self._unfit(lowest, step, buffers.names[0]),)
         return Verdict(severity, self.best_step, said)
+
+    def _begins(self, window: F64, step: int) -> Verdict:
+        """Overfitting as it begins, worth knowing: each evaluation is worse than the one before,
+        all are above the best, and the training loss has gone on falling."""
+        rises = bool((np.diff(window) > 0).all()) and len(window) == OVER
+        above = float(window.min()) >= self.limits["begins"] * self.best > 0
+        fell = self._trained(step) <= self.limits["fell"] * self._trained(self.best_step)
+        if not (rises and above and fell) or self.context.competes(self.scope):
+            return QUIET
+        said = self._say(middle(window), step)
+        said.title = (
+            f"Validation loss rises from {short(self.best)} to {short(float(window[-1]))} while "
+            "the training loss falls"
+        )
+        return Verdict(1, self.best_step, said)
 
     def _trained(self, step: int) -> float:
         """Training loss at the time; NaN while unknown."""
