@@ -87,7 +87,8 @@ class Context:
         """Several losses or critics: they may rise while all is well. Optimizers that share one
         loss (a table's own, Muon beside Adam) do not compete."""
         losing = self.progress.keys() | self.losses_since.keys()
-        if self.learns_values() or (scope and self.learns_policy()) or len(losing) > 1:
+        rewarded = "reward" in self.kinds or (scope and self.learns_policy())
+        if self.learns_values() or rewarded or len(losing) > 1:
             return True
         if "scopes" not in self._known:
             scopes = {name.strip() for name in self.facts.get("scopes", "").split(",")}

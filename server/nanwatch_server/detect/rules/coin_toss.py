@@ -1,5 +1,5 @@
-"""A loss that stands at ln 2, what guessing between two costs, in a log of few records, each a mean
-over many steps. `plateau` speaks of logs that hold every step."""
+"""A loss that stands at ln 2, ln 10, ln 100 or ln 1000, what guessing among so many costs, in a log of
+few records, each a mean over many steps. `plateau` speaks of logs that hold every step."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import math
 
 import numpy as np
 
+from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.rules.loss_means import are_means
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence
 
-LN_2 = math.log(2)
+CLASSES = (2, 10, 100, 1000)
+"""As many as most data sets have; of others the configuration tells, if anything does."""
 RECORDS = 24
 
 
 class CoinToss(TickRule):
-    """All of the last 24 records against ln 2."""
+    """All of the last 24 records against ln 2, ln 10, ln 100 and ln 1000."""
 
     name = "coin_toss"
     reads = ("loss",)
@@ -28,28 +30,36 @@ class CoinToss(TickRule):
 
     def judge(self) -> Verdict:
         losses = self.last(RECORDS)
-        near = np.abs(losses / LN_2 - 1) <= self.limits["within"]
-        if not near.all() or not are_means(self.context, self.steps(RECORDS)):
+        classes = next((k for k in CLASSES if self._near(losses, k)), 0)
+        if not classes or not are_means(self.context, self.steps(RECORDS)):
             return QUIET
         if self.context.competes(self.scope) or self.context.learns_policy():
             return QUIET  # a discriminator that cannot tell is what a generator wants
-        return Verdict(2, int(self.steps(RECORDS)[0]), self._say(losses))
+        return Verdict(2, int(self.steps(RECORDS)[0]), self._say(losses, classes))
 
-    def _say(self, losses: np.ndarray) -> Said:
-        low, high = f"{losses.min():.4f}", f"{losses.max():.4f}"
+    def _within(self, classes: int) -> float:
+        return self.limits["within" if classes == 2 else "within_more"]
+
+    def _near(self, losses: F64, classes: int) -> bool:
+        return bool((np.abs(losses / math.log(classes) - 1) <= self._within(classes)).all())
+
+    def _say(self, losses: F64, classes: int) -> Said:
+        low, high, cost = f"{losses.min():.4f}", f"{losses.max():.4f}", f"{math.log(classes):.4f}"
+        among = "between two" if classes == 2 else f"among {classes}"
         return Said(
-            title=f"Loss stands at ln 2 in {RECORDS} records: guessing between two",
+            title=f"Loss stands at ln {classes} in {RECORDS} records: guessing {among}",
             message=(
                 f"The last {RECORDS} records up to step {self.step} lie between {low} and {high}; "
-                "ln 2 = 0.6931 is what a binary cross-entropy costs that says one half to "
-                "everything. Nothing is learnt: labels that do not go with the inputs, inputs that "
-                "say nothing, a rate that is too low or too high, or a layer without gradient."
+                f"ln {classes} = {cost} is what a cross-entropy costs that finds all classes as "
+                "likely for everything. Nothing is learnt: labels that do not go with the inputs, "
+                "inputs that say nothing, a rate that is too low or too high, or a layer without "
+                "gradient."
             ),
             evidence=(
                 Evidence(
                     label=f"Loss over {RECORDS} records",
                     value=f"{low} to {high}",
-                    limit=f"0.6931 ± {short(100 * self.limits['within'])} %",
+                    limit=f"{cost} ± {short(100 * self._within(classes))} %",
                     kind="loss",
                     scope=self.scope,
                 ),

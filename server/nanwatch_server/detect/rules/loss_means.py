@@ -31,6 +31,9 @@ def are_means(context: Context, steps: I64) -> bool:
     return bool(context.facts.get(EPOCHS)) or middle(np.diff(steps)) >= STRIDE
 
 
+STEADY, ALL = 8, 16
+
+
 class LossMeans(TickRule):
     """The lowest of the last 6 records against the best level of 3 and the first records."""
 
@@ -56,28 +59,52 @@ class LossMeans(TickRule):
 
     def judge(self) -> Verdict:
         self._look()
-        if (
-            not are_means(self.context, self.steps(self.needs))
-            or not (0 < self.best < math.inf)
-            or not self.first > 0
-        ):
+        if not are_means(self.context, self.steps(self.needs)) or math.isnan(self.first):
             return QUIET
         limits = self.limits
         level = float(self.last(HIGH).min())
-        ratio = level / self.best
-        over = ratio >= limits["ratio"] and level >= limits["over_first"] * self.first
-        lost = ratio >= limits["ratio"] and self.best <= limits["learnt"] * self.first
-        lost &= level >= limits["gone"] * self.first
-        thrown = self._thrown()
-        if not (over or lost or thrown):
+        why = self._why(level)
+        if not why:
             self.high_step = -1
-            return Verdict(KEEP) if ratio >= limits["twice"] else QUIET
+            return Verdict(KEEP) if level >= limits["twice"] * self.best > 0 else QUIET
         if self.high_step < 0:
             self.high_step = int(self.steps(HIGH)[0])
-        if self.context.competes(self.scope) or self.context.pays(self.step):
-            return Verdict(1, self.high_step, self._say(level, thrown))
-        critical = ratio >= limits["critical"] and level >= limits["steep"] * self.first
-        return Verdict(3 if critical else 2, self.high_step, self._say(level, thrown))
+        said = self._say_endless() if why == "endless" else self._say(level, why == "thrown")
+        context = self.context
+        if context.competes(self.scope) or (context.learns_policy() and not self._fell()):
+            return Verdict(1, self.high_step, said)
+        critical = level >= max(limits["critical"] * self.best, limits["steep"] * self.first) > 0
+        return Verdict(3 if critical else 2, self.high_step, said)
+
+    def _fell(self) -> bool:
+        """True if rewards fell as well: the loss of a policy alone says little."""
+        return self.context.fell(self.step)
+
+    def _why(self, level: float) -> str:
+        """What is wrong with the last records; empty for nothing."""
+        if self._endless():
+            return "endless"
+        if not (0 < self.best < math.inf) or not self.first > 0:
+            return ""
+        limits = self.limits
+        ratio = level / self.best
+        if ratio >= limits["ratio"] and level >= limits["over_first"] * self.first:
+            return "over"
+        steady = float(self.last(STEADY).min())
+        kept = (self.first - steady) / max(self.first - self.best, 1e-300)
+        learnt = self.best <= limits["learnt"] * self.first
+        if learnt and steady >= limits["lost"] * self.best and kept <= limits["kept"]:
+            return "lost"
+        return "thrown" if self._thrown() else ""
+
+    def _endless(self) -> bool:
+        """True for a loss that falls below 0 ever faster: it has no lower bound, and weights grow
+        for nothing else."""
+        limits = self.limits
+        before, now = float(self.last(ALL).max()), float(self.last(HIGH).max())
+        start = max(abs(self.first), 1.0)
+        falls = now < before < 0 and now <= limits["faster"] * before
+        return falls and now <= -limits["endless"] * start
 
     def _look(self) -> None:
         """Take in the records since the last look: 8, or all at first."""
@@ -101,7 +128,7 @@ class LossMeans(TickRule):
         """True if the loss doubled as a warm-up went on, and stayed there: the rate has become too
         high for a model that was better before."""
         limits = self.limits
-        high = float(self.last(8).min()) >= limits["twice"] * self.best
+        high = float(self.last(STEADY).min()) >= limits["twice"] * self.best
         return high and not self.decayed and self.most >= limits["rate"] * self.best_rate > 0
 
     def _say(self, level: float, thrown: bool) -> Said:
@@ -110,7 +137,7 @@ class LossMeans(TickRule):
             Evidence(
                 label="Loss, lowest of the last six",
                 value=number(level),
-                limit=number(self.limits["twice" if thrown else "ratio"] * self.best),
+                limit=number(self.limits["twice" if thrown else "lost"] * self.best),
                 kind="loss",
                 scope=self.scope,
             )
@@ -131,5 +158,27 @@ class LossMeans(TickRule):
                 f"noise.{rose}"
             ),
             evidence=tuple(evidence),
+            kind="loss",
+        )
+
+    def _say_endless(self) -> Said:
+        now = float(self.last(1)[0])
+        limit = -self.limits["endless"] * max(abs(self.first), 1.0)
+        return Said(
+            title=f"Loss falls without end: {short(now)}",
+            message=(
+                f"The loss is {number(now)} at step {self.step}, it began at {number(self.first)}, "
+                "and falls faster and faster: it has no lower bound, and what grows for it is the "
+                "weights. A sign, a missing margin or a missing penalty."
+            ),
+            evidence=(
+                Evidence(
+                    label=labels.FALLS_WITHOUT_END,
+                    value=number(now),
+                    limit=number(limit),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
             kind="loss",
         )

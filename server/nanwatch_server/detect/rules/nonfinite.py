@@ -54,7 +54,7 @@ class NonFinite(Rule):
                     alarm.onset = int(block.steps[event.at])
                 said = self._say(alarm, kind, values, block, event)
                 found.append(finding(self.context, self.name, block, event, alarm.onset, said))
-        if "update_applied" in block.scalars and not block.late:
+        if not block.late and not {"update_applied", "grad_norm"}.isdisjoint(block.scalars):
             self.attempts += len(block)
         return found
 
@@ -62,7 +62,7 @@ class NonFinite(Rule):
         result = np.where(bad, 2 if kind in OUTSIDE else 3, 0).astype(np.int8)
         applied = block.scalars.get("update_applied")
         if applied is None and kind == "grad_norm":
-            return self._unknown(bad, result)
+            return self._unknown(bad, result, block)
         if applied is None or kind in OUTSIDE or kind == "param_norm":
             return result
         skipped = bad & (applied == 0)
@@ -74,12 +74,18 @@ class NonFinite(Rule):
             result[skipped & early & (reason == 1)] = 0
         return result
 
-    def _unknown(self, bad: NDArray[np.bool_], result: NDArray[np.int8]) -> NDArray[np.int8]:
+    def _unknown(
+        self, bad: NDArray[np.bool_], result: NDArray[np.int8], block: Block
+    ) -> NDArray[np.int8]:
         """A log without a word of updates: a scaler may have skipped this one, as it does now and
-        then in good health. Several in a row are trouble either way."""
+        then in good health, and many times while it looks for its first scale. Several in a row
+        are trouble either way."""
+        loss = block.scalars.get("loss")
         for at in range(len(bad)):
             self.streak = self.streak + 1 if bad[at] else 0
-            if 0 < self.streak < self.limits["unknown"]:
+            early = self.attempts + at < self.limits["exempt"]
+            early &= loss is not None and bool(np.isfinite(loss[at]))
+            if 0 < self.streak < self.limits["unknown"] or (bad[at] and early):
                 result[at] = 1
         return result
 
