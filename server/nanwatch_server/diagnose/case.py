@@ -274,7 +274,8 @@ class Case:
     def unbounded(self) -> bool:
         """The loss grows below 0: nothing bounds what is optimised."""
         found = self.of("loss_growth")
-        return found is not None and any(item.value.startswith("-") for item in found.evidence)
+        grows = found is not None and any(item.value.startswith("-") for item in found.evidence)
+        return grows or self.evidence("loss", labels.FALLS_WITHOUT_END) is not None
 
     @property
     def critics(self) -> bool:

@@ -182,7 +182,7 @@ PRECISIONS: tuple[Syndrome, ...] = (
     Syndrome(
         "weight-growth",
         _score_weights,
-        ("weight_growth", "weight_leap", "loss_growth"),
+        ("weight_growth", "weight_leap", "loss_growth", "loss_means"),
         "The weights grow without end: each step adds to them and nothing takes away.",
         lambda case: ([], []),
         _try_weights,

@@ -1,5 +1,5 @@
-"""A loss that stands at ln 2, ln 10, ln 100 or ln 1000, what guessing among so many costs, in a log of
-few records, each a mean over many steps. `plateau` speaks of logs that hold every step."""
+"""A loss that stands at ln 2, ln 10, ln 100 or ln 1000, what guessing among so many costs, in a log
+of few records, each a mean over many steps. `plateau` speaks of logs that hold every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence
 
-CLASSES = (2, 10, 100, 1000)
+LN_CLASSES = (2, 10, 100, 1000)
 """As many as most data sets have; of others the configuration tells, if anything does."""
 RECORDS = 24
 
@@ -30,7 +30,7 @@ class CoinToss(TickRule):
 
     def judge(self) -> Verdict:
         losses = self.last(RECORDS)
-        classes = next((k for k in CLASSES if self._near(losses, k)), 0)
+        classes = next((k for k in LN_CLASSES if self._near(losses, k)), 0)
         if not classes or not are_means(self.context, self.steps(RECORDS)):
             return QUIET
         if self.context.competes(self.scope) or self.context.learns_policy():
