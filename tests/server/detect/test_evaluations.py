@@ -17,7 +17,10 @@ SPOILT = [0.9, 0.6, 0.4, 0.3, 0.3, 0.5, 0.9, 1.4, 1.8, 2.2, 2.4, 2.6, 3.0, 3.3, 
 
 
 def trained(
-    evaluations: list[float], variances: Array | None = None, restart: bool = False
+    evaluations: list[float],
+    variances: Array | None = None,
+    restart: bool = False,
+    least: Severity = Severity.WARNING,
 ) -> list[Finding]:
     """Findings of a training that is well and evaluated every 50 attempts."""
     detector = RunDetector(RUN, {})
@@ -40,7 +43,8 @@ def trained(
         if restart:
             state = detector.state()
             detector = RunDetector.restore(RUN, {}, state)
-    return [f for f in found if f.rule == "validation_loss" and not f.cleared]
+    own = [f for f in found if f.rule == "validation_loss" and not f.cleared]
+    return [f for f in own if f.severity >= least]
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -82,13 +86,21 @@ def test_evaluations_that_were_never_good_are_told_beside_a_training_that_is() -
 @pytest.mark.parametrize(
     "evaluations",
     [
-        [0.9, 0.6, 0.4, 0.3, 0.3, 0.35, 0.4, 0.42, 0.45, 0.5],  # ordinary overfitting
+        [0.9, 0.6, 0.4, 0.3, 0.3, 0.35, 0.3, 0.35, 0.3, 0.35],  # as good as it gets
         [0.02, 0.004, 0.001, 0.009, 0.02, 0.03, 0.02, 0.01, 0.02],  # at the foot of the loss
         [0.9, 0.5, 0.3, 2.0, 0.3, 2.0, 0.3, 0.3, 2.0],  # single bad evaluations
     ],
 )
 def test_ordinary_evaluations_are_left_in_peace(evaluations: list[float]) -> None:
-    assert trained(evaluations) == []
+    assert trained(evaluations, least=Severity.NOTICE) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_overfitting_is_worth_knowing_as_it_begins(restart: bool) -> None:
+    evaluations = [0.9, 0.6, 0.4, 0.3, 0.3, 0.35, 0.4, 0.42, 0.45, 0.5]
+    (found,) = trained(evaluations, restart=restart, least=Severity.NOTICE)
+    assert found.severity == Severity.NOTICE and found.step == 400 and found.onset_step == 250
+    assert found.title == "Validation loss rises from 0.3 to 0.42 while the training loss falls"
 
 
 def test_coverage_tells_of_evaluations() -> None:

@@ -80,6 +80,7 @@ class ValidationLoss(EvaluationRule):
         all are above the best, and the training loss has gone on falling."""
         rises = bool((np.diff(window) > 0).all()) and len(window) == OVER
         above = float(window.min()) >= self.limits["begins"] * self.best > 0
+        above &= float(window.min()) >= self.limits["left_untrained"] * self.origin
         fell = self._trained(step) <= self.limits["fell"] * self._trained(self.best_step)
         if not (rises and above and fell) or self.context.competes(self.scope):
             return QUIET
