@@ -67,8 +67,9 @@ TRAINER = "transformers.Trainer"
 def filters_nan(facts: Mapping[str, str]) -> bool:
     """True if the logged loss may stand for one that is NaN: `logging_nan_inf_filter`, on unless
     somebody turned it off, takes the mean of those before it in the window of one log instead."""
-    by_default = facts.get(WRITTEN_BY) == TRAINER
-    return is_on(facts, "logging_nan_inf_filter") or by_default
+    if fact(facts, "logging_nan_inf_filter") is None:
+        return facts.get(WRITTEN_BY) == TRAINER
+    return is_on(facts, "logging_nan_inf_filter")
 
 
 def number(value: float) -> str:

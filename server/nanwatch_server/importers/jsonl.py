@@ -16,6 +16,7 @@ from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.limits import to_name
 from nanwatch.contract.names import STAGES
 from nanwatch_server.importers import columns
+from nanwatch_server.importers.names import Place
 from nanwatch_server.importers.source import LineSource, Options
 
 EXPORT = "nanwatch.points/1"
@@ -180,7 +181,10 @@ class JsonLines(LineSource):
                 guessed.append(foreign)
                 ids.append(-2)
             else:
-                ids.append(self.rows.id_of(kind, owner, leaf, stage, rank))
+                one_id = self.rows.id_of(kind, owner, leaf, stage, rank)
+                self.mapper.claim(Place(kind, owner, leaf, stage), name)
+                self.rows.is_whole(one_id)
+                ids.append(one_id)
         self.mapper.declare(guessed)
         rest = iter(guessed)
         return tuple(self.id_of(next(rest), rank) if one == -2 else one for one in ids)

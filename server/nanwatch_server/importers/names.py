@@ -16,7 +16,7 @@ from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.limits import to_name
 from nanwatch.contract.lines import series_key
 from nanwatch.contract.names import KIND_OF, STAGES, known_kind, parts_of, take_stage
-from nanwatch_server.importers.words import read_words, stage_words
+from nanwatch_server.importers.words import part_of_loss, read_words, stage_words
 
 EXACT, USUAL, GUESSED, WEAK = range(4)
 """How sure a guess is; of two names for one series the surer one gets it."""
@@ -85,14 +85,6 @@ _PLAIN = {
 }
 _NEGATED = {"train/entropy_loss": "entropy"}
 """Columns that hold minus a kind: Stable-Baselines3 logs minus the mean entropy of its policies."""
-
-_PART = re.compile(r"(.+)_loss|loss_(.+)")
-_NO_PARTS = frozenset(
-    {"scale", "weight", "weights", "coef", "coefficient", "ratio", "ema", "smooth", "best", "old"}
-    | {"mean", "std", "min", "max", "var", "median", "epoch", "running", "norm", "window", "delta"}
-    | {"aux", "auxiliary", "reg", "regularizer", "regularization", "regularisation", "penalty"}
-)
-"""Last words of names that speak of a loss and are none, or beside one."""
 
 _GROUPS = {
     "gradients": "grad_norm",
@@ -210,18 +202,33 @@ class Mapper:
             self._take(name, guesses[name][1])
         self._sum_up(fresh)
 
+    def claim(self, place: Place, name: str) -> None:
+        """A series that is known without a guess; it displaces a sum."""
+        self._displace(place)
+        self._taken.setdefault(place, name)
+
     def _sum_up(self, fresh: list[str]) -> None:
-        """Parts of a loss (`train/box_loss`, `train/cls_loss`) where there is no whole one."""
+        """Parts of a loss (`train/box_loss`, `train/cls_loss`) where there is no whole one. Those
+        of evaluations only where the same parts are summed in training."""
+        summed: set[str] = set()
         for stage in dict.fromkeys(STAGES.values()):
-            if any(one.kind == "loss" and one.stage == stage for one in self._taken):
+            found = {n: part_of_loss(n) for n in fresh if self.places[n] == custom(n, stage)}
+            parts = {n: part for n, (part, of) in found.items() if part and of == stage}
+            known = any(one.kind == "loss" and one.stage == stage for one in self._taken)
+            other = stage != "train" and set(parts.values()) != summed
+            if known or other or len(parts) < 2 or any(map(self.is_told, parts)):
                 continue
-            parts = [n for n in fresh if self.places[n] == custom(n, stage) and _is_part(n)]
-            if len(parts) < 2 or any(map(self.is_told, parts)):
-                continue
+            summed = set(parts.values()) if stage == "train" else summed
             whole = Place("loss", stage=stage)
             self._taken[whole] = "the sum of " + ", ".join(parts)
             self.summed.update(dict.fromkeys(parts, whole))
             self.notes.update(dict.fromkeys(parts, f"summed into {whole}"))
+
+    def _displace(self, place: Place) -> None:
+        """No sum any more: the whole was logged after all."""
+        for name in [name for name, whole in self.summed.items() if whole == place]:
+            del self.summed[name], self.notes[name]
+            self._taken.pop(place, None)
 
     def place(self, name: str) -> Place | None:
         """Place of a column; None if it is left out."""
@@ -269,6 +276,7 @@ class Mapper:
             self.notes[name] = "left out, as told"
             return
         for place in wanted:
+            self._displace(place)
             if place not in self._taken:
                 self._taken[place] = name
                 self.places[name] = place
@@ -309,16 +317,6 @@ def infer(name: str) -> tuple[int, list[Place]]:
         if kind:
             return GUESSED, [Place(kind, to_name(scope) if scope else "", "", stage)]
     return WEAK, [custom(name, stage)]
-
-
-def _is_part(name: str) -> bool:
-    """True for `box_loss` and `loss_rpn_cls`, what belongs to a loss whose whole is their sum."""
-    parts, _ = take_stage(parts_of(name), "train")
-    last = _norm(parts[-1]).removesuffix("_step") if parts else ""
-    if len(parts) > 1 and _norm(parts[-2]) == "loss":
-        last = f"{last}_loss"
-    found = _PART.fullmatch(last)
-    return found is not None and (found[1] or found[2]).split("_")[-1] not in _NO_PARTS
 
 
 def _canonical(name: str) -> Place | None:

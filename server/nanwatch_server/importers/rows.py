@@ -97,6 +97,10 @@ class Rows:
         if part not in parts and min(whole, part) >= 0:
             parts.append(part)
 
+    def is_whole(self, one: int) -> None:
+        """The series was logged: it is no sum, or no longer one."""
+        self._sums.pop(one, None)
+
     def add(
         self,
         step: int,

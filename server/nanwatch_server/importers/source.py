@@ -128,6 +128,8 @@ class Source:
         if whole := self.mapper.summed.get(name):
             into = self.rows.id_of(whole.kind, whole.scope, whole.layer, whole.stage, rank)
             self.rows.sum_into(into, one)
+        else:
+            self.rows.is_whole(one)
         return one
 
     def counts_by(self, name: str) -> None:

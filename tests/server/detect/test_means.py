@@ -105,5 +105,9 @@ def test_the_cost_of_guessing(classes: int) -> None:
     assert told({"loss": loss}, size=1) == found
     assert not told({"loss": loss}, every=1)
     assert not told({"loss": loss * 1.02}) and not told({"loss": loss, "reward": loss})
+    came = np.where(np.arange(N) < 20, loss * np.linspace(3, 1, N), loss)
+    assert not told({"loss": came}), "it came down to that by learning"
+    assert not told({"loss": loss * np.linspace(1, 0.98, N)}), "it falls"
+    assert not told({"loss": loss}, facts={"num_classes": "7"}), "other classes"
     leaves = np.where(np.arange(N) < 20, loss, 0.9 * loss)
     assert not told({"loss": leaves}), "a warm-up"

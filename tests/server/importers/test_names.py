@@ -48,6 +48,9 @@ from nanwatch_server.importers.names import MapError, Mapper, Place, given, infe
         ("train/entropy_loss", "entropy", "", "", "train"),
         ("avg_reward", "reward", "", "", "train"),
         ("Validation Loss", "loss", "", "", "val"),
+        ("train/val_loss", "loss", "", "", "val"),
+        ("loss (test)", "loss", "", "", "test"),
+        ("AverageQ1Vals", "q_mean", "q1", "", "train"),
         ("trainLoss", "loss", "", "", "train"),
         ("va_loss", "loss", "", "", "val"),
         ("avg_val_loss", "loss", "", "", "val"),
@@ -117,7 +120,34 @@ def test_parts_of_a_loss_are_summed_where_nobody_logged_the_whole() -> None:
     assert not alone.summed and alone.places["mse_loss"] == whole
     told = Mapper([given("train/box_loss=ignore")])
     told.declare(parts)
-    assert set(told.summed.values()) == {Place("loss", stage="val")}
+    assert not told.summed, "evaluations neither: what they are compared with is not summed"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["loss_D_A", "loss_G_A", "loss_cycle_A"],
+        ["recon_loss", "kl_loss"],
+        ["Loss/value_function", "Loss/surrogate", "Loss/entropy", "Loss/learning_rate"],
+        ["a_loss", "c_loss", "bounds_loss"],
+        ["loss_seed1", "loss_seed2", "best_val_loss", "best_test_loss"],
+        ["student_loss", "teacher_loss", "smoothed_loss", "raw_loss"],
+        ["train_loss", "val_box_loss", "val_cls_loss"],
+    ],
+)
+def test_rivals_regularisers_and_copies_are_not_summed(names: list[str]) -> None:
+    mapper = Mapper()
+    mapper.declare(names)
+    assert not mapper.summed
+
+
+def test_a_whole_that_comes_later_displaces_the_sum() -> None:
+    mapper = Mapper()
+    mapper.declare(["box_loss", "cls_loss"])
+    mapper.declare(["total_loss"])
+    assert not mapper.summed and mapper.places["total_loss"] == Place("loss")
+    mapper.declare(["val/box_loss", "val/cls_loss"])
+    assert not mapper.summed
 
 
 def test_stable_baselines3_logs_minus_the_entropy_unless_a_person_says_otherwise() -> None:

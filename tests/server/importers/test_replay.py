@@ -136,6 +136,7 @@ def test_a_trainer_state_claims_no_updates(tmp_path: Path) -> None:
         ([], {}, True),
         ([2.1, 1.9, 1.7], {"grad_norm": math.nan}, True),
         ([1.1, 0.2, 0.03, 0.004, 0.0005], {}, False),
+        ([0.4123, 0.0312], {}, False),
         ([0.0328], {"grad_norm": 0.02}, False),
         ([], {"reward": 0.5}, False),
     ],
@@ -157,3 +158,26 @@ def test_a_loss_of_zero_that_the_filter_of_transformers_writes(
     rows = "".join(f"{one['step']},{one['loss']},2e-4\n" for one in history)
     (tmp_path / "own.csv").write_text(f"step,loss,lr\n{rows}")
     assert not [one for one in judged(tmp_path / "own.csv").findings if one.severity >= 2]
+
+
+def test_a_loss_in_lines_of_our_own_is_never_hidden_by_the_sum_of_its_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"step": n, "loss": 3.0 if n < 30 else "NaN", "box_loss": 1.0, "cls_loss": 1.5}
+        for n in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (first, *_) = judged(path).findings
+    assert first.rule == "nonfinite" and first.step == 30
+    late = "".join(json.dumps({k: v for k, v in row.items() if k != "loss"}) + "\n" for row in rows)
+    path.write_text(late + '{"step": 60, "loss": 7.0, "box_loss": 1.0, "cls_loss": 1.5}\n')
+    assert read(path).points("loss")[-2:] == [(58, 2.5), (60, 7.0)], "the row before was open"
+
+
+def test_gradients_that_are_nan_for_epochs_are_no_search_for_a_scale(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{n},{1 - n / 40},nan\n" for n in range(15))
+    path.write_text(f"epoch,loss,grad_norm\n{rows}")
+    assert [one.step for one in judged(path).findings if one.severity == 3] == [2]
+    path.write_text(f"step,loss,grad_norm\n{rows}15,0.6,1.0\n")
+    assert all(one.severity == 1 for one in judged(path).findings), "a scaler's first steps"

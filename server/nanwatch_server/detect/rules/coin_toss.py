@@ -9,14 +9,15 @@ import numpy as np
 
 from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.rules.loss_means import are_means
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence
 
 LN_CLASSES = (2, 10, 100, 1000)
-"""As many as most data sets have; of others the configuration tells, if anything does."""
-RECORDS = 24
+"""As many as most data sets have. Where the configuration names another number, none of these."""
+RECORDS, FIRST = 24, 4
 
 
 class CoinToss(TickRule):
@@ -27,11 +28,24 @@ class CoinToss(TickRule):
     keep = RECORDS
     needs = RECORDS
     calm = "Loss has left the cost of guessing"
+    OWN = ("first",)
+
+    def begin(self) -> None:
+        self.first = math.nan
+        """Highest of the first records: a loss that came down to ln k has learnt."""
 
     def judge(self) -> Verdict:
         losses = self.last(RECORDS)
+        if math.isnan(self.first):
+            self.first = float(losses[:FIRST].max())
         classes = next((k for k in LN_CLASSES if self._near(losses, k)), 0)
         if not classes or not are_means(self.context, self.steps(RECORDS)):
+            return QUIET
+        cost = math.log(classes)
+        falls = middle(losses[:8]) - middle(losses[-8:]) > self.limits["falls"] * cost
+        came_down = self.first > self.limits["came_down"] * cost
+        others = abs(self.context.guessing() / cost - 1) > self.limits["within"]
+        if falls or came_down or others:
             return QUIET
         if self.context.competes(self.scope) or self.context.learns_policy():
             return QUIET  # a discriminator that cannot tell is what a generator wants

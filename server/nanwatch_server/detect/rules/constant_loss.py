@@ -75,10 +75,10 @@ class ConstantLoss(Rule):
         words: dict[int, tuple[int, Said]] = {}
         for at in np.flatnonzero(np.isfinite(loss)).tolist():
             severities[at] = self._record(float(loss[at]), int(block.steps[at]))
-            if not severities[at] and self._filtered(block, at):
-                severities[at] = 2
+            filtered = not severities[at] and self._filtered(block, at)
+            severities[at] = 2 if filtered else severities[at]
             if severities[at] > 0 and self.alarm.may_speak(int(severities[at]), len(block)):
-                words[at] = self.begin, self._say(float(loss[at]))
+                words[at] = self.begin, self._say(float(loss[at]), filtered)
         found: list[Finding] = []
         for event in self.alarm.sweep(severities):
             if event.what == "clear":
@@ -156,7 +156,8 @@ class ConstantLoss(Rule):
             return False  # there is something left to learn
         before = np.abs(self.usual.window(NEWEST)[0])
         before = before[before != 0]
-        return not before.size or bool(before[-1] >= self.limits["filtered"])
+        leapt = before.size and before[-1] >= max(self.limits["filtered"], before[0] / 2)
+        return not before.size or bool(leapt)
 
     def _stopped(self, loss: float, usual: float) -> bool:
         """True for a loss that varied by noise and stays where it was: not one that converges to
@@ -171,7 +172,7 @@ class ConstantLoss(Rule):
         noisy = np.count_nonzero(moves[1:] * moves[:-1] < 0) >= limits["turns"] * len(moves)
         return noisy and middle(np.abs(moves)) >= limits["varied_by"] * abs(usual) > 0
 
-    def _say(self, loss: float) -> Said:
+    def _say(self, loss: float, filtered: bool) -> Said:
         count, begin = self.streak, self.begin
         usual = middle(self.usual.window(USUAL)[0])
         return Said(
@@ -181,7 +182,7 @@ class ConstantLoss(Rule):
                 f"before that it varied around {number(usual)}. A number that never changes is a "
                 "stand-in (nan_to_num, a penalty, a filter of the trainer), not a loss."
             )
-            if self.varied > FEW or loss
+            if not filtered
             else (
                 f"Loss is exactly 0 since step {begin}, {count + 1} records in a row. That is what "
                 "the Trainer of transformers logs where every loss is NaN "

@@ -28,10 +28,11 @@ STRIDE = 10
 
 def are_means(context: Context, steps: I64) -> bool:
     """True if each record of these steps stands for many updates."""
-    return bool(context.facts.get(EPOCHS)) or middle(np.diff(steps)) >= STRIDE
+    return middle(np.diff(steps)) >= (1 if EPOCHS in context.facts else STRIDE)
 
 
 STEADY, ALL = 8, 16
+_LIMITS = {"over": "ratio", "lost": "lost", "thrown": "twice"}
 
 
 class LossMeans(TickRule):
@@ -69,7 +70,7 @@ class LossMeans(TickRule):
             return Verdict(KEEP) if level >= limits["twice"] * self.best > 0 else QUIET
         if self.high_step < 0:
             self.high_step = int(self.steps(HIGH)[0])
-        said = self._say_endless() if why == "endless" else self._say(level, why == "thrown")
+        said = self._say_endless() if why == "endless" else self._say(level, why)
         context = self.context
         if context.competes(self.scope) or (context.learns_policy() and not self._fell()):
             return Verdict(1, self.high_step, said)
@@ -131,19 +132,19 @@ class LossMeans(TickRule):
         high = float(self.last(STEADY).min()) >= limits["twice"] * self.best
         return high and not self.decayed and self.most >= limits["rate"] * self.best_rate > 0
 
-    def _say(self, level: float, thrown: bool) -> Said:
+    def _say(self, level: float, why: str) -> Said:
         times = level / self.best
         evidence = [
             Evidence(
                 label="Loss, lowest of the last six",
                 value=number(level),
-                limit=number(self.limits["twice" if thrown else "lost"] * self.best),
+                limit=number(self.limits[_LIMITS[why]] * self.best),
                 kind="loss",
                 scope=self.scope,
             )
         ]
         rose = ""
-        if thrown:
+        if why == "thrown":
             value = f"{number(self.best_rate)} → {number(self.most)}"
             rose = f" The learning rate rose meanwhile: {value}."
             evidence.append(
@@ -154,7 +155,7 @@ class LossMeans(TickRule):
             message=(
                 f"None of the last {HIGH} records up to step {self.step} is below {number(level)}; "
                 f"at step {self.best_step} the loss was {number(self.best)}, it began at "
-                f"{number(self.first)}. Each record is a mean over many steps, so this is no "
+                f"{number(self.first)}. In a log of few records, each for many steps, this is no "
                 f"noise.{rose}"
             ),
             evidence=tuple(evidence),

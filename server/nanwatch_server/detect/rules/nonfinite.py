@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nanwatch_server.detect.alarm import Alarm, Event
 from nanwatch_server.detect.block import F64, Block
 from nanwatch_server.detect.context import Context, Rule, Said, cleared, finding
-from nanwatch_server.domain.facts import number
+from nanwatch_server.domain.facts import EPOCHS, number
 from nanwatch_server.domain.models import Evidence, Finding
 
 WATCHED = {
@@ -30,17 +30,21 @@ class NonFinite(Rule):
 
     name = "nonfinite"
     any_of = tuple(WATCHED)
-    STATE = ("alarms", "attempts", "streak")
+    STATE = ("alarms", "attempts", "streak", "begun")
 
     def __init__(self, context: Context, scope: str) -> None:
         super().__init__(context, scope)
         self.attempts = 0
+        self.begun = -1
+        """Step of the first gradient norm."""
         self.streak = 0
         """Gradient norms in a row that are not finite, where nobody says if they were applied."""
         self.alarms = [Alarm() for _ in WATCHED]
 
     def update(self, block: Block) -> list[Finding]:
         found: list[Finding] = []
+        if self.begun < 0 and "grad_norm" in block.scalars:
+            self.begun = int(block.steps[0])
         for alarm, kind in zip(self.alarms, WATCHED, strict=True):
             values = block.scalars.get(kind)
             if values is None or (block.late and kind != "grad_norm"):
@@ -54,7 +58,7 @@ class NonFinite(Rule):
                     alarm.onset = int(block.steps[event.at])
                 said = self._say(alarm, kind, values, block, event)
                 found.append(finding(self.context, self.name, block, event, alarm.onset, said))
-        if not block.late and not {"update_applied", "grad_norm"}.isdisjoint(block.scalars):
+        if "update_applied" in block.scalars and not block.late:
             self.attempts += len(block)
         return found
 
@@ -81,10 +85,12 @@ class NonFinite(Rule):
         then in good health, and many times while it looks for its first scale. Several in a row
         are trouble either way."""
         loss = block.scalars.get("loss")
+        epochs = EPOCHS in self.context.facts
         for at in range(len(bad)):
             self.streak = self.streak + 1 if bad[at] else 0
-            early = self.attempts + at < self.limits["exempt"]
-            early &= loss is not None and bool(np.isfinite(loss[at]))
+            early = block.steps[at] - self.begun < self.limits["exempt"] and not epochs
+            # what a filter writes in the place of NaN is finite too
+            early &= loss is not None and bool(np.isfinite(loss[at])) and loss[at] != 0
             if 0 < self.streak < self.limits["unknown"] or (bad[at] and early):
                 result[at] = 1
         return result

@@ -4,6 +4,7 @@ statistics, another distribution. The only rule that reads the stage `val`."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -89,6 +90,8 @@ class ValidationLoss(EvaluationRule):
             f"Validation loss rises from {short(self.best)} to {short(float(window[-1]))} while "
             "the training loss falls"
         )
+        least = number(self.limits["begins"] * self.best)
+        said.evidence = (replace(said.evidence[0], limit=least),)
         return Verdict(1, self.best_step, said)
 
     def _trained(self, step: int) -> float:
