@@ -24,7 +24,22 @@ _EPISODES = frozenset({"ep", "episode", "episodic"})
 _PARTS = frozenset(
     {"box", "bbox", "cls", "dfl", "obj", "objectness", "seg", "pose", "kobj", "kpt", "keypoint"}
     | {"rpn", "loc", "mask", "centerness", "iou", "giou", "ciou", "dice", "focal", "angle", "class"}
-    | {"itm", "itc", "mlm", "mim", "nsp", "sop", "ctc", "att", "hm", "wh", "off", "offset", "roi", "reg"}
+    | {
+        "itm",
+        "itc",
+        "mlm",
+        "mim",
+        "nsp",
+        "sop",
+        "ctc",
+        "att",
+        "hm",
+        "wh",
+        "off",
+        "offset",
+        "roi",
+        "reg",
+    }
 )
 """Words of the parts of a loss that frameworks write side by side and minimise the sum of."""
 _LOSS_OF = {
