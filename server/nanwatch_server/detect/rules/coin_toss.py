@@ -10,8 +10,8 @@ import numpy as np
 from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import middle
-from nanwatch_server.detect.rules.loss_means import are_means
-from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.detect.rules.loss_means import MeansRule
+from nanwatch_server.detect.tick import QUIET, Verdict
 from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence
 
@@ -20,7 +20,7 @@ LN_CLASSES = (2, 10, 100, 1000)
 RECORDS, FIRST = 24, 4
 
 
-class CoinToss(TickRule):
+class CoinToss(MeansRule):
     """All of the last 24 records against ln 2, ln 10, ln 100 and ln 1000."""
 
     name = "coin_toss"
@@ -39,7 +39,7 @@ class CoinToss(TickRule):
         if math.isnan(self.first):
             self.first = float(losses[:FIRST].max())
         classes = next((k for k in LN_CLASSES if self._near(losses, k)), 0)
-        if not classes or not are_means(self.context, self.steps(RECORDS)):
+        if not classes or not self.advances(RECORDS):
             return QUIET
         cost = math.log(classes)
         falls = middle(losses[:8]) - middle(losses[-8:]) > self.limits["falls"] * cost

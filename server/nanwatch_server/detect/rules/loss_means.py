@@ -7,14 +7,14 @@ import math
 
 import numpy as np
 
-from nanwatch_server.detect.alarm import KEEP
-from nanwatch_server.detect.block import I64
-from nanwatch_server.detect.context import Context, Said
+from nanwatch_server.detect.alarm import KEEP, Alarm
+from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.context import Said
 from nanwatch_server.detect.robust import middle
 from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
 from nanwatch_server.domain import labels
 from nanwatch_server.domain.facts import EPOCHS, number, short
-from nanwatch_server.domain.models import Evidence
+from nanwatch_server.domain.models import Evidence, Finding
 
 FIRST = 3
 """Records that show an untrained model; as many make one level."""
@@ -26,16 +26,47 @@ STRIDE = 10
 """Steps from one record to the next of a log that keeps means, where it does not count epochs."""
 
 
-def are_means(context: Context, steps: I64) -> bool:
-    """True if each record of these steps stands for many updates."""
-    return middle(np.diff(steps)) >= (1 if EPOCHS in context.facts else STRIDE)
-
-
 STEADY, ALL = 8, 16
 _LIMITS = {"over": "ratio", "lost": "lost", "thrown": "twice"}
 
 
-class LossMeans(TickRule):
+class MeansRule(TickRule):
+    """A rule that reads records far from each other only: where one comes sooner, it begins anew.
+    Most logs hold every step, and must cost nothing here."""
+
+    before = -STRIDE
+    """Step of the record before."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.STATE = (*cls.STATE, "before")
+
+    def update(self, block: Block) -> list[Finding]:
+        """Findings of these records."""
+        far = block if EPOCHS in self.context.facts else self._far(block)
+        return super().update(far) if far is not None else []
+
+    def _far(self, block: Block) -> Block | None:
+        """The records behind the last one that came too soon; None if that is the newest."""
+        steps, before = block.steps, self.before
+        self.before = int(steps[-1])
+        keep = len(block)
+        if self.before - (int(steps[-2]) if len(block) > 1 else before) >= STRIDE:  # hardly ever
+            near = np.flatnonzero(np.diff(steps, prepend=before) < STRIDE)
+            if not near.size:
+                return block
+            keep = int(near[-1]) + 1
+        if self.alarm.seen:  # also of losses that were NaN
+            self._fresh()
+            self.alarm = Alarm()
+        return block.part(keep, len(block)) if keep < len(block) else None
+
+    def advances(self, n: int) -> bool:
+        """True if the last `n` records are those of `n` steps: several may share an epoch."""
+        return middle(np.diff(self.steps(n))) >= 1
+
+
+class LossMeans(MeansRule):
     """The lowest of the last 6 records against the best level of 3 and the first records."""
 
     name = "loss_means"
@@ -60,7 +91,7 @@ class LossMeans(TickRule):
 
     def judge(self) -> Verdict:
         self._look()
-        if not are_means(self.context, self.steps(self.needs)) or math.isnan(self.first):
+        if not self.advances(self.needs) or math.isnan(self.first):
             return QUIET
         limits = self.limits
         level = float(self.last(HIGH).min())
