@@ -66,7 +66,7 @@ WORDS = {
     "loss_means": Words(LOSS, "Epochs grow worse",
         "In a log of means over many steps the loss stays far above its best."),
     "coin_toss": Words(LOSS, "Loss of guessing",
-        "In a log of means over many steps the loss stands at ln 2: it guesses between two."),
+        "In a log of means over many steps the loss stands at ln 2, 10, 100 or 1000: it guesses."),
     "task_shock": Words(LOSS, "New task worse than none learnt",
         "After a change of task the loss is far above that of an untrained model."),
     "joint_rise": Words(LOSS, "Loss and gradient far above start",

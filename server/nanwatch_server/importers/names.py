@@ -16,7 +16,7 @@ from nanwatch.contract.kinds import KINDS
 from nanwatch.contract.limits import to_name
 from nanwatch.contract.lines import series_key
 from nanwatch.contract.names import KIND_OF, STAGES, known_kind, parts_of, take_stage
-from nanwatch_server.importers.words import part_of_loss, read_words, stage_words
+from nanwatch_server.importers.words import OWNER, part_of_loss, read_words
 
 EXACT, USUAL, GUESSED, WEAK = range(4)
 """How sure a guess is; of two names for one series the surer one gets it."""
@@ -41,6 +41,8 @@ _MORE = {
     "cross_entropy_loss": "loss",
     "mse_loss": "loss",
     "gnorm": "grad_norm",
+    "gradnorm": "grad_norm",
+    "learningrate": "lr",
     "grad_norm_total": "grad_norm",
     "global_grad_norm": "grad_norm",
     "global_gradient_norm": "grad_norm",
@@ -112,12 +114,6 @@ _NEUTRAL = frozenset(
     | {"episode", "agent", "info", "learner", "learners", "learner_stats", "default_policy"}
 )
 """Parts before a name that say nothing of whose number it is."""
-
-_OWNER = re.compile(
-    r"(policy|actor|pi|critic|value|vf|q|qf|q_?\d|qf_?\d|critic_?\d|twin_?q\d?|world_model|dynamics|"
-    r"generator|gen|discriminator|disc|[gd]|gan_[gd])"
-)
-"""Networks with an optimizer of their own, as people call them."""
 
 _ALIASES = {"policy_gradient": "policy", "pg": "policy"}
 _GROUP = re.compile(r"(pg|group|param_group)_?\d+")
@@ -311,11 +307,6 @@ def infer(name: str) -> tuple[int, list[Place]]:
     if said := read_words(name):
         kind, scope, stage = said
         return GUESSED, [Place(kind, scope, "", stage)]
-    if len(parts) == 1 and not parts[0].islower() and "_" not in parts[0]:  # gradNorm
-        words, stage = stage_words(name)
-        kind, scope = _kind("_".join(words))
-        if kind:
-            return GUESSED, [Place(kind, to_name(scope) if scope else "", "", stage)]
     return WEAK, [custom(name, stage)]
 
 
@@ -354,7 +345,7 @@ def _group(parts: list[str], stage: str) -> list[Place]:
     rest = "/".join(parts[1:])
     if _norm(rest) in _WHOLE:
         return [Place(kind, "", "", stage)] if kind in KINDS else []
-    if kind == "grad_norm" and _OWNER.fullmatch(_norm(rest)):
+    if kind == "grad_norm" and OWNER.fullmatch(_norm(rest)):
         return [Place(kind, to_name(_norm(rest)), "", stage)]
     return [Place(f"{kind}_layer", "", to_name(rest), stage)]
 
@@ -373,7 +364,7 @@ def _last(parts: list[str], stage: str) -> tuple[int, Place | None]:
     if not kind or len(owners) > 1 or (owners and scope):
         return sure, None
     scope = scope or (owners[0] if owners else "")
-    if scope and kind == "loss" and not _OWNER.fullmatch(scope):
+    if scope and kind == "loss" and not OWNER.fullmatch(scope):
         return sure, None  # a part of the loss: it may rise while the whole falls
     sure = max(sure, GUESSED) if last in _MORE else sure
     return sure, Place(kind, to_name(scope) if scope else "", "", stage)
@@ -392,7 +383,7 @@ def _kind(last: str) -> tuple[str, str]:
         for owner, base in ((head, tail), (tail, head)):
             owner = _ALIASES.get(owner, owner)
             kind = _PLAIN.get(base, "")
-            if kind and _OWNER.fullmatch(owner):
+            if kind and OWNER.fullmatch(owner):
                 return kind, owner
             if kind in ("grad_norm", "grad_norm_clipped", "lr") and _word(owner):
                 return kind, owner

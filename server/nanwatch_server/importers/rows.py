@@ -93,8 +93,7 @@ class Rows:
 
     def sum_into(self, whole: int, part: int) -> None:
         """From now on `whole` is a sum, to which `part` belongs."""
-        parts = self._sums.setdefault(whole, [])
-        if part not in parts and min(whole, part) >= 0:
+        if min(whole, part) >= 0 and part not in (parts := self._sums.setdefault(whole, [])):
             parts.append(part)
 
     def is_whole(self, one: int) -> None:
@@ -176,7 +175,7 @@ class Rows:
         """A row that nothing can be added to any more, but for its own sums."""
         for whole, parts in self._sums.items():
             at = [row.ids.index(one) for one in parts if one in row.ids]
-            if parts and len(at) == len(parts):
+            if len(at) == len(parts):
                 total = sum(row.values[one] for one in at)
                 row = row._replace(ids=(*row.ids, whole), values=[*row.values, total])
         self._out.append(row)

@@ -22,33 +22,17 @@ _LOSSES = frozenset({"loss", "losses"})
 _REWARDS = frozenset({"reward", "rewards", "return", "returns", "ret", "rew"})
 _EPISODES = frozenset({"ep", "episode", "episodic"})
 _PARTS = frozenset(
-    {"box", "bbox", "cls", "dfl", "obj", "objectness", "seg", "pose", "kobj", "kpt", "keypoint"}
-    | {"rpn", "loc", "mask", "centerness", "iou", "giou", "ciou", "dice", "focal", "angle", "class"}
-    | {
-        "itm",
-        "itc",
-        "mlm",
-        "mim",
-        "nsp",
-        "sop",
-        "ctc",
-        "att",
-        "hm",
-        "wh",
-        "off",
-        "offset",
-        "roi",
-        "reg",
-    }
+    {"box", "bbox", "cls", "class", "dfl", "obj", "objectness", "seg", "pose", "kobj", "kpt"}
+    | {"keypoint", "rpn", "roi", "loc", "mask", "centerness", "iou", "giou", "ciou", "dice"}
+    | {"focal", "angle", "hm", "wh", "off", "offset", "reg", "itm", "itc", "mlm", "mim", "nsp"}
+    | {"sop", "ctc", "att"}
 )
 """Words of the parts of a loss that frameworks write side by side and minimise the sum of."""
-_LOSS_OF = {
-    "d": "d", "g": "g", "disc": "disc", "gen": "gen", "discriminator": "discriminator",
-    "generator": "generator", "critic": "critic", "actor": "actor", "policy": "policy",
-    "pi": "pi", "value": "value", "vf": "vf", "v": "v", "q": "q", "qf": "qf",
-    "q1": "q1", "q2": "q2",
-}  # fmt: skip
-_WHOLE = {"gradnorm": "grad_norm", "learningrate": "lr"}
+OWNER = re.compile(
+    r"(policy|actor|pi|critic|value|vf|v|q|qf|q_?\d|qf_?\d|critic_?\d|twin_?q\d?|world_model|dynamics|"
+    r"generator|gen|discriminator|disc|[gd]|gan_[gd])"
+)
+"""Networks with an optimizer of their own, as people call them."""
 _VALUES = re.compile(r"(q\d?)_?(?:vals?|values?)")
 
 
@@ -66,11 +50,6 @@ def stage_words(name: str) -> tuple[list[str], str]:
 def read_words(name: str) -> tuple[str, str, str] | None:
     """(kind, scope, stage) of a name by its words; None if they say nothing known."""
     words, stage = stage_words(name)
-    if not words:
-        return None
-    plain = "_".join(words)
-    if kind := _WHOLE.get(plain):
-        return kind, "", stage
     words = [word for word in words if word not in _NEUTRAL]
     if not words:
         return None
@@ -83,8 +62,8 @@ def read_words(name: str) -> tuple[str, str, str] | None:
         return "reward", "", stage
     if len(words) == 2:
         for owner, what in (words, words[::-1]):
-            if owner in _LOSS_OF and (what in _LOSSES or (what == "err" and owner in "dg")):
-                return "loss", _LOSS_OF[owner], stage
+            if OWNER.fullmatch(owner) and (what in _LOSSES or (what == "err" and owner in "dg")):
+                return "loss", owner, stage
     return None
 
 

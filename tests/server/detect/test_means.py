@@ -92,7 +92,7 @@ def test_restarts_of_a_schedule_are_no_rate_too_high() -> None:
     assert not told({"loss": loss, "lr": rate})
 
 
-def test_losses_of_policies_are_notices_while_rewards_do_not_fall() -> None:
+def test_losses_beside_rewards_are_notices() -> None:
     (found, *_) = told({"loss": jumped(4.0), "reward": rough(np.linspace(1, 9, N))})
     assert found.severity == Severity.NOTICE
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from nanwatch_server.detect.block import F64
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.means_rule import MeansRule
 from nanwatch_server.detect.robust import middle
-from nanwatch_server.detect.rules.loss_means import MeansRule
 from nanwatch_server.detect.tick import QUIET, Verdict
 from nanwatch_server.domain.facts import short
 from nanwatch_server.domain.models import Evidence

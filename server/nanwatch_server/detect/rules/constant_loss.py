@@ -19,8 +19,6 @@ from nanwatch_server.domain.models import Evidence, Finding
 USUAL = 64
 NEWEST = 8
 """Losses that tell how it came to 0."""
-FEW = 8
-"""Losses before a trainer's filter hides the rest."""
 FIRST = 16
 """Losses that set the level of the untrained model."""
 
@@ -146,7 +144,8 @@ class ConstantLoss(Rule):
     def _filtered(self, block: Block, at: int) -> bool:
         """True for a loss of 0 that a trainer writes who leaves NaN out of its sums: from the
         first record on, or from one to the next."""
-        if self.value or self.streak < self.limits["records"] or self.varied > FEW:
+        limits = self.limits
+        if self.value or self.streak < limits["records"] or self.varied > limits["varied"]:
             return False
         context = self.context
         if context.learns_policy() or not filters_nan(context.facts):
@@ -156,7 +155,7 @@ class ConstantLoss(Rule):
             return False  # there is something left to learn
         before = np.abs(self.usual.window(NEWEST)[0])
         before = before[before != 0]
-        leapt = before.size and before[-1] >= max(self.limits["filtered"], before[0] / 2)
+        leapt = before.size and before[-1] >= max(limits["filtered"], before[0] / 2)
         return not before.size or bool(leapt)
 
     def _stopped(self, loss: float, usual: float) -> bool:

@@ -99,7 +99,7 @@ class LossDivergence(Rule):
         steep = median >= limits["steep"] * self.first
         if self.high < (limits["records_steep"] if steep else limits["records"]):
             return KEEP, median
-        if self.context.competes(self.scope) or self.context.pays(int(block.steps[at])):
+        if self.context.competes(self.scope):
             return 1, median  # losses of policies say little; their rewards do
         critical = ratio >= limits["critical"] and steep
         return (3 if critical else 2), median

@@ -5,65 +5,25 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from nanwatch_server.detect.alarm import KEEP, Alarm
-from nanwatch_server.detect.block import Block
+from nanwatch_server.detect.alarm import KEEP
 from nanwatch_server.detect.context import Said
+from nanwatch_server.detect.means_rule import MeansRule
 from nanwatch_server.detect.robust import middle
-from nanwatch_server.detect.tick import QUIET, TickRule, Verdict
+from nanwatch_server.detect.tick import QUIET, Verdict
 from nanwatch_server.domain import labels
-from nanwatch_server.domain.facts import EPOCHS, number, short
-from nanwatch_server.domain.models import Evidence, Finding
+from nanwatch_server.domain.facts import number, short
+from nanwatch_server.domain.models import Evidence
 
 FIRST = 3
 """Records that show an untrained model; as many make one level."""
 HIGH = 6
-"""Records in a row that must agree."""
-
-
-STRIDE = 10
-"""Steps from one record to the next of a log that keeps means, where it does not count epochs."""
-
-
-STEADY, ALL = 8, 16
+"""Records in a row that must agree, ..."""
+STEADY = 8
+"""... where they are not as high, ..."""
+ALL = 16
+"""... and those that a loss below 0 is compared with."""
 _LIMITS = {"over": "ratio", "lost": "lost", "thrown": "twice"}
-
-
-class MeansRule(TickRule):
-    """A rule that reads records far from each other only: where one comes sooner, it begins anew.
-    Most logs hold every step, and must cost nothing here."""
-
-    before = -STRIDE
-    """Step of the record before."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.STATE = (*cls.STATE, "before")
-
-    def update(self, block: Block) -> list[Finding]:
-        """Findings of these records."""
-        far = block if EPOCHS in self.context.facts else self._far(block)
-        return super().update(far) if far is not None else []
-
-    def _far(self, block: Block) -> Block | None:
-        """The records behind the last one that came too soon; None if that is the newest."""
-        steps, before = block.steps, self.before
-        self.before = int(steps[-1])
-        keep = len(block)
-        if self.before - (int(steps[-2]) if len(block) > 1 else before) >= STRIDE:  # hardly ever
-            near = np.flatnonzero(np.diff(steps, prepend=before) < STRIDE)
-            if not near.size:
-                return block
-            keep = int(near[-1]) + 1
-        if self.alarm.seen:  # also of losses that were NaN
-            self._fresh()
-            self.alarm = Alarm()
-        return block.part(keep, len(block)) if keep < len(block) else None
-
-    def advances(self, n: int) -> bool:
-        """True if the last `n` records are those of `n` steps: several may share an epoch."""
-        return middle(np.diff(self.steps(n))) >= 1
+"""What is wrong → the multiple of the best that was reached."""
 
 
 class LossMeans(MeansRule):
@@ -102,15 +62,10 @@ class LossMeans(MeansRule):
         if self.high_step < 0:
             self.high_step = int(self.steps(HIGH)[0])
         said = self._say_endless() if why == "endless" else self._say(level, why)
-        context = self.context
-        if context.competes(self.scope) or (context.learns_policy() and not self._fell()):
+        if self.context.competes(self.scope) or self.context.learns_policy():
             return Verdict(1, self.high_step, said)
         critical = level >= max(limits["critical"] * self.best, limits["steep"] * self.first) > 0
         return Verdict(3 if critical else 2, self.high_step, said)
-
-    def _fell(self) -> bool:
-        """True if rewards fell as well: the loss of a policy alone says little."""
-        return self.context.fell(self.step)
 
     def _why(self, level: float) -> str:
         """What is wrong with the last records; empty for nothing."""
@@ -165,22 +120,9 @@ class LossMeans(MeansRule):
 
     def _say(self, level: float, why: str) -> Said:
         times = level / self.best
-        evidence = [
-            Evidence(
-                label="Loss, lowest of the last six",
-                value=number(level),
-                limit=number(self.limits[_LIMITS[why]] * self.best),
-                kind="loss",
-                scope=self.scope,
-            )
-        ]
         rose = ""
         if why == "thrown":
-            value = f"{number(self.best_rate)} → {number(self.most)}"
-            rose = f" The learning rate rose meanwhile: {value}."
-            evidence.append(
-                Evidence(label=labels.RATE_ROSE, value=value, kind="lr", scope=self.scope)
-            )
+            rose = f" The rate rose meanwhile: {number(self.best_rate)} → {number(self.most)}."
         return Said(
             title=f"Loss {short(times)}x above its best: {short(level)}",
             message=(
@@ -189,7 +131,15 @@ class LossMeans(MeansRule):
                 f"{number(self.first)}. In a log of few records, each for many steps, this is no "
                 f"noise.{rose}"
             ),
-            evidence=tuple(evidence),
+            evidence=(
+                Evidence(
+                    label="Loss, lowest of the last six",
+                    value=number(level),
+                    limit=number(self.limits[_LIMITS[why]] * self.best),
+                    kind="loss",
+                    scope=self.scope,
+                ),
+            ),
             kind="loss",
         )
 
